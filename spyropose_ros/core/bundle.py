@@ -1,0 +1,200 @@
+"""A trained model on disk, without pickle: a folder that says everything needed to run it.
+
+model.safetensors  weights (float16 or float32)
+config.json        architecture, object, keypoints, calibration, training record and metrics
+mesh.ply           optional, metres, for pictures
+README.md          optional, the model card
+"""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save_file
+from torch import Tensor
+
+from spyropose_ros.core.model import ModelConfig, PoseModel
+
+FORMAT = "spyropose_ros/1"
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+MESH = "mesh.ply"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+class BundleError(Exception):
+    """A model bundle cannot be used; the message names the reason and the remedy."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What the model knows about its object.
+
+    Attributes:
+        name: matched with the class ids of detections.
+        center: bounding-sphere centre in object coordinates, metres.
+        diameter: of the bounding sphere, metres.
+        size_ratio: mean over views of the apparent size; see `camera.translation_from_boxes`.
+        size_ratio_std: its standard deviation over views.
+        keypoints: relative to the centre, metres, [P][3].
+    """
+
+    name: str
+    center: list[float]
+    diameter: float
+    size_ratio: float
+    size_ratio_std: float
+    keypoints: list[list[float]]
+
+
+@dataclass
+class ModelBundle:
+    """A model with its object, calibration and record.
+
+    Attributes:
+        model: in eval mode, float32.
+        object: what it was trained for.
+        temperatures: logits of level r are divided by temperatures[r].
+        record: free-form provenance: command, configuration, hardware, metrics, package version.
+        mesh_path: mesh in metres, or None.
+        name: folder or hub id it came from.
+    """
+
+    model: PoseModel
+    object: ObjectInfo
+    temperatures: list[float]
+    record: dict = field(default_factory=dict)
+    mesh_path: Path | None = None
+    name: str = ""
+
+    def save_pretrained(self, directory: str | Path, half: bool = True) -> None:
+        """Write the bundle; an existing mesh.ply or README.md in the folder stays.
+
+        Args:
+            directory: created when missing.
+            half: store the weights as float16.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        dtype = torch.float16 if half else torch.float32
+        state = {
+            name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+            for name, tensor in self.model.state_dict().items()
+        }
+        save_file(state, directory / WEIGHTS)
+        config = {
+            "format": FORMAT,
+            "weights_sha256": _sha256((directory / WEIGHTS).read_bytes()),
+            "object": vars(self.object),
+            "model": self.model.config.to_dict(),
+            "temperatures": self.temperatures,
+            "record": self.record,
+        }
+        (directory / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, directory_or_hub_id: str | Path) -> "ModelBundle":
+        """Load a bundle from a folder or from the Hugging Face hub.
+
+        Raises:
+            BundleError: missing, damaged or foreign, with the reason.
+        """
+        name = str(directory_or_hub_id)
+        directory = _locate(name)
+        config = _read_config(directory)
+        try:
+            info = ObjectInfo(**config["object"])
+            model_config = ModelConfig.from_dict(config["model"])
+            temperatures = [float(t) for t in config["temperatures"]]
+            model = PoseModel(model_config, torch.tensor(info.keypoints))
+        except (KeyError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"{directory / CONFIG} does not describe a model of this version "
+                f"({type(error).__name__}: {error}); export the bundle again"
+            ) from error
+        if len(temperatures) != model_config.depth or min(temperatures) <= 0:
+            raise BundleError(
+                f"{directory / CONFIG} needs {model_config.depth} positive temperatures"
+            )
+        _load_weights(model, directory / WEIGHTS, config.get("weights_sha256"))
+        mesh = directory / MESH
+        return cls(
+            model.eval().requires_grad_(False),
+            info,
+            temperatures,
+            config.get("record", {}),
+            mesh if mesh.is_file() else None,
+            name,
+        )
+
+
+def _locate(name: str) -> Path:
+    """Local folder of a bundle, downloaded when the name is a hub id."""
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        return directory
+    if not directory.is_absolute() and _HUB_ID.fullmatch(name):
+        from huggingface_hub import snapshot_download  # only here: it needs the network
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            files = [WEIGHTS, CONFIG, MESH]
+            return Path(snapshot_download(name, allow_patterns=files))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+            raise BundleError(
+                f"no model bundle at '{name}': no such folder, and the hub did not provide it "
+                f"({type(error).__name__}); give the path of a folder with {CONFIG} and {WEIGHTS}"
+            ) from error
+    raise BundleError(
+        f"no model bundle at '{name}': no such folder; give the path of a folder with {CONFIG} "
+        f"and {WEIGHTS}"
+    )
+
+
+def _read_config(directory: Path) -> dict:
+    """config.json, checked for its format."""
+    path = directory / CONFIG
+    if not path.is_file():
+        raise BundleError(f"{directory} is not a model bundle: {CONFIG} is missing")
+    try:
+        config = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(f"{path} is damaged, not valid JSON: {error}") from error
+    found = config.get("format") if isinstance(config, dict) else None
+    if found != FORMAT:
+        raise BundleError(f"{path} is of format {found!r}, this package reads {FORMAT!r}")
+    return config
+
+
+def _load_weights(model: PoseModel, path: Path, sha256: str | None) -> None:
+    """Fill the model; every tensor must be there, of the right shape and finite."""
+    if not path.is_file():
+        raise BundleError(f"{path.parent} is incomplete: {WEIGHTS} is missing")
+    content = path.read_bytes()
+    if sha256 is not None and _sha256(content) != sha256:
+        raise BundleError(
+            f"{path} is damaged or not the file that {CONFIG} describes (sha256 differs); "
+            "copy or download it again"
+        )
+    try:
+        state: dict[str, Tensor] = load_tensors(content)
+    except SafetensorError as error:
+        raise BundleError(f"{path} is damaged, not a safetensors file: {error}") from error
+    bad = [n for n, t in state.items() if t.is_floating_point() and not t.isfinite().all()]
+    if bad:
+        raise BundleError(f"{path} holds NaN or infinite weights in {bad[0]}")
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise BundleError(
+            f"{path} does not fit the architecture in {CONFIG}: {error}"
+        ) from error
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,129 @@
+"""Pinhole camera: boxes to translation estimates, crop intrinsics, crops, projection.
+
+Pixel centres lie at integers: the image spans [-0.5, width - 0.5]. Intrinsics are general 3x3
+matrices (a rolled crop is not upper triangular), so always divide by the third row.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CROP_PADDING = 1.5
+"""Side of the crop over the apparent diameter of the object."""
+
+
+def project(K: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Project points in the camera frame.
+
+    Args:
+        K: intrinsics [..., 3, 3].
+        points: metres, [..., N, 3].
+
+    Returns:
+        Pixels [..., N, 2] and depths [..., N]; pixels of points with depth <= 0 are meaningless.
+    """
+    homogeneous = points @ K.mT
+    return homogeneous[..., :2] / homogeneous[..., 2:], points[..., 2]
+
+
+def translation_from_boxes(
+    boxes: Tensor, K: Tensor, diameter: float, size_ratio: float
+) -> Tensor:
+    """Translation of the object's bounding-sphere centre from tight 2D boxes.
+
+    The centre lies on the ray through the middle of the box; its depth follows from the box's
+    diagonal, which on average over views measures `size_ratio` times the projected diameter. (The
+    diagonal of a box varies less under in-plane rotation than either side.)
+
+    Args:
+        boxes: x0, y0, x1, y1 in pixels, [N, 4].
+        K: intrinsics of the image, [3, 3].
+        diameter: of the bounding sphere, metres.
+        size_ratio: mean over views of (box diagonal x depth) / (focal length x diameter).
+
+    Returns:
+        Estimates in the camera frame, metres, [N, 3].
+
+    Raises:
+        ValueError: if a box is empty or not finite.
+    """
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes must be [N, 4] (x0, y0, x1, y1), got {tuple(boxes.shape)}")
+    size = boxes[:, 2:] - boxes[:, :2]
+    if not bool(torch.isfinite(boxes).all()) or not bool((size > 0).all()):
+        raise ValueError(
+            "every box needs finite x0 < x1 and y0 < y1; drop empty detections before estimating"
+        )
+    focal = torch.stack((K[0, 0], K[1, 1]))
+    depth = diameter * size_ratio / (size / focal).norm(dim=-1)  # [N]
+    centre = F.pad((boxes[:, :2] + boxes[:, 2:]) / 2, (0, 1), value=1.0)  # [N, 3]
+    ray = torch.linalg.solve(K, centre.mT).mT
+    return ray * depth.unsqueeze(-1)
+
+
+def crop_intrinsics(
+    translation: Tensor,
+    diameter: float,
+    K: Tensor,
+    resolution: int,
+    padding: float = CROP_PADDING,
+    roll: Tensor | None = None,
+) -> Tensor:
+    """Intrinsics of square crops, each centred on an estimate and scaled to show it alike.
+
+    Args:
+        translation: estimates of the bounding-sphere centre, metres, [N, 3].
+        diameter: of the bounding sphere, metres.
+        K: intrinsics of the image, [3, 3].
+        resolution: side of the crop in pixels.
+        padding: side of the crop over the projected diameter.
+        roll: in-plane rotation of the crop about its centre, radians, [N].
+
+    Returns:
+        [N, 3, 3]: a similarity of the image plane times K.
+    """
+    centre, depth = project(K, translation)  # [N, 2], [N]
+    scale = resolution / (diameter * padding) * depth / K[0, 0]
+    if roll is None:
+        roll = torch.zeros_like(scale)
+    cos, sin = scale * roll.cos(), scale * roll.sin()
+    linear = torch.stack((torch.stack((cos, -sin), -1), torch.stack((sin, cos), -1)), -2)
+    middle = (resolution - 1) / 2
+    offset = middle - (linear @ centre.unsqueeze(-1))  # [N, 2, 1]
+    similarity = F.pad(torch.cat((linear, offset), -1), (0, 0, 0, 1))
+    similarity[:, 2, 2] = 1
+    return similarity @ K
+
+
+def crop_image(image: Tensor, K: Tensor, K_crop: Tensor, resolution: int) -> Tensor:
+    """Resample crops from an image; what lies outside the image is black.
+
+    Every crop pixel averages 2 x 2 bilinear samples, so that near objects do not alias.
+
+    Args:
+        image: uint8 [3, H, W].
+        K: its intrinsics, [3, 3].
+        K_crop: intrinsics of the crops, [N, 3, 3], as from `crop_intrinsics`.
+        resolution: side of the crops in pixels.
+
+    Returns:
+        Crops in [0, 1], float32 [N, 3, resolution, resolution].
+    """
+    height, width = image.shape[-2:]
+    fine = 2 * resolution
+    pixel = (torch.arange(fine, device=image.device) + 0.5) / 2 - 0.5  # crop pixel coordinates
+    v, u = torch.meshgrid(pixel, pixel, indexing="ij")
+    grid = torch.stack((u, v, torch.ones_like(u)), -1).reshape(1, -1, 3)
+    back = K @ torch.linalg.inv(K_crop)  # crop -> image, [N, 3, 3]
+    source = grid @ back.mT
+    source = (source[..., :2] / source[..., 2:]).reshape(-1, fine, fine, 2)
+    normalised = to_grid_sample(source, width, height)
+    batch = image.float().div(255).expand(len(K_crop), -1, -1, -1)
+    samples = F.grid_sample(batch, normalised, padding_mode="zeros", align_corners=False)
+    return F.avg_pool2d(samples, 2)
+
+
+def to_grid_sample(pixels: Tensor, width: int, height: int) -> Tensor:
+    """Pixel coordinates [..., 2] -> grid_sample coordinates ([-1, 1] spans the image's edges)."""
+    size = torch.tensor((width, height), dtype=pixels.dtype, device=pixels.device)
+    return (2 * pixels + 1) / size - 1

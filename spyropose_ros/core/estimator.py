@@ -1,0 +1,264 @@
+"""The estimator: image, intrinsics and boxes in, pose distributions out.
+
+The one implementation that the node, the evaluation, the demo and the benchmarks call.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spyropose_ros.core import camera
+from spyropose_ros.core.bundle import ModelBundle
+from spyropose_ros.core.distribution import PoseDistribution
+from spyropose_ros.core.search import PosePyramid, search
+from spyropose_ros.core.translation_grid import TranslationBox
+
+_POSES_PER_PASS = 65_536  # bounds the memory of one scoring pass
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How thoroughly to search.
+
+    Attributes:
+        beam: most cells expanded per level and detection.
+        mass_tolerance: mass that may stay at coarse levels.
+        depth: levels to search, at most the model's; None uses all.
+    """
+
+    beam: int = 512
+    mass_tolerance: float = 0.01
+    depth: int | None = None
+
+
+class Estimator:
+    """Pose distributions of one object.
+
+    Args:
+        bundle: the trained model.
+        device: where to run; the GPU if there is one by default.
+        settings: of the search.
+
+    Raises:
+        ValueError: unknown or absent device, or a depth that the model does not have.
+    """
+
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        device: str | torch.device | None = None,
+        settings: SearchSettings = SearchSettings(),  # noqa: B008 (frozen)
+    ):
+        self.bundle = bundle
+        self.device = resolve_device(device)
+        self.settings = settings
+        self.depth = settings.depth or bundle.model.config.depth
+        if not 1 <= self.depth <= bundle.model.config.depth:
+            raise ValueError(
+                f"depth {self.depth} is not available: the model has {bundle.model.config.depth} "
+                "levels"
+            )
+        self.model = bundle.model.to(self.device, memory_format=torch.channels_last)
+        self._center = torch.tensor(bundle.object.center, device=self.device)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        directory_or_hub_id: str | Path,
+        device: str | torch.device | None = None,
+        settings: SearchSettings = SearchSettings(),  # noqa: B008 (frozen)
+    ) -> "Estimator":
+        """Load a bundle; see `ModelBundle.from_pretrained` and the class for errors."""
+        return cls(ModelBundle.from_pretrained(directory_or_hub_id), device, settings)
+
+    def estimate(
+        self,
+        image: np.ndarray,
+        K: np.ndarray,
+        boxes: np.ndarray,
+        translation_estimates: np.ndarray | None = None,
+    ) -> list[PoseDistribution]:
+        """Distributions of the object's pose, one per box, in one batched pass.
+
+        Args:
+            image: RGB uint8 [H, W, 3].
+            K: intrinsics of the (rectified) image, [3, 3].
+            boxes: x0, y0, x1, y1 in pixels around the visible object, [N, 4].
+            translation_estimates: of the bounding-sphere centre in the camera frame, metres,
+                [N, 3], where something better than the boxes is known.
+
+        Returns:
+            N distributions of the object frame in the camera's optical frame.
+
+        Raises:
+            ValueError: malformed image, intrinsics or boxes.
+        """
+        pyramid = self.search(image, K, boxes, translation_estimates)
+        return self._distributions(pyramid) if pyramid is not None else []
+
+    @torch.inference_mode()
+    def search(
+        self,
+        image: np.ndarray,
+        K: np.ndarray,
+        boxes: np.ndarray,
+        translation_estimates: np.ndarray | None = None,
+    ) -> PosePyramid | None:
+        """As `estimate`, with all levels kept, for evaluation. None for no boxes."""
+        boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
+        if len(boxes) == 0:
+            return None
+        pixels, intrinsics = self._image(image), self._intrinsics(K)
+        info = self.bundle.object
+        if translation_estimates is None:
+            estimate = camera.translation_from_boxes(
+                torch.from_numpy(boxes).to(self.device),
+                intrinsics,
+                info.diameter,
+                info.size_ratio,
+            )
+        else:
+            estimate = torch.as_tensor(translation_estimates, dtype=torch.float32)
+            estimate = estimate.reshape(len(boxes), 3).to(self.device)
+        features, K_crop = self._features(pixels, intrinsics, estimate)
+        box = TranslationBox.from_view(estimate, info.diameter)
+
+        def score(level: int, rotations: Tensor, translations: Tensor) -> Tensor:
+            return self._logits(features, K_crop, level, rotations, translations)
+
+        return self._search(score, box)
+
+    def estimate_multiview(
+        self,
+        images: Sequence[np.ndarray],
+        Ks: Sequence[np.ndarray],
+        world_from_cameras: np.ndarray,
+        translation_estimate: np.ndarray,
+        fusion: str = "sum",
+    ) -> PoseDistribution:
+        """One distribution from several views of one object.
+
+        The pyramid is built in the world frame (cubic box); every cell is projected into every
+        view and the views' logits are fused at every level.
+
+        Args:
+            images: RGB uint8 [H, W, 3] each.
+            Ks: intrinsics [3, 3] each.
+            world_from_cameras: camera to world, [V, 4, 4].
+            translation_estimate: bounding-sphere centre in the world, metres, [3].
+            fusion: "sum" for independent views, "mean" for their geometric mean.
+
+        Returns:
+            Distribution of the object frame in the world frame.
+
+        Raises:
+            ValueError: no view, unequal counts, or an estimate behind a camera.
+        """
+        if not len(images) == len(Ks) == len(world_from_cameras) > 0:
+            raise ValueError(
+                f"need as many images, Ks and camera poses, at least one; got {len(images)}, "
+                f"{len(Ks)}, {len(world_from_cameras)}"
+            )
+        if fusion not in ("sum", "mean"):
+            raise ValueError(f"fusion must be 'sum' or 'mean', got '{fusion}'")
+        with torch.inference_mode():
+            return self._multiview(images, Ks, world_from_cameras, translation_estimate, fusion)
+
+    def warm_up(self, detections: int = 1) -> None:
+        """Run once on an empty image, so that the first frame is not slow."""
+        K = np.array([[500.0, 0, 319.5], [0, 500.0, 239.5], [0, 0, 1]])
+        boxes = np.tile([270.0, 190.0, 370.0, 290.0], (detections, 1))
+        self.estimate(np.zeros((480, 640, 3), np.uint8), K, boxes)
+
+    def _multiview(
+        self,
+        images: Sequence[np.ndarray],
+        Ks: Sequence[np.ndarray],
+        world_from_cameras: np.ndarray,
+        translation_estimate: np.ndarray,
+        fusion: str,
+    ) -> PoseDistribution:
+        diameter = self.bundle.object.diameter
+        center = torch.as_tensor(translation_estimate, dtype=torch.float32, device=self.device)
+        world_from = torch.as_tensor(world_from_cameras, dtype=torch.float32, device=self.device)
+        views = []
+        for image, K, camera_from in zip(images, Ks, torch.linalg.inv(world_from), strict=True):
+            R, t = camera_from[:3, :3], camera_from[:3, 3]
+            estimate = (R @ center + t).unsqueeze(0)
+            if estimate[0, 2] <= 0:
+                raise ValueError("the translation estimate lies behind one of the cameras")
+            views.append((R, t, *self._features(self._image(image), self._intrinsics(K), estimate)))
+
+        def score(level: int, rotations: Tensor, translations: Tensor) -> Tensor:
+            logits = [
+                self._logits(f, K_crop, level, R @ rotations, translations @ R.mT + t)
+                for R, t, f, K_crop in views
+            ]
+            total = torch.stack(logits).sum(0)
+            return total / len(views) if fusion == "mean" else total
+
+        box = TranslationBox.cubic(center.unsqueeze(0), diameter)
+        return self._distributions(self._search(score, box))[0]
+
+    def _search(self, score, box: TranslationBox) -> PosePyramid:
+        return search(score, box, self.depth, self.settings.beam, self.settings.mass_tolerance)
+
+    def _distributions(self, pyramid: PosePyramid) -> list[PoseDistribution]:
+        diameter = self.bundle.object.diameter
+        return [
+            pyramid.distribution(b, self._center, diameter) for b in range(len(pyramid.box))
+        ]
+
+    def _features(self, image: Tensor, K: Tensor, estimate: Tensor) -> tuple[Tensor, Tensor]:
+        """Feature maps and intrinsics of the crops around estimates [N, 3]."""
+        resolution = self.model.config.crop_resolution
+        K_crop = camera.crop_intrinsics(estimate, self.bundle.object.diameter, K, resolution)
+        # The same rounding as a stored crop in training.
+        crops = camera.crop_image(image, K, K_crop, resolution).mul(255).round().div(255)
+        return self.model.features(crops), K_crop
+
+    def _logits(
+        self, features: Tensor, K_crop: Tensor, level: int, rotations: Tensor, translations: Tensor
+    ) -> Tensor:
+        """Calibrated logits, in passes of bounded memory."""
+        step = max(1, _POSES_PER_PASS // len(rotations))
+        parts = [
+            self.model.logits(features, K_crop, level, r, t)
+            for r, t in zip(rotations.split(step, 1), translations.split(step, 1), strict=True)
+        ]
+        return torch.cat(parts, 1) / self.bundle.temperatures[level]
+
+    def _image(self, image: np.ndarray) -> Tensor:
+        """Checked image on the device, uint8 [3, H, W]."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+            raise ValueError(f"image must be RGB uint8 [H, W, 3], got {image.dtype} {image.shape}")
+        return torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)
+
+    def _intrinsics(self, K: np.ndarray) -> Tensor:
+        """Checked intrinsics on the device, float32 [3, 3]."""
+        K = np.asarray(K, dtype=np.float64)
+        if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
+            raise ValueError(f"K must be a finite 3x3 matrix with positive focal lengths, got {K}")
+        return torch.tensor(K, dtype=torch.float32, device=self.device)
+
+
+def resolve_device(name: str | torch.device | None) -> torch.device:
+    """The named device, checked; the GPU if there is one by default.
+
+    Raises:
+        ValueError: unknown or absent, with the list of those that exist.
+    """
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    if name is None or name == "auto":
+        return torch.device(gpus[0] if gpus else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        available = ", ".join(["cpu", *gpus])
+        raise ValueError(f"device '{name}' is not available here; choose from {available}") from error
+    return device

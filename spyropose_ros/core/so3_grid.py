@@ -1,0 +1,263 @@
+"""Equivolumetric, nested grid on SO(3), generated on the fly on any device.
+
+A rotation R is split into the direction of its third column (the object's z axis in the reference
+frame) and the tilt about that axis. Directions live in HEALPix pixels (nested order, nside 2^level);
+the tilt circle has 6 * 2^level steps. Every cell of a level has the same volume and splits into
+exactly 8 children: child = 8 * parent + (0..7). Cells are plain int64 indices; nothing is tabulated,
+so depth is limited by the integers only (tested to level 8).
+
+Tilt is measured against a frame that belongs to each of the 12 base pixels and is carried from the
+pixel's centre to the direction by the minimal rotation, so there is no pole and no seam inside a
+base pixel.
+
+Sources: Yershova et al., IJRR 2010 (SO(3) from HEALPix x circle); Gorski et al., ApJ 2005, section 5
+(pixel centres in nested order); Haugaard et al., ICCVW 2023 (local frames, half-step tilts).
+"""
+
+import functools
+import math
+
+import torch
+from torch import Tensor
+
+TOTAL_VOLUME = math.pi**2
+"""Volume of SO(3) in the Implicit-PDF convention (half-angle radians), used for all densities."""
+
+BRANCHING = 8
+"""Children per cell."""
+
+BASE_PIXELS = 12
+BASE_TILTS = 6
+BASE_CELLS = BASE_PIXELS * BASE_TILTS
+
+# Row and column offsets of the 12 HEALPix base pixels (Gorski et al. 2005, section 5.2).
+_FACE_ROW = (2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4)
+_FACE_COLUMN = (1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7)
+
+
+def cell_count(level: int) -> int:
+    """Number of cells of a level: 72 * 8^level."""
+    return BASE_CELLS * BRANCHING**level
+
+
+def cell_volume(level: int) -> float:
+    """Volume of one cell, pi^2 / (72 * 8^level)."""
+    return TOTAL_VOLUME / cell_count(level)
+
+
+def cell_radius(level: int) -> float:
+    """Half the tilt step of a level in radians: the angle that one cell stands for."""
+    return math.pi / (BASE_TILTS * 2**level)
+
+
+def children(index: Tensor) -> Tensor:
+    """Indices of the 8 children, one level finer.
+
+    Args:
+        index: cells, int64 [...].
+
+    Returns:
+        int64 [..., 8].
+    """
+    return index.unsqueeze(-1) * BRANCHING + torch.arange(BRANCHING, device=index.device)
+
+
+def parent(index: Tensor) -> Tensor:
+    """Index of the parent, one level coarser. Int64 [...] -> [...]."""
+    return index // BRANCHING
+
+
+def rotations(index: Tensor, level: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Rotation at the centre of each cell.
+
+    Args:
+        index: cells of this level, int64 [...].
+        level: 0 is the coarsest.
+        dtype: of the result.
+
+    Returns:
+        Rotation matrices [..., 3, 3].
+    """
+    face, x, y, tilt = _split(index, level)
+    steps = 2**level
+    centre = lambda i, n: (i.to(dtype) + 0.5) / n  # noqa: E731
+    return _compose(
+        face, centre(x, steps), centre(y, steps), centre(tilt, BASE_TILTS * steps) * 2 * math.pi
+    )
+
+
+def sample_in_cells(index: Tensor, level: int, generator: torch.Generator | None = None) -> Tensor:
+    """One rotation per cell, exactly uniform (Haar) within it.
+
+    Args:
+        index: cells of this level, int64 [...].
+        level: 0 is the coarsest.
+        generator: on the device of `index`.
+
+    Returns:
+        Rotation matrices, float32 [..., 3, 3].
+    """
+    face, x, y, tilt = _split(index, level)
+    steps = 2**level
+    # HEALPix's in-face coordinates and the tilt are both area preserving, so uniform stays uniform.
+    u = torch.rand((*index.shape, 3), generator=generator, device=index.device, dtype=torch.float64)
+    return _compose(
+        face,
+        (x + u[..., 0]) / steps,
+        (y + u[..., 1]) / steps,
+        (tilt + u[..., 2]) / (BASE_TILTS * steps) * 2 * math.pi,
+    ).float()
+
+
+def index(rotation: Tensor, level: int) -> Tensor:
+    """The cell that contains each rotation.
+
+    Args:
+        rotation: rotation matrices [..., 3, 3].
+        level: 0 is the coarsest.
+
+    Returns:
+        Cell indices, int64 [...].
+    """
+    rotation = rotation.double()  # a level-8 cell is 4e-3 rad wide: stay far below it
+    direction = rotation[..., 2]
+    face, x, y = _direction_to_face(direction)
+    frame = _local_frame(face, direction)
+    # frame^T R = Rz(tilt); read the angle from its upper left block.
+    cos = (frame[..., 0] * rotation[..., 0]).sum(-1) + (frame[..., 1] * rotation[..., 1]).sum(-1)
+    sin = (frame[..., 1] * rotation[..., 0]).sum(-1) - (frame[..., 0] * rotation[..., 1]).sum(-1)
+    turn = torch.atan2(sin, cos).div(2 * math.pi).remainder(1.0)
+
+    steps = 2**level
+    to_step = lambda v, n: (v * n).floor().long().clamp(0, n - 1)  # noqa: E731
+    return _join(
+        face, to_step(x, steps), to_step(y, steps), to_step(turn, BASE_TILTS * steps), level
+    )
+
+
+def random_rotations(
+    n: int, generator: torch.Generator | None = None, device: torch.device | str | None = None
+) -> Tensor:
+    """n rotations uniform on SO(3) (normalised Gaussian quaternions), float32 [n, 3, 3]."""
+    q = torch.randn((n, 4), generator=generator, device=device, dtype=torch.float64)
+    w, x, y, z = (q / q.norm(dim=-1, keepdim=True)).unbind(-1)
+    rows = (
+        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+    )
+    return torch.stack([torch.stack(row, -1) for row in rows], -2).float()
+
+
+def geodesic_angle(a: Tensor, b: Tensor) -> Tensor:
+    """Angle of a^T b in radians, accurate near 0. [..., 3, 3] x [..., 3, 3] -> [...]."""
+    # |a - b|_F^2 = 8 sin^2(angle / 2); the arccos of the trace would lose half the digits near 0.
+    half_sin = (a - b).square().sum((-2, -1)).div(8).clamp(0, 1).sqrt()
+    return 2 * torch.atan2(half_sin, (1 - half_sin.square()).clamp_min(0).sqrt())
+
+
+# --- index digits: [12 pixels, 6 tilts, (4 pixels, 2 tilts) per level], the first is the highest ---
+
+
+def _split(index: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Flat index -> base pixel, in-face x and y, tilt step (all int64)."""
+    x = torch.zeros_like(index)
+    y = torch.zeros_like(index)
+    tilt = torch.zeros_like(index)
+    for bit in range(level):  # the lowest digit belongs to the finest level
+        digit = (index >> (3 * bit)) & 7  # pixel child (2 bits: y x), tilt child (1 bit)
+        tilt |= (digit & 1) << bit
+        x |= ((digit >> 1) & 1) << bit
+        y |= ((digit >> 2) & 1) << bit
+    base = index >> (3 * level)
+    return base // BASE_TILTS, x, y, tilt + (base % BASE_TILTS << level)
+
+
+def _join(face: Tensor, x: Tensor, y: Tensor, tilt: Tensor, level: int) -> Tensor:
+    """Inverse of `_split`."""
+    out = (face * BASE_TILTS + (tilt >> level)) << (3 * level)
+    for bit in range(level):
+        digit = ((tilt >> bit) & 1) | (((x >> bit) & 1) << 1) | (((y >> bit) & 1) << 2)
+        out = out | (digit << (3 * bit))
+    return out
+
+
+# --- directions ---
+
+
+def _compose(face: Tensor, x: Tensor, y: Tensor, tilt: Tensor) -> Tensor:
+    """LocalFrame(direction) * Rz(tilt), [..., 3, 3]."""
+    frame = _local_frame(face, _face_to_direction(face, x, y))
+    cos, sin = tilt.cos().unsqueeze(-1), tilt.sin().unsqueeze(-1)
+    fx, fy, fz = frame.unbind(-1)
+    return torch.stack((cos * fx + sin * fy, cos * fy - sin * fx, fz), -1)
+
+
+def _face_to_direction(face: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """In-face coordinates in [0, 1]^2 -> unit vectors [..., 3] (area preserving)."""
+    row = torch.tensor(_FACE_ROW, device=face.device)[face]
+    column = torch.tensor(_FACE_COLUMN, device=face.device)[face]
+    v = row - x - y  # distance from the north pole in ring units, 0..4
+    cap_width = torch.minimum(v, 4 - v).clamp(1e-12, 1.0)  # < 1 in the polar caps
+    z_cap = (1 - cap_width.square() / 3) * torch.where(v < 2, 1.0, -1.0).to(v.dtype)
+    in_belt = (v >= 1) & (v <= 3)
+    z = torch.where(in_belt, (2 - v) * (2 / 3), z_cap)
+    phi = (column + (x - y) / cap_width) * (math.pi / 4)
+    # In the caps 1 - z^2 cancels; use its factors instead.
+    w = cap_width.square() / 3
+    radius = torch.where(in_belt, (1 - z.square()).clamp_min(0).sqrt(), (w * (2 - w)).sqrt())
+    return torch.stack((radius * phi.cos(), radius * phi.sin(), z), -1)
+
+
+def _direction_to_face(direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Unit vectors [..., 3] -> base pixel int64 and in-face x, y in [0, 1]."""
+    dx, dy, z = direction.unbind(-1)
+    turn = torch.atan2(dy, dx).div(math.pi / 2).remainder(4.0)  # longitude in quarter turns
+
+    # Equatorial belt: ascending and descending edge lines.
+    up, down = 0.5 + turn - 0.75 * z, 0.5 + turn + 0.75 * z
+    up_line, down_line = up.floor(), down.floor()
+    face_belt = torch.where(
+        up_line == down_line,
+        up_line.remainder(4) + 4,
+        torch.where(up_line < down_line, up_line.remainder(4), down_line.remainder(4) + 8),
+    )
+    x_belt, y_belt = down - down_line, 1 - (up - up_line)
+
+    # Polar caps. 1 - |z| from the horizontal part, which does not cancel at the poles.
+    quadrant = turn.floor().clamp(max=3)
+    part = turn - quadrant
+    one_minus_z = (dx.square() + dy.square()) / (1 + z.abs())
+    width = (3 * one_minus_z).sqrt().clamp(max=1.0)
+    p, q = part * width, (1 - part) * width
+    north = z > 0
+    x_cap = torch.where(north, 1 - q, p)
+    y_cap = torch.where(north, 1 - p, q)
+    face_cap = torch.where(north, quadrant, quadrant + 8)
+
+    belt = z.abs() <= 2 / 3
+    face = torch.where(belt, face_belt, face_cap).long()
+    return face, torch.where(belt, x_belt, x_cap), torch.where(belt, y_belt, y_cap)
+
+
+@functools.lru_cache(maxsize=8)
+def _base_frames(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Frames of the 12 base pixels, [12, 3, 3]: z = pixel centre, x = normalize((1,1,1) x z)."""
+    face = torch.arange(BASE_PIXELS)
+    half = torch.full((BASE_PIXELS,), 0.5, dtype=torch.float64)
+    z = _face_to_direction(face, half, half)
+    x = torch.linalg.cross(torch.ones_like(z), z)
+    x = x / x.norm(dim=-1, keepdim=True)
+    return torch.stack((x, torch.linalg.cross(z, x), z), -1).to(device, dtype)
+
+
+def _local_frame(face: Tensor, direction: Tensor) -> Tensor:
+    """Base frame of the pixel carried to the direction by the minimal rotation, [..., 3, 3]."""
+    base = _base_frames(direction.dtype, direction.device)[face]
+    centre = base[..., 2]
+    # Minimal rotation from c to d applied to a vector u orthogonal to c:
+    # u - (u.d) / (1 + c.d) * (c + d)   (Rodrigues; c and d are never opposite inside a pixel).
+    middle = centre + direction
+    scale = 1 / (1 + (centre * direction).sum(-1, keepdim=True))
+    carry = lambda u: u - (u * direction).sum(-1, keepdim=True) * scale * middle  # noqa: E731
+    return torch.stack((carry(base[..., 0]), carry(base[..., 1]), direction), -1)

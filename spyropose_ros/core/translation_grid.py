@@ -1,0 +1,124 @@
+"""Dyadic grid over a parallelepiped of translations around an estimate.
+
+Unit-cube coordinates g in [0, 1]^3 map to center + basis (g - 0.5). Level k has 2^k cells per axis;
+a cell is an int64 triple, child = 2 * parent + {0, 1} per axis.
+
+Source: Haugaard et al., ICCVW 2023 (frustum-aligned grid with a random orientation).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TranslationBox:
+    """A batch of parallelepipeds in the camera frame.
+
+    Attributes:
+        center: middle of each box in metres, [B, 3].
+        basis: columns are the edges in metres, [B, 3, 3].
+    """
+
+    center: Tensor
+    basis: Tensor
+
+    def __post_init__(self):
+        batch = self.center.shape[0]
+        if self.center.shape != (batch, 3) or self.basis.shape != (batch, 3, 3):
+            raise ValueError(
+                f"TranslationBox needs center [B, 3] and basis [B, 3, 3], "
+                f"got {tuple(self.center.shape)} and {tuple(self.basis.shape)}"
+            )
+
+    @classmethod
+    def from_view(
+        cls, center: Tensor, diameter: Tensor | float, orientation: Tensor | None = None
+    ) -> "TranslationBox":
+        """Box aligned with the viewing frustum: one step in any axis changes the image alike.
+
+        A cube of side `diameter` (rotated by `orientation`), stretched by z / diameter in depth and
+        sheared along the viewing ray; it spans the diameter sideways, 0.5 z to 1.5 z in depth.
+        |det basis| = diameter^2 z.
+
+        Args:
+            center: translation estimates in front of the camera, [B, 3] metres.
+            diameter: of the object's bounding sphere in metres, scalar or [B].
+            orientation: rotations of the cube before the stretch, [B, 3, 3]; identity by default.
+
+        Raises:
+            ValueError: if an estimate is not in front of the camera.
+        """
+        if not bool((center[:, 2] > 0).all()):
+            raise ValueError("translation estimates must lie in front of the camera (z > 0)")
+        cube = cls.cubic(center, diameter, orientation).basis
+        depth_row = cube[:, 2] * (center[:, 2] / _as_batch(diameter, center)).unsqueeze(-1)
+        slope = center[:, :2] / center[:, 2:]  # x/z and y/z of the viewing ray
+        lateral_rows = cube[:, :2] + slope.unsqueeze(-1) * depth_row.unsqueeze(1)
+        return cls(center, torch.cat((lateral_rows, depth_row.unsqueeze(1)), 1))
+
+    @classmethod
+    def cubic(
+        cls, center: Tensor, side: Tensor | float, orientation: Tensor | None = None
+    ) -> "TranslationBox":
+        """Cube of the given side in metres, for several views. |det basis| = side^3."""
+        if orientation is None:
+            orientation = torch.eye(3, dtype=center.dtype, device=center.device)
+        orientation = orientation.to(center).expand(len(center), 3, 3)
+        return cls(center, orientation * _as_batch(side, center)[:, None, None])
+
+    def __len__(self) -> int:
+        return len(self.center)
+
+    def __getitem__(self, b: int) -> "TranslationBox":
+        """Box b as a batch of one."""
+        return TranslationBox(self.center[b : b + 1], self.basis[b : b + 1])
+
+    def to(self, device: torch.device | str) -> "TranslationBox":
+        """The same boxes on another device."""
+        return TranslationBox(self.center.to(device), self.basis.to(device))
+
+    @property
+    def volume(self) -> Tensor:
+        """Volumes in m^3, [B]."""
+        return torch.linalg.det(self.basis).abs()
+
+    def shifted(self, u: Tensor) -> "TranslationBox":
+        """Boxes moved by -basis u (u in box units, [B, 3]): the training's grid offset."""
+        return TranslationBox(self.center - (self.basis @ u.unsqueeze(-1)).squeeze(-1), self.basis)
+
+    def coordinates(self, position: Tensor) -> Tensor:
+        """Unit-cube coordinates of positions [B, N, 3] in metres -> [B, N, 3]."""
+        offset = (position - self.center.unsqueeze(1)).double()
+        return torch.linalg.solve(self.basis.double(), offset.mT).mT + 0.5
+
+    def from_coordinates(self, coordinates: Tensor) -> Tensor:
+        """Positions in metres of unit-cube coordinates, [B, N, 3] -> [B, N, 3]."""
+        offset = (coordinates - 0.5).to(self.basis.dtype) @ self.basis.mT
+        return offset + self.center.unsqueeze(1)
+
+    def positions(self, index: Tensor, level: int) -> Tensor:
+        """Centres of cells in metres, int64 [B, N, 3] -> [B, N, 3]."""
+        return self.from_coordinates((index.to(self.basis.dtype) + 0.5) / 2**level)
+
+    def index(self, position: Tensor, level: int) -> Tensor:
+        """Cells of positions [B, N, 3]; outside the box indices leave [0, 2^level)."""
+        return (self.coordinates(position) * 2**level).floor().long()
+
+    def contains(self, position: Tensor) -> Tensor:
+        """Whether positions [B, N, 3] lie inside, bool [B, N]."""
+        g = self.coordinates(position)
+        return ((g >= 0) & (g < 1)).all(-1)
+
+    def sample_in_cells(
+        self, index: Tensor, level: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """One position per cell, uniform within it. Int64 [B, N, 3] -> [B, N, 3] metres."""
+        u = torch.rand(index.shape, generator=generator, device=index.device, dtype=torch.float64)
+        return self.from_coordinates((index + u) / 2**level)
+
+
+def _as_batch(value: Tensor | float, like: Tensor) -> Tensor:
+    """Scalar or [B] -> [B] on the device and in the dtype of `like` [B, 3]."""
+    return torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(len(like))
