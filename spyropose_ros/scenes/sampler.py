@@ -1,0 +1,383 @@
+"""Random scenes: images of one object with the pose, the box and the visibility known."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+import trimesh
+from scipy.spatial.transform import Rotation
+
+from . import bop
+from .camera_effects import CameraEffects
+from .clutter import background, random_colour
+from .mug import make_mug
+from .renderer import GBuffer, Light, Renderer, bounding_sphere, random_rotation, shade
+from .sprites import SpriteBank, paste
+
+
+@dataclass(frozen=True)
+class ObjectModel:
+    """An object as the sampler needs it.
+
+    Attributes:
+        name: Its name, as in the bundle and in detections.
+        mesh: Metres, object frame.
+        handle_faces: [F] bool, the faces that break the symmetry; None when there are none.
+        center: [3], centre of the bounding sphere, object frame.
+        diameter: Of the bounding sphere, metres.
+        distractors: Coloured meshes of things found near it, metres.
+        recolour: The object has no colour of its own: paint it anew in every scene.
+        symmetries: [S, 3, 3] rotations that leave the object's looks unchanged, with identity.
+    """
+
+    name: str
+    mesh: trimesh.Trimesh
+    handle_faces: np.ndarray | None
+    center: np.ndarray
+    diameter: float
+    distractors: list[trimesh.Trimesh]
+    recolour: bool
+    symmetries: np.ndarray
+
+
+@dataclass(frozen=True)
+class SceneSettings:
+    """How scenes look.
+
+    Attributes:
+        fx, fy, cx, cy: Camera intrinsics, pixels.
+        width, height: Camera image, pixels.
+        distance: Smallest and largest z of the object's centre, metres.
+        rotations: 'uniform' over SO(3), or 'table': mostly upright, seen from the side or above.
+        table_share: With 'table', the share of scenes that are not uniform over SO(3).
+        occlusion_probability: Share of scenes with something put in front of the object.
+        min_visible_fraction: Occluders that leave less of the object are moved.
+        effects: What the camera does to the picture.
+        window: Side of the returned window in units of the object's apparent diameter.
+        full_frame: Return the whole camera image instead of the window.
+        clutter: Largest number of things behind the object in a window.
+        sprites: Number of pictures of other things to draw from.
+    """
+
+    fx: float = 600.0
+    fy: float = 600.0
+    cx: float = 319.5
+    cy: float = 239.5
+    width: int = 640
+    height: int = 480
+    distance: tuple[float, float] = (0.35, 1.0)
+    rotations: Literal["uniform", "table"] = "uniform"
+    table_share: float = 0.8
+    occlusion_probability: float = 0.3
+    min_visible_fraction: float = 0.6
+    effects: CameraEffects = field(default_factory=CameraEffects)
+    window: float = 2.5
+    full_frame: bool = False
+    clutter: int = 8
+    sprites: int = 300
+
+    @property
+    def K(self) -> np.ndarray:
+        """[3, 3] intrinsics of the camera."""
+        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1.0]])
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An image and all that is known about it.
+
+    Attributes:
+        image: [h, w, 3] uint8 RGB, a window of the camera image at its resolution.
+        K: [3, 3] intrinsics of the window.
+        rotation: [3, 3], object frame to camera frame.
+        translation: [3], object frame to camera frame, metres.
+        box: [4] xyxy around the visible pixels, in pixels of the window.
+        visible_fraction: Visible pixels over the pixels that would be visible alone.
+        handle_fraction: Visible pixels of the handle over visible pixels; nan without handle.
+        mask: [h, w] bool, the visible pixels.
+        depth: [h, w] float32, z of the visible surface in metres; 0 elsewhere.
+    """
+
+    image: np.ndarray
+    K: np.ndarray
+    rotation: np.ndarray
+    translation: np.ndarray
+    box: np.ndarray
+    visible_fraction: float
+    handle_fraction: float
+    mask: np.ndarray
+    depth: np.ndarray
+
+
+def load_object_model(name: str, root: str | Path = "data") -> ObjectModel:
+    """Load an object that can be rendered.
+
+    Args:
+        name: 'mug', or 'lmo/<object>' such as 'lmo/duck'.
+        root: Folder of the downloaded data sets.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: The name is unknown.
+        FileNotFoundError: The data set is missing.
+    """
+    if name == "mug":
+        return _mug_model()
+    family, _, part = name.partition("/")
+    if family == "lmo" and part in bop.LMO_OBJECTS:
+        return _lmo_model(part, Path(root) / "lmo")
+    known = ", ".join(["mug", *(f"lmo/{part}" for part in bop.LMO_OBJECTS)])
+    raise ValueError(f"unknown object '{name}': choose from {known}")
+
+
+def scene_settings(name: str) -> SceneSettings:
+    """The scenes that an object is trained on.
+
+    Args:
+        name: As for `load_object_model`.
+
+    Returns:
+        Settings with the camera of the demo or of the photographs.
+    """
+    if not name.startswith("lmo/"):
+        return SceneSettings()
+    return SceneSettings(
+        fx=572.4114,
+        fy=573.57043,
+        cx=325.2611,
+        cy=242.04899,
+        distance=(0.45, 1.4),
+        rotations="table",
+        occlusion_probability=0.5,
+        min_visible_fraction=0.4,
+        clutter=12,
+        effects=CameraEffects(colour=0.25, hue=0.15, blur=1.4, noise=8, jpeg=0.3, downscale=0.15),
+    )
+
+
+def _mug_model() -> ObjectModel:
+    mug = make_mug()
+    center, radius = bounding_sphere(mug.mesh)
+    return ObjectModel(
+        name="mug",
+        mesh=mug.mesh,
+        handle_faces=mug.handle_faces,
+        center=center,
+        diameter=2 * radius,
+        distractors=[],
+        recolour=True,
+        symmetries=np.eye(3)[None],
+    )
+
+
+def _lmo_model(part: str, root: Path) -> ObjectModel:
+    meshes = {other: bop.load_mesh(root, number) for other, number in bop.LMO_OBJECTS.items()}
+    mesh = meshes.pop(part)
+    center, radius = bounding_sphere(mesh)
+    info = bop.load_models_info(root)[bop.LMO_OBJECTS[part]]
+    return ObjectModel(
+        name=part,
+        mesh=mesh,
+        handle_faces=None,
+        center=center,
+        diameter=2 * radius,
+        distractors=list(meshes.values()),
+        recolour=False,
+        symmetries=info.symmetries[:, :3, :3],
+    )
+
+
+class SceneSampler:
+    """Makes random scenes of one object. Can be pickled; forked workers can share one."""
+
+    def __init__(self, model: ObjectModel, settings: SceneSettings):
+        """Prepare the renderer and the pictures of other things (a few seconds).
+
+        Args:
+            model: The object.
+            settings: How scenes look.
+        """
+        self.model = model
+        self.settings = settings
+        self._renderer = Renderer(model.mesh)
+        self._sprites = SpriteBank(model.distractors, settings.sprites, np.random.default_rng(0))
+
+    def sample(self, rng: np.random.Generator) -> Scene:
+        """Make one scene.
+
+        Args:
+            rng: The only source of randomness: the same state gives the same scene.
+
+        Returns:
+            The scene; at least `min_visible_fraction` of the object is visible.
+        """
+        while True:
+            rotation, translation = self._pose(rng)
+            scene = self.render(rotation, translation, rng)
+            if scene is not None:
+                return scene
+
+    def render(
+        self, rotation: np.ndarray, translation: np.ndarray, rng: np.random.Generator
+    ) -> Scene | None:
+        """Make one scene with the object at a given pose.
+
+        Args:
+            rotation: [3, 3], object to camera.
+            translation: [3], object to camera, metres.
+            rng: Source of everything else.
+
+        Returns:
+            The scene; None when too little of the object would be visible.
+        """
+        settings = self.settings
+        x0, y0, x1, y1 = self._window(rotation @ self.model.center + translation)
+        if x0 >= x1 or y0 >= y1:
+            return None
+        K = settings.K
+        K[:2, 2] -= [x0, y0]
+        height, width = y1 - y0, x1 - x0
+
+        # The object's own rectangle; it may reach over the border of the window.
+        bounds = self._renderer.bounds(rotation, translation, K)
+        if not np.isfinite(bounds).all():
+            return None
+        left, top = np.floor(bounds[:2]).astype(int)
+        right, bottom = np.ceil(bounds[2:]).astype(int) + 1
+        K_object = K.copy()
+        K_object[:2, 2] -= [left, top]
+        buffer = self._renderer.render(rotation, translation, K_object, right - left, bottom - top)
+        total = np.count_nonzero(buffer.mask)
+        rows = slice(max(top, 0), min(bottom, height))
+        columns = slice(max(left, 0), min(right, width))
+        inside = (
+            slice(rows.start - top, rows.stop - top),
+            slice(columns.start - left, columns.stop - left),
+        )
+        mask = np.zeros((height, width), bool)
+        mask[rows, columns] = buffer.mask[inside]
+        least = settings.min_visible_fraction * total
+        if total == 0 or np.count_nonzero(mask) < max(least, 1):
+            return None
+
+        image = background(rng, height, width)
+        focal_over_z = settings.fx / translation[2]
+        self._sprites.scatter(image, focal_over_z, rng.integers(0, settings.clutter + 1), rng)
+        if rng.random() < 0.5:
+            self._cast_shadow(image, mask, rng)
+        colours, opacity = self._paint(buffer, rng)
+        paste(image[rows, columns], colours[inside], opacity[inside])
+        if rng.random() < settings.occlusion_probability:
+            mask = self._sprites.occlude(image, mask, focal_over_z, least, rng)
+
+        visible = np.count_nonzero(mask)
+        depth = np.zeros((height, width), np.float32)
+        depth[rows, columns] = buffer.depth[inside]
+        depth[~mask] = 0
+        image = settings.effects.apply(image, rng)
+        return Scene(
+            image=image,
+            K=K,
+            rotation=rotation,
+            translation=translation,
+            box=mask_box(mask),
+            visible_fraction=visible / total,
+            handle_fraction=self._handle_fraction(buffer.face[inside], mask[rows, columns]),
+            mask=mask,
+            depth=depth,
+        )
+
+    def _pose(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """A random pose with the object's centre inside the camera image."""
+        settings = self.settings
+        if settings.rotations == "table" and rng.random() < settings.table_share:
+            rotation = _table_rotation(rng)
+        else:
+            rotation = random_rotation(rng)
+        z = rng.uniform(*settings.distance)
+        margin = 0.4 * self.model.diameter * settings.fx / z
+        size = np.array([settings.width, settings.height])
+        margin = np.minimum(margin, 0.4 * size)
+        pixel = rng.uniform(margin, size - margin)
+        ray = (pixel - [settings.cx, settings.cy]) / [settings.fx, settings.fy]
+        center = z * np.append(ray, 1.0)
+        return rotation, center - rotation @ self.model.center
+
+    def _window(self, center: np.ndarray) -> tuple[int, int, int, int]:
+        """The part of the camera image to make, xyxy, end exclusive."""
+        settings = self.settings
+        if settings.full_frame:
+            return 0, 0, settings.width, settings.height
+        pixel = (settings.K @ center)[:2] / center[2]
+        half = 0.5 * settings.window * self.model.diameter * settings.fx / center[2]
+        x0, y0 = np.maximum(np.floor(pixel - half).astype(int), 0)
+        x1, y1 = np.minimum(
+            np.ceil(pixel + half).astype(int) + 1, [settings.width, settings.height]
+        )
+        return int(x0), int(y0), int(x1), int(y1)
+
+    def _paint(self, buffer: GBuffer, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Colours and opacity (uint8) of the rendered object, soft at the silhouette."""
+        model = self.model
+        if model.recolour:
+            albedo = np.broadcast_to(random_colour(rng), buffer.albedo.shape)
+            if model.handle_faces is not None and rng.random() < 0.25:
+                handle = model.handle_faces[buffer.face] & buffer.mask
+                albedo = np.where(handle[..., None], random_colour(rng), albedo)
+        else:
+            albedo = buffer.albedo * rng.uniform(0.85, 1.15, 3).astype(np.float32)
+        image = shade(albedo, buffer.normals, Light.random(rng))
+        image *= buffer.mask[..., None]
+        image = cv2.convertScaleAbs(np.clip(image, 0, 1), alpha=255)
+        sigma = rng.uniform(0.35, 0.7)
+        mask = buffer.mask.astype(np.uint8) * 255
+        return cv2.GaussianBlur(image, (3, 3), sigma), cv2.GaussianBlur(mask, (3, 3), sigma)
+
+    def _cast_shadow(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
+        """Darken the background beside the object [h, w] softly, in place."""
+        height, width = mask.shape
+        size = np.sqrt(np.count_nonzero(mask))
+        small = cv2.resize(
+            mask.astype(np.float32), (width // 4 + 1, height // 4 + 1), interpolation=cv2.INTER_AREA
+        )
+        shift = np.eye(2, 3)
+        shift[:, 2] = rng.normal(size=2) * 0.15 * size / 4
+        small = cv2.warpAffine(small, shift, (small.shape[1], small.shape[0]))
+        small = cv2.GaussianBlur(small, (0, 0), rng.uniform(0.03, 0.15) * size / 4 + 0.3)
+        light = 1 - rng.uniform(0.2, 0.7) * cv2.resize(small, (width, height))
+        cv2.multiply(image, cv2.merge([light] * 3), dst=image, dtype=cv2.CV_8U)
+
+    def _handle_fraction(self, face: np.ndarray, mask: np.ndarray) -> float:
+        """Visible pixels of the handle over visible pixels."""
+        if self.model.handle_faces is None:
+            return float("nan")
+        return float(self.model.handle_faces[face[mask]].mean())
+
+
+def mask_box(mask: np.ndarray) -> np.ndarray:
+    """Tight box around a mask.
+
+    Args:
+        mask: [h, w] bool, with at least one true pixel.
+
+    Returns:
+        [4] float xyxy; pixel centres lie at integers, so the box reaches half a pixel further.
+    """
+    columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+    return np.array([columns[0] - 0.5, rows[0] - 0.5, columns[-1] + 0.5, rows[-1] + 0.5])
+
+
+def _table_rotation(rng: np.random.Generator) -> np.ndarray:
+    """Object to camera for an upright object on a table that the camera looks down on."""
+    azimuth = rng.uniform(0, 2 * np.pi)
+    elevation = np.radians(rng.uniform(0, 90))
+    roll = np.radians(rng.normal() * 20)
+    # Camera axes for elevation 0: x right, y down (object's -z), z forward.
+    upright = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    turn = Rotation.from_euler("z", azimuth).as_matrix()
+    tilt = Rotation.from_euler("x", elevation).as_matrix()
+    return Rotation.from_euler("z", roll).as_matrix() @ tilt @ upright @ turn

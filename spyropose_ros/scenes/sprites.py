@@ -1,0 +1,202 @@
+"""Pictures of other things, to put behind and in front of the object."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import trimesh
+
+from .clutter import random_colour
+from .renderer import Light, Renderer, random_rotation, shade
+
+_SPRITE_PIXELS = 128
+_OCCLUDER_TRIES = 6
+
+
+class Sprite(NamedTuple):
+    """A picture of a thing, seen from somewhere.
+
+    Attributes:
+        image: [S, S, 4] uint8 RGB and opacity, zero where the thing is not.
+        pixel_size: Metres per pixel at the distance of the thing.
+    """
+
+    image: np.ndarray
+    pixel_size: float
+
+
+class SpriteBank:
+    """Many sprites, made once."""
+
+    def __init__(self, meshes: list[trimesh.Trimesh], count: int, rng: np.random.Generator):
+        """Render things from random sides.
+
+        Args:
+            meshes: Coloured things, metres. They give half of the sprites; the others, or all
+                when there are none, are simple shapes in random colours.
+            count: Number of sprites.
+            rng: Source of randomness.
+        """
+        coloured = count // 2 if meshes else 0
+        things = [_Thing(mesh) for mesh in meshes]
+        shapes = [_Thing(mesh) for mesh in _simple_meshes(rng)]
+        self._sprites = [
+            things[index % len(things)].picture(rng, None)
+            if index < coloured
+            else shapes[index % len(shapes)].picture(rng, random_colour(rng))
+            for index in range(count)
+        ]
+
+    def scatter(
+        self, image: np.ndarray, focal_over_z: float, count: int, rng: np.random.Generator
+    ) -> None:
+        """Put things anywhere in the image, at about the object's distance or behind, in place.
+
+        Args:
+            image: [h, w, 3] uint8.
+            focal_over_z: Pixels per metre at the object's distance.
+            count: Number of things.
+            rng: Source of randomness.
+        """
+        height, width = image.shape[:2]
+        for _ in range(count):
+            center = rng.uniform(0, 1, 2) * [width, height]
+            placed = self._place(center, focal_over_z * rng.uniform(0.5, 1.1), (height, width), rng)
+            if placed is not None:
+                where, picture, opacity = placed
+                paste(image[where], picture, opacity)
+
+    def occlude(
+        self,
+        image: np.ndarray,
+        mask: np.ndarray,
+        focal_over_z: float,
+        least: float,
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Put one or two things in front of the object, in place.
+
+        Args:
+            image: [h, w, 3] uint8.
+            mask: [h, w] bool, the object.
+            focal_over_z: Pixels per metre at the object's distance.
+            least: Number of the object's pixels that must stay visible.
+            rng: Source of randomness.
+
+        Returns:
+            [h, w] bool, what stays visible. The mask itself when no place was found.
+        """
+        rows, columns = np.nonzero(mask)
+        spread = 0.15 * np.sqrt(len(rows))
+        wanted = rng.integers(1, 3)
+        for _ in range(_OCCLUDER_TRIES):
+            index = rng.integers(len(rows))
+            center = np.array([columns[index], rows[index]]) + spread * rng.normal(size=2)
+            placed = self._place(center, focal_over_z * rng.uniform(0.9, 1.5), mask.shape, rng)
+            if placed is None:
+                continue
+            where, picture, opacity = placed
+            visible = mask.copy()
+            visible[where] &= opacity < 128
+            if np.count_nonzero(visible) < max(least, 1):
+                continue
+            paste(image[where], picture, opacity)
+            mask = visible
+            wanted -= 1
+            if wanted == 0:
+                break
+        return mask
+
+    def _place(self, center, focal_over_z, shape, rng):
+        """A random sprite placed at a pixel, turned and more or less bright."""
+        sprite = self._sprites[rng.integers(len(self._sprites))]
+        scale = sprite.pixel_size * focal_over_z
+        placed = _place(sprite, center, scale, rng.uniform(0, 2 * np.pi), shape)
+        if placed is None:
+            return None
+        where, picture, opacity = placed
+        return where, cv2.convertScaleAbs(picture, alpha=rng.uniform(0.5, 1.1)), opacity
+
+
+def paste(canvas: np.ndarray, image: np.ndarray, mask: np.ndarray) -> None:
+    """Blend a picture over a part of the canvas, in place.
+
+    Args:
+        canvas: [h, w, 3] uint8.
+        image: [h, w, 3] uint8, already multiplied by the mask at soft edges.
+        mask: [h, w] uint8, the opacity.
+    """
+    rest = cv2.cvtColor(255 - mask, cv2.COLOR_GRAY2RGB)
+    cv2.add(image, cv2.multiply(canvas, rest, scale=1 / 255), dst=canvas)
+
+
+class _Thing:
+    """A mesh that can be pictured from random sides."""
+
+    def __init__(self, mesh: trimesh.Trimesh):
+        self._renderer = Renderer(mesh)
+        # A sphere around the bounding box: quick, and tight enough for a picture.
+        self._center = mesh.bounds.mean(0)
+        radius = np.linalg.norm(mesh.vertices - self._center, axis=1).max()
+        self._distance = 8 * radius
+        # The sphere just fits into the picture.
+        self._focal = 0.5 * _SPRITE_PIXELS * np.sqrt(self._distance**2 - radius**2) / radius
+
+    def picture(self, rng: np.random.Generator, colour: np.ndarray | None) -> Sprite:
+        """A sprite in a colour [3], or in the mesh's own colours."""
+        rotation = random_rotation(rng)
+        middle = (_SPRITE_PIXELS - 1) / 2
+        K = np.array([[self._focal, 0, middle], [0, self._focal, middle], [0, 0, 1.0]])
+        translation = np.array([0, 0, self._distance]) - rotation @ self._center
+        buffer = self._renderer.render(rotation, translation, K, _SPRITE_PIXELS, _SPRITE_PIXELS)
+        albedo = buffer.albedo if colour is None else colour * buffer.mask[..., None]
+        image = shade(albedo, buffer.normals, Light.random(rng)) * buffer.mask[..., None]
+        image = np.dstack([np.clip(image, 0, 1), buffer.mask]) * 255
+        return Sprite(image.astype(np.uint8), self._distance / self._focal)
+
+
+def _place(
+    sprite: Sprite, center: np.ndarray, scale: float, angle: float, shape: tuple[int, int]
+) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray] | None:
+    """Scale and turn a sprite and cut away what lies outside the image.
+
+    Args:
+        sprite: The sprite.
+        center: [2] xy of its middle in the image, pixels.
+        scale: Image pixels per sprite pixel.
+        angle: In-plane rotation, radians.
+        shape: Height and width of the image.
+
+    Returns:
+        Rows and columns of the image that the sprite touches, and there its colours [h, w, 3]
+        uint8 and mask [h, w] uint8; None when it lies outside.
+    """
+    reach = 0.5 * _SPRITE_PIXELS * scale
+    x0, y0 = np.maximum(np.floor(center - reach).astype(int), 0)
+    x1, y1 = np.minimum(np.ceil(center + reach).astype(int) + 1, [shape[1], shape[0]])
+    if x0 >= x1 or y0 >= y1:
+        return None
+    middle = (_SPRITE_PIXELS - 1) / 2
+    linear = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    offset = center - [x0, y0] - linear @ [middle, middle]
+    matrix = np.column_stack([linear, offset])
+    size = (int(x1 - x0), int(y1 - y0))
+    picture = cv2.warpAffine(sprite.image, matrix, size)
+    image, mask = cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB), cv2.extractChannel(picture, 3)
+    return (slice(y0, y1), slice(x0, x1)), image, mask
+
+
+def _simple_meshes(rng: np.random.Generator) -> list[trimesh.Trimesh]:
+    """Boxes, cylinders, balls, cones and rings of household size, metres."""
+    meshes = []
+    for _ in range(6):
+        size = rng.uniform(0.02, 0.14, 3)
+        meshes += [
+            trimesh.creation.box(size),
+            trimesh.creation.cylinder(size[0] / 2, size[1], sections=32),
+            trimesh.creation.cone(size[0] / 2, size[1], sections=32),
+            trimesh.creation.icosphere(3, size[0] / 2),
+            trimesh.creation.torus(size[0] / 2, size[0] / rng.uniform(5, 12), 32, 12),
+            trimesh.creation.capsule(size[1], size[0] / 4),
+        ]
+    return meshes
