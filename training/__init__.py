@@ -1,0 +1,1 @@
+"""Offline work: data sets, training, evaluation. Nothing else of the project imports it."""

