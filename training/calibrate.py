@@ -67,9 +67,12 @@ def _true_cells(
     pyramid: PosePyramid, R: torch.Tensor, t: torch.Tensor
 ) -> list[tuple[torch.Tensor, int] | None]:
     """Per level: log masses of the scored cells and which holds the truth, None if not scored."""
+    R, t = R.to(pyramid.box.center)[None, None], t.to(pyramid.box.center)[None, None]
+    if not pyramid.box.contains(t):
+        return [None] * len(pyramid.levels)
     found = []
     for level in pyramid.levels:
-        cell = se3_grid.containing(R[None, None], t[None, None], pyramid.box, level.cells.level)
+        cell = se3_grid.containing(R, t, pyramid.box, level.cells.level)
         hit = (level.cells.keys()[0] == cell.keys()[0, 0]).nonzero()
         found.append((level.log_probability[0], int(hit[0])) if len(hit) else None)
     return found

@@ -68,15 +68,17 @@ class DataConfig:
     Attributes:
         detector_noise: "boxes" simulates a detector (noisy tight box of the visible mask), "paper"
             draws a truncated Gaussian offset around the truth.
+        max_roll: largest in-plane turn of a training crop, degrees; 180 is the paper.
         data_root: where downloaded data sets lie.
         num_workers: loader processes.
         validation_images: held out by seed.
     """
 
     detector_noise: str = "boxes"
+    max_roll: float = 180.0
     data_root: str = "data"
     num_workers: int = 1
-    validation_images: int = 96
+    validation_images: int = 64
 
 
 @dataclass(frozen=True)
@@ -117,15 +119,16 @@ _SMALL = TrainConfig(
     ),
     objective=replace(_PAPER.objective, n_samples=4, translation_offset=False),
     optim=OptimConfig(
-        max_steps=3000,
+        max_steps=2600,
         batch_size=16,
         lr=1e-3,
         weight_decay=1e-2,
         warmup_steps=200,
         gradient_clip=5.0,
         surface_weight=2.0,
-        steps_per_epoch=250,
+        steps_per_epoch=200,
     ),
+    data=DataConfig(max_roll=20.0),
 )
 
 PRESETS = {"paper": _PAPER, "small": _SMALL}

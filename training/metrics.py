@@ -67,7 +67,7 @@ def image_metrics(
         sample: the truth.
         target: the object.
     """
-    distribution = pyramid.distribution(0, torch.from_numpy(center).float(), diameter)
+    distribution = pyramid.distribution(0, torch.from_numpy(center).float(), diameter).to("cpu")
     R_true = torch.from_numpy(sample.rotation).float()
     t_true = torch.from_numpy(sample.translation).float()
     equivalent = R_true @ torch.from_numpy(target.symmetries[:, :3, :3]).float()  # [S, 3, 3]
@@ -164,7 +164,7 @@ def summarise(records: list[dict], target: EvaluationObject, diameter: float) ->
 
 
 def _floored(gain: float) -> float:
-    return max(gain, OUTSIDE_FLOOR)
+    return gain if math.isfinite(gain) else OUTSIDE_FLOOR
 
 
 def _pixels(K: np.ndarray, points: np.ndarray) -> np.ndarray:

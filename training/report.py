@@ -25,7 +25,9 @@ def write_report(directory: Path, stem: str, report: dict, records: list[dict]) 
     """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / f"{stem}.json").write_text(json.dumps(report, indent=1) + "\n")
-    (directory / f"{stem}.md").write_text(_markdown(stem, report))
+    title = f"# {report['object']}: {report['images']}"
+    lines = [title, "", *metrics_table(report), "", f"![figures]({stem}.png)", ""]
+    (directory / f"{stem}.md").write_text("\n".join(lines))
     _figure(directory / f"{stem}.png", report, records)
 
 
@@ -56,13 +58,11 @@ _ROWS = (
 )
 
 
-def _markdown(stem: str, report: dict) -> str:
-    """Tables of all groups."""
+def metrics_table(report: dict) -> list[str]:
+    """Markdown lines: how the numbers were made, and all metrics of all groups."""
     groups = report["metrics"]
     lines = [
-        f"# Evaluation of {report['object']}",
-        "",
-        f"{report['images']}; search {report['search']}; {report['protocol']}.",
+        f"Search {report['search']}; {report['protocol']}.",
         f"Command: `{report['command']}` (version {report['package_version']}, commit "
         f"{report['git_commit']}, {report['hardware']}).",
         f"Time per image (median, search included): {report['seconds_per_image_median']:.3f} s.",
@@ -79,12 +79,11 @@ def _markdown(stem: str, report: dict) -> str:
     per_level = groups["all"]["ll_uniform_zero_per_level"]
     lines += [
         "",
-        "LL (uniform box = 0) per level: " + ", ".join(f"{v:.2f}" for v in per_level) + ".",
-        "",
-        f"![figures]({stem}.png)",
-        "",
+        "LL (uniform box = 0) per level, all images: "
+        + ", ".join(f"{v:.2f}" for v in per_level)
+        + ".",
     ]
-    return "\n".join(lines)
+    return lines
 
 
 def _figure(path: Path, report: dict, records: list[dict]) -> None:

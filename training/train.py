@@ -135,7 +135,7 @@ def train(name: str, config: TrainConfig, run_dir: Path, accelerator: str = "aut
         "config": _plain(asdict(config)),
         "steps": trainer.global_step,
         "hardware": provenance.hardware(str(trainer.strategy.root_device)),
-        "seconds_since_last_start": round(time.time() - started),
+        "seconds": round(time.time() - started),
     }
     bundle = ModelBundle(network, info, [1.0] * config.network.depth, record)
     bundle.save_pretrained(run_dir / "bundle")

@@ -8,6 +8,7 @@ README.md          optional, the model card
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,14 @@ class ObjectInfo:
     size_ratio: float
     size_ratio_std: float
     keypoints: list[list[float]]
+
+    def __post_init__(self):
+        sizes = self.diameter, self.size_ratio
+        numbers = [*sizes, self.size_ratio_std, *self.center, *sum(self.keypoints, [])]
+        if not all(map(math.isfinite, numbers)) or min(sizes) <= 0 or len(self.center) != 3:
+            raise ValueError(
+                "an object needs finite numbers, a center of 3, and a diameter and size_ratio > 0"
+            )
 
 
 @dataclass
@@ -112,12 +121,13 @@ class ModelBundle:
             model_config = ModelConfig.from_dict(config["model"])
             temperatures = [float(t) for t in config["temperatures"]]
             model = PoseModel(model_config, torch.tensor(info.keypoints))
-        except (KeyError, TypeError, ValueError) as error:
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise BundleError(
                 f"{directory / CONFIG} does not describe a model of this version "
                 f"({type(error).__name__}: {error}); export the bundle again"
             ) from error
-        if len(temperatures) != model_config.depth or min(temperatures) <= 0:
+        usable = all(0 < t < math.inf for t in temperatures)
+        if len(temperatures) != model_config.depth or not usable:
             raise BundleError(
                 f"{directory / CONFIG} needs {model_config.depth} positive temperatures"
             )

@@ -62,7 +62,7 @@ class Estimator:
                 f"depth {self.depth} is not available: the model has {bundle.model.config.depth} "
                 "levels"
             )
-        self.model = bundle.model.to(self.device, memory_format=torch.channels_last)
+        self.model = bundle.model.eval().to(self.device, memory_format=torch.channels_last)
         self._center = torch.tensor(bundle.object.center, device=self.device)
 
     @classmethod
@@ -109,9 +109,11 @@ class Estimator:
         translation_estimates: np.ndarray | None = None,
     ) -> PosePyramid | None:
         """As `estimate`, with all levels kept, for evaluation. None for no boxes."""
-        boxes = np.asarray(boxes, dtype=np.float32).reshape(-1, 4)
-        if len(boxes) == 0:
+        boxes = np.asarray(boxes, dtype=np.float32)
+        if boxes.size == 0:
             return None
+        if boxes.ndim != 2 or boxes.shape[1] != 4:
+            raise ValueError(f"boxes must be [N, 4] (x0, y0, x1, y1), got {boxes.shape}")
         pixels, intrinsics = self._image(image), self._intrinsics(K)
         info = self.bundle.object
         if translation_estimates is None:
@@ -123,9 +125,14 @@ class Estimator:
             )
         else:
             estimate = torch.as_tensor(translation_estimates, dtype=torch.float32)
-            estimate = estimate.reshape(len(boxes), 3).to(self.device)
-        features, K_crop = self._features(pixels, intrinsics, estimate)
+            if estimate.shape != (len(boxes), 3):
+                raise ValueError(
+                    f"translation_estimates must be [{len(boxes)}, 3], one for each box, "
+                    f"got {tuple(estimate.shape)}"
+                )
+            estimate = estimate.to(self.device)
         box = TranslationBox.from_view(estimate, info.diameter)
+        features, K_crop = self._features(pixels, intrinsics, estimate)
 
         def score(level: int, rotations: Tensor, translations: Tensor) -> Tensor:
             return self._logits(features, K_crop, level, rotations, translations)

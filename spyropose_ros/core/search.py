@@ -55,7 +55,7 @@ class PosePyramid:
     def unexpanded_mass(self) -> Tensor:
         """Mass left above the finest level, [B]."""
         left = [_masked_mass(level, ~level.expanded) for level in self.levels[:-1]]
-        return torch.stack(left).sum(0) if left else torch.zeros(len(self.box))
+        return torch.stack(left).sum(0) if left else self.box.center.new_zeros(len(self.box))
 
     def log_density_per_level(self, rotation: Tensor, translation: Tensor) -> Tensor:
         """Log density of poses as the pyramid grows level by level.
@@ -70,6 +70,7 @@ class PosePyramid:
         Returns:
             [B, M, depth], per pi^2-convention rotation volume and m^3.
         """
+        rotation, translation = rotation.to(self.box.center), translation.to(self.box.center)
         inside = self.box.contains(translation)
         value = torch.full(inside.shape, -torch.inf, dtype=torch.float64, device=inside.device)
         values = []
@@ -141,6 +142,7 @@ def search(
 
     Raises:
         ValueError: if a setting is out of range or the scorer's answer has another shape.
+        FloatingPointError: if the scorer's answer cannot be normalised.
     """
     if not 1 <= depth <= se3_grid.MAX_DEPTH:
         raise ValueError(f"depth must be 1 to {se3_grid.MAX_DEPTH}, got {depth}")
@@ -150,7 +152,7 @@ def search(
         raise ValueError(f"mass_tolerance must be in [0, 1), got {mass_tolerance}")
 
     cells = se3_grid.base_cells(len(box), box.center.device)
-    log_p = _score(scorer, cells, box).log_softmax(1)
+    log_p = _log_softmax(_score(scorer, cells, box), 0)
     levels = []
     for _ in range(depth - 1):
         index, keep = _select(log_p, beam, mass_tolerance / (depth - 1))
@@ -161,20 +163,29 @@ def search(
         logits = _score(scorer, cells, box)
         padded = ~keep.repeat_interleave(se3_grid.BRANCHING, 1)
         logits = logits.masked_fill(padded, -torch.inf)
-        log_p = logits.log_softmax(1) + parent_log_p.logsumexp(1, keepdim=True)
+        mass = parent_log_p.logsumexp(1, keepdim=True)
+        log_p = _log_softmax(logits, cells.level) + mass
     levels.append(Level(cells, log_p, torch.zeros_like(log_p, dtype=torch.bool)))
     return PosePyramid(box, levels)
 
 
 def _score(scorer: Scorer, cells: Cells, box: TranslationBox) -> Tensor:
-    """Logits of all cells in float32 or better, [B, N]; never NaN."""
+    """Logits of all cells in float32 or better, [B, N]."""
     logits = scorer(cells.level, *cells.poses(box))
     expected = cells.rotation_index.shape
     if logits.shape != expected:
         raise ValueError(f"the scorer returned shape {tuple(logits.shape)} for {tuple(expected)}")
-    if bool(logits.isnan().any()):
-        raise FloatingPointError(f"the scorer returned NaN at level {cells.level}")
     return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _log_softmax(logits: Tensor, level: int) -> Tensor:
+    """Normalised logits, [B, N]; -inf is no mass, but an image needs some."""
+    log_p = logits.log_softmax(1)
+    if bool(log_p.isnan().any()):
+        raise FloatingPointError(
+            f"the scorer returned NaN, +inf or nothing but -inf for an image at level {level}"
+        )
+    return log_p
 
 
 def _select(log_p: Tensor, beam: int, tolerance: float) -> tuple[Tensor, Tensor]:

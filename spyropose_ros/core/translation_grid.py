@@ -48,10 +48,12 @@ class TranslationBox:
             orientation: rotations of the cube before the stretch, [B, 3, 3]; identity by default.
 
         Raises:
-            ValueError: if an estimate is not in front of the camera.
+            ValueError: if an estimate is not finite or not in front of the camera.
         """
-        if not bool((center[:, 2] > 0).all()):
-            raise ValueError("translation estimates must lie in front of the camera (z > 0)")
+        if not bool((center.isfinite().all(-1) & (center[:, 2] > 0)).all()):
+            raise ValueError(
+                "translation estimates must be finite and in front of the camera (z > 0)"
+            )
         cube = cls.cubic(center, diameter, orientation).basis
         depth_row = cube[:, 2] * (center[:, 2] / _as_batch(diameter, center)).unsqueeze(-1)
         slope = center[:, :2] / center[:, 2:]  # x/z and y/z of the viewing ray

@@ -144,7 +144,7 @@ def scene_settings(name: str) -> SceneSettings:
         Settings with the camera of the demo or of the photographs.
     """
     if not name.startswith("lmo/"):
-        return SceneSettings()
+        return SceneSettings(rotations="table", table_share=1.0)
     return SceneSettings(
         fx=572.4114,
         fy=573.57043,
@@ -152,6 +152,7 @@ def scene_settings(name: str) -> SceneSettings:
         cy=242.04899,
         distance=(0.45, 1.4),
         rotations="table",
+        table_share=1.0,
         occlusion_probability=0.5,
         min_visible_fraction=0.4,
         clutter=12,

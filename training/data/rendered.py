@@ -40,7 +40,7 @@ class RenderedCrops(Dataset):
         stream: `TRAIN` or `VALIDATION`.
         seed: of the stream.
         length: number of items.
-        roll: turn the crops by a random in-plane angle.
+        roll: turn the crops by a random in-plane angle, up to data.max_roll.
     """
 
     def __init__(
@@ -83,7 +83,8 @@ class RenderedCrops(Dataset):
             if _within_ball(center, estimate, model.diameter):
                 break
         K = torch.from_numpy(scene.K).float()
-        angle = rng.uniform(0, 2 * math.pi) if self.roll else 0.0
+        limit = math.radians(self.data.max_roll) if self.roll else 0.0
+        angle = rng.uniform(-limit, limit)
         K_crop = camera.crop_intrinsics(
             estimate,
             model.diameter,
