@@ -46,9 +46,7 @@ def calibrate(
     estimator = Estimator(loaded, settings=SearchSettings(beam, 0.0))
     center = torch.tensor(loaded.object.center)
     collected: list[list[tuple[torch.Tensor, int]]] = [[] for _ in range(depth)]
-    samples = rendered_samples(
-        loaded.record["object"], images, seed + _SEED_OFFSET, data_root
-    )
+    samples = rendered_samples(loaded.record["object"], images, seed + _SEED_OFFSET, data_root)
     for sample in tqdm(samples, total=images, unit="image"):
         pyramid = estimator.search(sample.image, sample.K, sample.box[None])
         R = torch.from_numpy(sample.rotation).float()

@@ -1,4 +1,4 @@
-"""Write the model card of a bundle from its record and its reports: `python -m training.card BUNDLE`.
+"""Write a bundle's model card from its record and reports: `python -m training.card BUNDLE`.
 
 The card (README.md beside the weights) holds nothing that was not recorded by the training or
 measured by the evaluation.

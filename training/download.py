@@ -128,7 +128,7 @@ def _write_scene_camera(directory: Path, scene: Path) -> None:
     K = [camera["fx"], 0.0, camera["cx"], 0.0, camera["fy"], camera["cy"], 0.0, 0.0, 1.0]
     frames = json.loads((scene / "scene_gt.json").read_text())
     entry = {"cam_K": K, "depth_scale": camera["depth_scale"]}
-    _write_json(scene / "scene_camera.json", {key: entry for key in frames})
+    _write_json(scene / "scene_camera.json", dict.fromkeys(frames, entry))
 
 
 def _write_json(path: Path, content: dict) -> None:

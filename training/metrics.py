@@ -55,7 +55,10 @@ def vertex_errors(
 
 
 def image_metrics(
-    pyramid: PosePyramid, center: np.ndarray, diameter: float, sample: Sample,
+    pyramid: PosePyramid,
+    center: np.ndarray,
+    diameter: float,
+    sample: Sample,
     target: EvaluationObject,
 ) -> dict:
     """All numbers of one image.
@@ -110,7 +113,9 @@ def image_metrics(
             for mass in COVERAGES
         },
         # Mass of the smallest highest-density region that reaches the truth.
-        "truth_rank": float(distribution.probabilities[denser].sum()) if final > -math.inf else 1.01,
+        "truth_rank": float(distribution.probabilities[denser].sum())
+        if final > -math.inf
+        else 1.01,
         "unexpanded_mass": distribution.unexpanded_mass,
         "evaluations": int(pyramid.evaluations[0]),
         **vertex_errors(R, t, sample, target),

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from spyropose_ros.core import se3_grid, so3_grid
-from spyropose_ros.core.search import Scorer
 from spyropose_ros.core.se3_grid import BRANCHING, Cells
+from spyropose_ros.core.search import Scorer
 from spyropose_ros.core.translation_grid import TranslationBox
 
 
@@ -143,7 +143,7 @@ def level_losses(
 
 
 def _cross_entropy(positive: Tensor, negatives: Tensor) -> Tensor:
-    """-log of the positive's share; the positive stays in the denominator once more. Mean over B."""
+    """-log of the positive's share, mean over B; the positive is in the denominator as well."""
     every = torch.cat((positive, negatives), 1).float()
     return (every.logsumexp(1) - positive.squeeze(1).float()).mean()
 
@@ -177,7 +177,7 @@ def _ancestral_sample(
 def _uniform_cells(
     grid: TrainingGrid, level: int, n: int, generator: torch.Generator | None
 ) -> Cells:
-    """n cells of a level, uniform and independent, per batch element."""
+    """N cells of a level, uniform and independent, per batch element."""
     batch, device = len(grid.box), grid.offset.device
     # rand in float64: randint cannot take a generator and a bound above int32 on every device.
     u = torch.rand((batch, n, 4), generator=generator, device=device, dtype=torch.float64)

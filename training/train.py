@@ -113,7 +113,9 @@ def train(name: str, config: TrainConfig, run_dir: Path, accelerator: str = "aut
         config.optim,
         config.seed,
     )
-    checkpoints = ModelCheckpoint(run_dir / "checkpoints", save_last=True, enable_version_counter=False)
+    checkpoints = ModelCheckpoint(
+        run_dir / "checkpoints", save_last=True, enable_version_counter=False
+    )
     trainer = lightning.Trainer(
         accelerator=accelerator,
         devices=1,

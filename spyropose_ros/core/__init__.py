@@ -1,1 +1,1 @@
-"""The SpyroPose method on torch and numpy: grids, network, search, distribution. Never imports ROS."""
+"""The SpyroPose method on torch and numpy: grids, network, search. Never imports ROS."""

@@ -201,9 +201,7 @@ def _load_weights(model: PoseModel, path: Path, sha256: str | None) -> None:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise BundleError(
-            f"{path} does not fit the architecture in {CONFIG}: {error}"
-        ) from error
+        raise BundleError(f"{path} does not fit the architecture in {CONFIG}: {error}") from error
 
 
 def _sha256(content: bytes) -> str:

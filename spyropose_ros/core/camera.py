@@ -26,9 +26,7 @@ def project(K: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     return homogeneous[..., :2] / homogeneous[..., 2:], points[..., 2]
 
 
-def translation_from_boxes(
-    boxes: Tensor, K: Tensor, diameter: float, size_ratio: float
-) -> Tensor:
+def translation_from_boxes(boxes: Tensor, K: Tensor, diameter: float, size_ratio: float) -> Tensor:
     """Translation of the object's bounding-sphere centre from tight 2D boxes.
 
     The centre lies on the ray through the middle of the box; its depth follows from the box's

@@ -198,7 +198,7 @@ class PoseDistribution:
         return out
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """n independent poses: a leaf by its mass, then uniform within the cell.
+        """N independent poses: a leaf by its mass, then uniform within the cell.
 
         Returns:
             rotations [n, 3, 3] and translations [n, 3] in metres.

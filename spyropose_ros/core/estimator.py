@@ -51,7 +51,7 @@ class Estimator:
         self,
         bundle: ModelBundle,
         device: str | torch.device | None = None,
-        settings: SearchSettings = SearchSettings(),  # noqa: B008 (frozen)
+        settings: SearchSettings = SearchSettings(),
     ):
         self.bundle = bundle
         self.device = resolve_device(device)
@@ -70,7 +70,7 @@ class Estimator:
         cls,
         directory_or_hub_id: str | Path,
         device: str | torch.device | None = None,
-        settings: SearchSettings = SearchSettings(),  # noqa: B008 (frozen)
+        settings: SearchSettings = SearchSettings(),
     ) -> "Estimator":
         """Load a bundle; see `ModelBundle.from_pretrained` and the class for errors."""
         return cls(ModelBundle.from_pretrained(directory_or_hub_id), device, settings)
@@ -216,9 +216,7 @@ class Estimator:
 
     def _distributions(self, pyramid: PosePyramid) -> list[PoseDistribution]:
         diameter = self.bundle.object.diameter
-        return [
-            pyramid.distribution(b, self._center, diameter) for b in range(len(pyramid.box))
-        ]
+        return [pyramid.distribution(b, self._center, diameter) for b in range(len(pyramid.box))]
 
     def _features(self, image: Tensor, K: Tensor, estimate: Tensor) -> tuple[Tensor, Tensor]:
         """Feature maps and intrinsics of the crops around estimates [N, 3]."""
@@ -267,5 +265,7 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         available = ", ".join(["cpu", *gpus])
-        raise ValueError(f"device '{name}' is not available here; choose from {available}") from error
+        raise ValueError(
+            f"device '{name}' is not available here; choose from {available}"
+        ) from error
     return device

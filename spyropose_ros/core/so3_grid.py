@@ -1,17 +1,18 @@
 """Equivolumetric, nested grid on SO(3), generated on the fly on any device.
 
 A rotation R is split into the direction of its third column (the object's z axis in the reference
-frame) and the tilt about that axis. Directions live in HEALPix pixels (nested order, nside 2^level);
-the tilt circle has 6 * 2^level steps. Every cell of a level has the same volume and splits into
-exactly 8 children: child = 8 * parent + (0..7). Cells are plain int64 indices; nothing is tabulated,
-so depth is limited by the integers only (tested to level 8).
+frame) and the tilt about that axis. Directions live in HEALPix pixels (nested order, nside
+2^level); the tilt circle has 6 * 2^level steps. Every cell of a level has the same volume and
+splits into exactly 8 children: child = 8 * parent + (0..7). Cells are plain int64 indices; nothing
+is tabulated, so depth is limited by the integers only (tested to level 8).
 
 Tilt is measured against a frame that belongs to each of the 12 base pixels and is carried from the
 pixel's centre to the direction by the minimal rotation, so there is no pole and no seam inside a
 base pixel.
 
-Sources: Yershova et al., IJRR 2010 (SO(3) from HEALPix x circle); Gorski et al., ApJ 2005, section 5
-(pixel centres in nested order); Haugaard et al., ICCVW 2023 (local frames, half-step tilts).
+Sources: Yershova et al., IJRR 2010 (SO(3) from HEALPix x circle); Gorski et al., ApJ 2005,
+section 5 (pixel centres in nested order); Haugaard et al., ICCVW 2023 (local frames, half-step
+tilts).
 """
 
 import functools
@@ -138,7 +139,7 @@ def index(rotation: Tensor, level: int) -> Tensor:
 def random_rotations(
     n: int, generator: torch.Generator | None = None, device: torch.device | str | None = None
 ) -> Tensor:
-    """n rotations uniform on SO(3) (normalised Gaussian quaternions), float32 [n, 3, 3]."""
+    """N rotations uniform on SO(3) (normalised Gaussian quaternions), float32 [n, 3, 3]."""
     q = torch.randn((n, 4), generator=generator, device=device, dtype=torch.float64)
     w, x, y, z = (q / q.norm(dim=-1, keepdim=True)).unbind(-1)
     rows = (
@@ -156,7 +157,7 @@ def geodesic_angle(a: Tensor, b: Tensor) -> Tensor:
     return 2 * torch.atan2(half_sin, (1 - half_sin.square()).clamp_min(0).sqrt())
 
 
-# --- index digits: [12 pixels, 6 tilts, (4 pixels, 2 tilts) per level], the first is the highest ---
+# --- index digits: [12 pixels, 6 tilts, (4 pixels, 2 tilts) per level], highest first ---
 
 
 def _split(index: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

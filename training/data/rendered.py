@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from spyropose_ros.core import camera
 from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.scenes.detector import noisy_box
-from spyropose_ros.scenes.sampler import ObjectModel, Scene, SceneSampler
+from spyropose_ros.scenes.sampler import Scene, SceneSampler
 from training.config import DataConfig, NetworkConfig, OptimConfig
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -252,4 +252,3 @@ def _single_thread(_worker: int) -> None:
     """Loader processes share the cores with the training."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-
