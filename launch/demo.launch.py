@@ -1,0 +1,65 @@
+"""Starts the demo: a camera, a detector, the estimator and a summary that ends it.
+
+The same as ./run demo for ROS 2 installations. The results go to the folder `output`.
+"""
+
+from launch import LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch.conditions import IfCondition
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from spyropose_ros.demo.plan import Model, parameters, share_folder, shipped_model
+
+# name, default, what it is for
+ARGUMENTS = (
+    ("demo", "mug", "mug: a rendered mug that turns; lmo: the real LM-O photographs"),
+    ("model", "", "folder of another model bundle; empty takes the one of the demo"),
+    ("device", "auto", "where the model runs: auto, cpu, cuda or cuda:N"),
+    ("frames", "0", "how many frames; 0 takes 60 renderings, or all photographs"),
+    ("output", "demo_output", "folder for the results"),
+    ("data", "data", "folder of the data sets, from: python -m training.download lmo"),
+    ("rviz", "false", "whether RViz is started as well: true or false"),
+)
+
+
+def start_demo(context: LaunchContext) -> list[Node]:
+    """Makes the four nodes from the launch arguments."""
+    given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
+    model = Model.read(given["model"] or shipped_model(given["demo"]))
+    settings = parameters(
+        model, int(given["frames"]), given["device"], given["output"], given["data"]
+    )
+    return [
+        Node(
+            package="spyropose_ros",
+            executable=executable,
+            name=executable,
+            parameters=[values],
+            **(
+                # its table is what the user watches; when it has judged the run, all is over
+                {"output": "screen", "output_format": "{line}", "on_exit": Shutdown()}
+                if executable == "demo_summary"
+                else {"output": "log"}
+            ),
+        )
+        for executable, values in settings.items()
+    ]
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Declares the arguments and what they start."""
+    rviz = Node(
+        package="rviz2",
+        executable="rviz2",
+        arguments=["-d", str(share_folder() / "config" / "spyropose.rviz")],
+        condition=IfCondition(LaunchConfiguration("rviz")),
+        output="log",
+    )
+    return LaunchDescription(
+        [
+            DeclareLaunchArgument(name, default_value=default, description=description)
+            for name, default, description in ARGUMENTS
+        ]
+        + [OpaqueFunction(function=start_demo), rviz]
+    )
