@@ -1,0 +1,1 @@
+"""The demo: a camera, a detector and a summary around the estimator node, each its own process."""

@@ -1,0 +1,195 @@
+"""The demo's camera: publishes prepared frames at the pace of the estimator.
+
+A real camera runs at its own rate, and an estimator that is slower leaves frames out. Here every
+frame shall be seen, on any machine: the next one is published when the distribution of the last
+one has come, or after a timeout. The timeouts count as frames without a distribution.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PoseStamped
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+from spyropose_ros.demo import node
+from spyropose_ros.demo.frames import Frame, open_frames
+from spyropose_ros.msg import PoseDistributionArray
+from spyropose_ros.ros.conversions import poses
+from spyropose_ros.ros.images import fill_image
+
+FRAME_ID = "camera_optical_frame"
+_SETTLE = 1.0  # seconds for the other nodes to find each other
+_MAX_MISSED = 3  # frames in a row without a distribution
+
+
+class Camera(node.DemoNode):
+    """Publishes image, calibration, true pose and true box of every frame; then ends."""
+
+    def __init__(self):
+        super().__init__("demo_camera")
+        object_name = self.setting("object", "mug", "what to show: mug, or lmo/<object>")
+        count = self.setting("frames", 0, "how many frames; 0: all photographs, or 60 renderings")
+        data_root = self.setting("data_root", "data", "folder of the downloaded data sets")
+        self._interval = self.setting("interval", 0.2, "least time between frames, seconds")
+        self._timeout = self.setting("timeout", 60.0, "longest wait for a distribution, seconds")
+        self._startup = self.setting("startup", 300.0, "longest wait for the other nodes, seconds")
+        self._frames = open_frames(object_name, count, data_root)
+        height, width = self._frames[0].image.shape[:2]
+        self._calibration = camera_info(self._frames[0].K, width, height)  # the same for all
+        self._class_id = object_name.rpartition("/")[2]
+
+        self._image = self.create_publisher(Image, node.IMAGE, node.QUEUE)
+        self._camera_info = self.create_publisher(CameraInfo, node.CAMERA_INFO, node.QUEUE)
+        self._truth = self.create_publisher(PoseStamped, node.TRUTH, node.QUEUE)
+        self._visible = self.create_publisher(Detection2DArray, node.VISIBLE, node.QUEUE)
+        self.create_subscription(
+            PoseDistributionArray, node.DISTRIBUTIONS, self._on_distributions, node.QUEUE
+        )
+        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self._estimator_runs = False
+        self._started = self._published = time.monotonic()
+        self._ready: float | None = None  # since when all nodes are there
+        self._next = 0
+        self._missed = 0
+        self._awaited: int | None = None  # stamp of the frame that has no answer yet
+        self.create_timer(0.02, self._tick)
+        # The calibration comes before the first image, as with real cameras.
+        self.create_timer(0.5, lambda: self._publish_calibration(self._header()))
+
+    def _on_distributions(self, message: PoseDistributionArray) -> None:
+        if node.nanoseconds(message.header) == self._awaited:
+            self._awaited = None
+            self._missed = 0
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            if status.name.endswith("estimator: pose distributions"):
+                self._estimator_runs = status.level == DiagnosticStatus.OK
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        if self._ready is None:
+            self._wait_for_the_others(now)
+        elif now < self._ready + _SETTLE or now < self._published + self._interval:
+            return
+        elif self._awaited is None:
+            self._show_next()
+        elif now > self._published + self._timeout:
+            self._miss()
+
+    def _wait_for_the_others(self, now: float) -> None:
+        there = {
+            "the estimator to have its model": self._estimator_runs,
+            "the detector": self.count_publishers(node.DETECTIONS) > 0,
+            "the summary": self._truth.get_subscription_count() > 0,
+        }
+        missing = " and ".join(name for name, is_there in there.items() if not is_there)
+        if not missing:
+            self._ready = now
+            self.get_logger().info(f"all nodes are there after {now - self._started:.1f} s")
+        elif now > self._started + self._startup:
+            self.get_logger().fatal(f"waited {self._startup:g} s in vain for {missing}")
+            self.finish(1)
+        else:
+            self.get_logger().info(f"waiting for {missing}", throttle_duration_sec=5.0)
+
+    def _miss(self) -> None:
+        self._awaited = None
+        self._missed += 1
+        self.get_logger().warning(f"no distribution within {self._timeout:g} s")
+        if self._missed == _MAX_MISSED:
+            self.get_logger().fatal(f"no distribution for {_MAX_MISSED} frames in a row: giving up")
+            self.finish(1)
+
+    def _show_next(self) -> None:
+        if self._next == len(self._frames):
+            self.get_logger().info(f"all {self._next} frames published")
+            self.finish(0)
+            return
+        frame = self._frames[self._next]
+        self._next += 1
+        header = self._header()
+        self._awaited = node.nanoseconds(header)
+        self._published = time.monotonic()
+        (pose,) = poses(frame.rotation[None], frame.translation[None])
+        self._truth.publish(PoseStamped(header=header, pose=pose))
+        self._visible.publish(visible_message(header, frame, self._class_id))
+        self._publish_calibration(header)
+        self._image.publish(fill_image(Image(), header, frame.image))
+
+    def _publish_calibration(self, header: Header) -> None:
+        self._calibration.header = header
+        self._camera_info.publish(self._calibration)
+
+    def _header(self) -> Header:
+        return Header(stamp=self.get_clock().now().to_msg(), frame_id=FRAME_ID)
+
+
+def camera_info(K: np.ndarray, width: int, height: int) -> CameraInfo:
+    """Calibration of a rectified image, its header left empty.
+
+    Args:
+        K: Intrinsics, [3, 3].
+        width: Pixels.
+        height: Pixels.
+    """
+    return CameraInfo(
+        width=width,
+        height=height,
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
+        k=K.ravel(),
+        r=np.eye(3).ravel(),
+        p=np.column_stack([K, np.zeros(3)]).ravel(),
+    )
+
+
+def visible_message(header: Header, frame: Frame, class_id: str) -> Detection2DArray:
+    """What is visible of the object, see node.VISIBLE.
+
+    Args:
+        header: Of the image.
+        frame: The frame; its name becomes the id of the detection.
+        class_id: Of the object.
+    """
+    message = detection(header, frame.box, class_id, frame.visible_fraction, frame.name)
+    if frame.handle_fraction is not None:
+        handle = ObjectHypothesisWithPose()
+        handle.hypothesis.class_id, handle.hypothesis.score = "handle", frame.handle_fraction
+        message.results.append(handle)
+    return Detection2DArray(header=header, detections=[message])
+
+
+def detection(
+    header: Header, box: np.ndarray, class_id: str, score: float, name: str
+) -> Detection2D:
+    """A detection of one object.
+
+    Args:
+        header: Of the image.
+        box: xyxy, pixels, [4].
+        class_id: Of the object.
+        score: 0 to 1.
+        name: Id of the detection.
+    """
+    result = ObjectHypothesisWithPose()
+    result.hypothesis.class_id, result.hypothesis.score = class_id, float(score)
+    message = Detection2D(header=header, results=[result], id=name)
+    center = message.bbox.center.position
+    center.x, center.y = ((box[:2] + box[2:]) / 2).tolist()
+    message.bbox.size_x, message.bbox.size_y = (box[2:] - box[:2]).tolist()
+    return message
+
+
+def main() -> int:
+    """Entry point of the process."""
+    return node.run(Camera)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

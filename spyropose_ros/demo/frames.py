@@ -1,0 +1,151 @@
+"""What the demo's camera shows: rendered frames of the mug, or the LM-O photographs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spyropose_ros.demo import stage
+from spyropose_ros.demo.trajectory import mug_pose
+from spyropose_ros.scenes.bop import LMO_OBJECTS, BopInstance, BopScene
+from spyropose_ros.scenes.mug import make_mug
+from spyropose_ros.scenes.sampler import mask_box
+
+RENDERED_FRAMES = 60
+MIN_VISIBLE = 0.1  # photographs that show less of the object are no targets of BOP
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A camera image and what is known about it.
+
+    Attributes:
+        name: Number of the frame, or of the photograph.
+        image: RGB uint8 [H, W, 3].
+        K: Intrinsics, [3, 3].
+        rotation: True, object to camera, [3, 3].
+        translation: True, object to camera, metres, [3].
+        box: xyxy, tight around the visible pixels (pixel centres at integers), [4].
+        visible_fraction: Visible pixels over all pixels of the object's silhouette.
+        handle_fraction: Visible pixels of the handle over visible pixels; None without a handle.
+    """
+
+    name: str
+    image: np.ndarray
+    K: np.ndarray
+    rotation: np.ndarray
+    translation: np.ndarray
+    box: np.ndarray
+    visible_fraction: float
+    handle_fraction: float | None
+
+
+def open_frames(object_name: str, count: int = 0, data_root: str | Path = "data") -> Sequence:
+    """The frames of a demo; each is made when it is asked for.
+
+    Args:
+        object_name: 'mug', or 'lmo/<object>'.
+        count: How many; 0 takes all photographs, or 60 renderings.
+        data_root: Folder of the downloaded data sets.
+
+    Returns:
+        A sequence of Frame.
+
+    Raises:
+        ValueError: The object is unknown, or the number cannot be.
+        FileNotFoundError: The photographs are missing.
+    """
+    if count < 0:
+        raise ValueError(f"the number of frames is {count}: give 1 or more, or 0 for all")
+    if object_name == "mug":
+        return MugFrames(count or RENDERED_FRAMES)
+    family, _, part = object_name.partition("/")
+    if family != "lmo" or part not in LMO_OBJECTS:
+        known = ", ".join(["mug", *(f"lmo/{name}" for name in LMO_OBJECTS)])
+        raise ValueError(f"there is no demo of '{object_name}': choose from {known}")
+    return PhotographFrames(LMO_OBJECTS[part], count, Path(data_root) / "lmo" / "test" / "000002")
+
+
+class MugFrames(Sequence):
+    """Renderings of the mug on its path."""
+
+    def __init__(self, count: int):
+        """Set the stage.
+
+        Args:
+            count: Number of frames along the path.
+        """
+        mesh, self._handle_faces = make_mug()
+        self._stage = stage.Stage(mesh)
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Frame:
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        rotation, translation = mug_pose(index / self._count)
+        image, seen, whole = self._stage.picture(
+            rotation, translation, np.random.default_rng(index)
+        )
+        return Frame(
+            name=str(index),
+            image=image,
+            K=stage.K,
+            rotation=rotation,
+            translation=translation,
+            box=mask_box(seen >= 0),
+            visible_fraction=np.count_nonzero(seen >= 0) / whole,
+            handle_fraction=float(self._handle_faces[seen[seen >= 0]].mean()),
+        )
+
+
+class PhotographFrames(Sequence):
+    """The photographs that show an object, in their order."""
+
+    def __init__(self, object_id: int, count: int, directory: Path):
+        """Read the annotation.
+
+        Args:
+            object_id: Number of the object.
+            count: Take so many, evenly spread; 0 takes all.
+            directory: The scene.
+        """
+        entries = [
+            (frame, instance)
+            for frame in BopScene(directory).frames
+            for instance in frame.instances
+            if instance.object_id == object_id and _is_target(instance)
+        ]
+        if 0 < count < len(entries):
+            entries = [
+                entries[i] for i in np.linspace(0, len(entries) - 1, count).round().astype(int)
+            ]
+        if not entries:
+            raise ValueError(f"{directory} has no photograph that shows object {object_id}")
+        self._entries = entries
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> Frame:
+        frame, instance = self._entries[index]
+        return Frame(
+            name=str(frame.frame_id),
+            image=frame.image(),
+            K=frame.K,
+            rotation=instance.rotation,
+            translation=instance.translation,
+            box=instance.visibility.box,
+            visible_fraction=instance.visibility.fraction,
+            handle_fraction=None,
+        )
+
+
+def _is_target(instance: BopInstance) -> bool:
+    visibility = instance.visibility
+    return (
+        visibility is not None and visibility.box is not None and visibility.fraction >= MIN_VISIBLE
+    )

@@ -1,0 +1,74 @@
+"""What the nodes of the demo share: how they start and end, and their topics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.task import Future
+
+IMAGE = "image_rect"
+CAMERA_INFO = "camera_info"
+DETECTIONS = "detections"
+DISTRIBUTIONS = "estimator/distributions"
+POSES = "estimator/poses"
+TRUTH = "demo/truth"
+VISIBLE = "demo/visible"
+"""Exact box of what is visible; the score of the class is the visible fraction, and that of a
+second hypothesis "handle", where there is one, the handle's share of the visible pixels."""
+
+QUEUE = 10  # messages; all topics of the demo are reliable
+
+
+class DemoNode(Node):
+    """A node that ends by itself."""
+
+    def __init__(self, name: str):
+        super().__init__(name)
+        self.done: Future = Future()
+
+    def finish(self, exit_code: int) -> None:
+        """End the process once the present callback has returned."""
+        if not self.done.done():
+            self.done.set_result(exit_code)
+
+    def setting(self, name: str, default: Any, description: str) -> Any:
+        """Declare a read-only parameter; returns its value."""
+        descriptor = ParameterDescriptor(description=description, read_only=True)
+        return self.declare_parameter(name, default, descriptor).value
+
+
+def run(make_node: Callable[[], DemoNode], interrupted: int = 0) -> int:
+    """Run a node until it has finished or is interrupted.
+
+    Args:
+        make_node: Makes the node.
+        interrupted: Exit code after an interrupt.
+
+    Returns:
+        The exit code; 1 when the node could not start or failed.
+    """
+    node = None
+    try:
+        rclpy.init()
+        node = make_node()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        executor.spin_until_future_complete(node.done)
+        return node.done.result()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return interrupted
+    except (ValueError, OSError) as error:
+        rclpy.logging.get_logger("demo").fatal(str(error))
+        return 1
+    finally:
+        rclpy.try_shutdown()
+
+
+def nanoseconds(header: Any) -> int:
+    """The stamp of a header as one integer: the identity of a frame."""
+    return header.stamp.sec * 10**9 + header.stamp.nanosec

@@ -1,0 +1,278 @@
+"""The pictures of a run: summary.png and animation.webp."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+import trimesh
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from spyropose_ros.core import drawing, plots
+from spyropose_ros.demo.plan import Model
+from spyropose_ros.demo.received import ReceivedDistribution
+from spyropose_ros.demo.results import Check, FrameResult
+
+_EXAMPLES = 5
+_MESH_POINTS = 1500
+_CLOSE_UP = 2.2  # side of a close-up, in units of the box's longer side
+_ANIMATION_FRAMES = 60
+_ANIMATION_HEIGHT = 400
+_MILLISECONDS = 250  # per frame of the animation
+_PLOT_SIZE = (408, 272)
+_LEAST_ERROR = 0.3  # degrees, the end of the logarithmic scale
+_STYLE = {"axes.edgecolor": "0.5", "text.color": "#464a52", "axes.labelcolor": "#464a52"}
+_BLUE, _RED, _INK, _BAND = "#2d6cdf", "#d5452f", "#464a52", "#e3e5ea"
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A frame with all that is needed to draw it.
+
+    Attributes:
+        image: RGB uint8 [H, W, 3].
+        K: Intrinsics, [3, 3].
+        received: Its distribution.
+        truth: True rotation [3, 3] and translation [3], metres.
+        result: Its numbers.
+    """
+
+    image: np.ndarray
+    K: np.ndarray
+    received: ReceivedDistribution
+    truth: tuple[np.ndarray, np.ndarray]
+    result: FrameResult
+
+
+def write(output: Path, shots: Sequence[Shot], checks: Sequence[Check], model: Model) -> list[Path]:
+    """Draw both pictures.
+
+    Args:
+        output: Folder.
+        shots: The frames with a distribution, at least one.
+        checks: The verdict, for the figure's title.
+        model: Which object it is.
+
+    Returns:
+        Paths of the files.
+    """
+    points = _surface(model.mesh) if model.mesh.is_file() else None
+    summary, animation = output / "summary.png", output / "animation.webp"
+    Image.fromarray(summary_picture(shots, checks, model, points)).save(summary)
+    indices = np.linspace(0, len(shots) - 1, min(len(shots), _ANIMATION_FRAMES)).round().astype(int)
+    drawer = _Animation(shots, model, points)
+    first, *others = [Image.fromarray(drawer.frame(index)) for index in indices]
+    first.save(
+        animation, save_all=True, append_images=others, duration=_MILLISECONDS, loop=0, quality=75
+    )
+    return [summary, animation]
+
+
+def close_up(shot: Shot, model: Model, points: np.ndarray | None, size: int) -> np.ndarray:
+    """The surroundings of the object with its distribution drawn over them.
+
+    Args:
+        shot: The frame.
+        model: Which object it is.
+        points: Samples of the object's surface [M, 3], or None.
+        size: Side of the picture in pixels.
+
+    Returns:
+        RGB uint8 [size, size, 3].
+    """
+    box = np.array(shot.result.box)
+    scale = size / (_CLOSE_UP * (box[2:] - box[:2]).max())
+    view = np.eye(3)  # from the image's pixels to the picture's
+    view[:2, :2] *= scale
+    view[:2, 2] = (size - 1) / 2 - scale * (box[:2] + box[2:]) / 2
+    picture = cv2.warpAffine(
+        shot.image, view[:2], (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    )
+    return plots.overlay(
+        picture, view @ shot.K, [shot.received], model.diameter, points, truth=[shot.truth]
+    )
+
+
+class _Series:
+    """The curve of the entropy, as it is drawn in both pictures."""
+
+    def __init__(self, results: Sequence[FrameResult], has_handle: bool):
+        self.results = results
+        self.entropy = np.array(
+            [result.axis_entropy if has_handle else result.entropy for result in results]
+        )
+        self.label = "entropy about\nthe axis (nats)" if has_handle else "entropy (nats)"
+        self.hidden = "handle hidden" if has_handle else "less than half visible"
+        self.unknown = np.log(2 * np.pi) if has_handle else None
+        self.step = "frame" if has_handle else "photograph, in their order"
+
+    def shade(self, axes) -> None:
+        """Put bands behind the frames whose decisive part is hidden."""
+        hidden = np.array([result.is_hidden for result in self.results])
+        edges = np.flatnonzero(np.diff(np.r_[False, hidden, False]))
+        for start, end in edges.reshape(-1, 2):
+            axes.axvspan(start - 0.5, end - 0.5, color=_BAND, lw=0, label=self.hidden)
+
+    def draw(self, axes) -> None:
+        """Draw the curve."""
+        self.shade(axes)
+        if self.unknown is not None:
+            axes.axhline(self.unknown, color="0.6", lw=1, ls="--")
+            axes.text(
+                len(self.entropy) - 0.6, self.unknown, "any angle", ha="right", va="bottom",
+                fontsize=8, color="0.4",
+            )  # fmt: skip
+            axes.set_ylim(min(-3.0, self.entropy.min() - 0.3), 2.6)
+        axes.plot(self.entropy, color=_BLUE, lw=1.5, marker="o", ms=3)
+        axes.set_xlim(-0.5, len(self.entropy) - 0.5)
+        axes.set_ylabel(self.label)
+
+
+def summary_picture(
+    shots: Sequence[Shot], checks: Sequence[Check], model: Model, points: np.ndarray | None
+) -> np.ndarray:
+    """Examples with their rotation plots, and entropy and errors over time.
+
+    Args:
+        shots: The frames with a distribution.
+        checks: The verdict.
+        model: Which object it is.
+        points: Samples of the object's surface [M, 3], or None.
+
+    Returns:
+        RGB uint8 [H, W, 3].
+    """
+    series = _Series([shot.result for shot in shots], model.has_handle)
+    chosen = _choose(series.results, model.has_handle)
+    with matplotlib.rc_context(_STYLE | {"font.size": 10}):
+        figure = Figure(figsize=(16, 10.2), dpi=120, layout="constrained")
+        grid = figure.add_gridspec(4, len(chosen), height_ratios=[3.1, 2.08, 1.5, 1.5])
+        figure.suptitle(_title(shots, checks, model), fontsize=12)
+        for column, index in enumerate(chosen):
+            shot = shots[index]
+            upper, lower = (figure.add_subplot(grid[row, column]) for row in (0, 1))
+            upper.imshow(close_up(shot, model, points, 480))
+            upper.set_title(_caption(shot.result), fontsize=10)
+            lower.imshow(plots.rotation_plot(shot.received, (480, 320), truth=shot.truth[0]))
+            for axes, side in ((upper, "S"), (lower, "N")):
+                axes.set_axis_off()
+                axes.set_anchor(side)
+        entropy = figure.add_subplot(grid[2, :])
+        series.draw(entropy)
+        _mark(entropy, chosen)
+        errors = figure.add_subplot(grid[3, :])
+        _draw_errors(errors, series)
+        _mark(errors, chosen)
+        return _pixels(figure)
+
+
+class _Animation:
+    """Draws the pictures of the animation: the image, the rotations, and the entropy."""
+
+    def __init__(self, shots: Sequence[Shot], model: Model, points: np.ndarray | None):
+        self._shots, self._model, self._points = shots, model, points
+        series = _Series([shot.result for shot in shots], model.has_handle)
+        width, height = _PLOT_SIZE[0], _ANIMATION_HEIGHT - _PLOT_SIZE[1]
+        with matplotlib.rc_context(_STYLE | {"font.size": 7}):
+            figure = Figure(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
+            axes = figure.add_subplot()
+            series.draw(axes)
+            axes.set_xticks([])
+            self._curve = _pixels(figure)
+        places = axes.transData.transform(np.column_stack([np.arange(len(shots)), series.entropy]))
+        self._places = places * (1, -1) + (0, height - 1)
+
+    def frame(self, index: int) -> np.ndarray:
+        """The picture of one shot, RGB uint8 [H, W, 3]."""
+        shot = self._shots[index]
+        image = plots.overlay(
+            shot.image, shot.K, [shot.received], self._model.diameter, self._points,
+            truth=[shot.truth],
+        )  # fmt: skip
+        width = round(_ANIMATION_HEIGHT * image.shape[1] / image.shape[0])
+        image = cv2.resize(image, (width, _ANIMATION_HEIGHT), interpolation=cv2.INTER_AREA)
+        caption = _caption(shot.result).replace("\n", ", ").replace("°", " deg")
+        drawing.label(image, caption, (0, _ANIMATION_HEIGHT), 1.0)
+        rotations = plots.rotation_plot(shot.received, _PLOT_SIZE, truth=shot.truth[0])
+        curve = self._curve.copy()
+        drawing.disc(curve, self._places[index], 5.0, (213, 69, 47))
+        return np.hstack([image, np.vstack([rotations, curve])])
+
+
+def _draw_errors(axes, series: _Series) -> None:
+    """Rotation errors over time, on a logarithmic scale."""
+    series.shade(axes)
+    errors = [(result.best_mode_error, result.rotation_error) for result in series.results]
+    best, top = np.maximum(np.array(errors, float), _LEAST_ERROR).T  # None becomes nan
+    axes.plot(best, "o", ms=6, mfc="none", color="0.55", label="best mode")
+    axes.plot(top, "o", ms=3.5, color=_RED, label="most probable pose")
+    axes.set_yscale("log")
+    axes.set_ylim(_LEAST_ERROR, 250)
+    axes.set_yticks([1, 10, 100], ["1", "10", "100"])
+    axes.grid(axis="y", color="0.9")
+    axes.set_axisbelow(True)
+    axes.set_xlim(-0.5, len(best) - 0.5)
+    axes.set_ylabel("rotation error (deg)")
+    axes.set_xlabel(series.step)
+    handles, labels = axes.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))  # the bands have one label
+    axes.legend(once.values(), once.keys(), loc="upper right", fontsize=9, ncols=3)
+
+
+def _mark(axes, chosen: Sequence[int]) -> None:
+    """Show on the time axis which frames are pictured above."""
+    for index in chosen:
+        axes.plot(
+            index, 1.0, "v", color=_INK, ms=7, clip_on=False, transform=axes.get_xaxis_transform()
+        )
+
+
+def _choose(results: Sequence[FrameResult], has_handle: bool) -> np.ndarray:
+    """Indices of the examples: evenly over time, or from much hidden to fully visible."""
+    count = min(_EXAMPLES, len(results))
+    if has_handle:
+        return ((np.arange(count) + 0.5) * len(results) / count).astype(int)
+    order = np.argsort([result.visible_fraction for result in results], kind="stable")
+    return order[np.linspace(0, len(order) - 1, count).round().astype(int)]
+
+
+def _caption(result: FrameResult) -> str:
+    """What is to be seen in a frame."""
+    if result.handle_fraction is None:
+        seen = f"photograph {result.frame}, {result.visible_fraction:.0%} visible"
+    elif result.handle_fraction == 0:
+        seen = f"frame {result.frame}, handle hidden"
+    else:
+        share = max(result.handle_fraction, 0.01)
+        seen = f"frame {result.frame}, handle {share:.0%} of the pixels"
+    return f"{seen}\nerror {result.rotation_error:.1f}°, spread {result.spread:.1f}°"
+
+
+def _title(shots: Sequence[Shot], checks: Sequence[Check], model: Model) -> str:
+    latency = np.median([shot.result.latency for shot in shots])
+    outcome = "passed" if all(check.passed for check in checks) else "failed"
+    return (
+        f"Pose distributions of the {model.object_name.rpartition('/')[2]}: {len(shots)} frames, "
+        f"median latency {latency:.2f} s, {outcome}.   Solid axes: most probable pose; coloured "
+        "haze: the other poses; dashed white: truth"
+    )
+
+
+def _pixels(figure: Figure) -> np.ndarray:
+    """Draw a figure: RGB uint8 [H, W, 3]."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _surface(path: Path) -> np.ndarray:
+    """Points on the surface of a mesh, float32 [M, 3]."""
+    mesh = trimesh.load(path, force="mesh")
+    points, _ = trimesh.sample.sample_surface(mesh, _MESH_POINTS, seed=0)
+    return np.float32(points)

@@ -1,0 +1,141 @@
+"""What a demo consists of: the model, the parameters of its four processes, and its rule."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
+
+_MAX_POSES = 1024  # per message: enough for the whole arc of poses of a hidden handle
+_MAX_AGE = 10.0  # seconds; the camera waits for every frame, so a late one is not obsolete
+
+RULE = """\
+The exit code is 0 only if
+  - at least 90 % of the published frames got a distribution,
+  - the median rotation error of the most probable pose is at most 1.5 x the model card's + 2 deg
+    (mug: frames whose handle gives >= 5 % of the mug's pixels; photographs: visible >= 90 %),
+  - the median sideways error, of the same frames, is at most 1.5 x the card's + 2 mm,
+  - the true rotation is among the most central 90 % of the poses at most 15 points more seldom
+    than the card's 90 % credible regions hold the truth,
+  - mug: hiding the handle raises the entropy about the mug's axis by at least half as much as on
+    the card.
+The card's numbers are those of report.json (photographs: report_photographs_test.json) beside the
+model."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the demo knows of the model bundle, from its config.json.
+
+    Attributes:
+        directory: Of the bundle.
+        object_name: 'mug', or 'lmo/<object>'.
+        center: Of the object's bounding sphere, object frame, metres.
+        diameter: Of the bounding sphere, metres.
+    """
+
+    directory: Path
+    object_name: str
+    center: tuple[float, float, float]
+    diameter: float
+
+    @classmethod
+    def read(cls, directory: str | Path) -> Model:
+        """Read the description of a bundle.
+
+        Args:
+            directory: Folder of the bundle.
+
+        Raises:
+            ValueError: There is no bundle, or it is damaged.
+        """
+        path = Path(directory).expanduser().absolute() / "config.json"
+        try:
+            config = json.loads(path.read_text())
+            name, info = config["record"]["object"], config["object"]
+            return cls(path.parent, name, tuple(info["center"]), float(info["diameter"]))
+        except OSError as error:
+            raise ValueError(
+                f"there is no model in {path.parent} ({error.strerror}): give its folder with "
+                "--model, or train it, see ./run train --help"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is damaged ({error!r}): export the model again") from error
+
+    @property
+    def has_handle(self) -> bool:
+        """Whether it is the mug, whose handle comes and goes."""
+        return self.object_name == "mug"
+
+    @property
+    def report(self) -> Path:
+        """The evaluation that the model card shows."""
+        stem = "report" if self.has_handle else "report_photographs_test"
+        return self.directory / f"{stem}.json"
+
+    @property
+    def mesh(self) -> Path:
+        """The object's mesh."""
+        return self.directory / "mesh.ply"
+
+
+def share_folder() -> Path:
+    """Folder with the package's models and configuration: installed, or the source tree."""
+    try:
+        return Path(get_package_share_directory("spyropose_ros"))
+    except PackageNotFoundError:
+        return Path(__file__).parents[2]
+
+
+def shipped_model(demo: str) -> Path:
+    """Folder of the package's model for a demo.
+
+    Args:
+        demo: 'mug' or 'lmo'.
+
+    Raises:
+        ValueError: The package has none.
+    """
+    models = share_folder() / "models"
+    found = sorted(models.glob("demo_mug" if demo == "mug" else f"demo_{demo}_*"))
+    if not found:
+        raise ValueError(
+            f"there is no model for the demo of {demo} in {models}: train one, see ./run train "
+            "--help, and give its folder with --model"
+        )
+    return found[0]
+
+
+def parameters(
+    model: Model,
+    frames: int = 0,
+    device: str = "auto",
+    output: str = "demo_output",
+    data_root: str = "data",
+) -> dict[str, dict]:
+    """ROS parameters of the processes.
+
+    Args:
+        model: The model to show.
+        frames: How many; 0 for all.
+        device: Where the model runs.
+        output: Folder for the results.
+        data_root: Folder of the downloaded data sets.
+
+    Returns:
+        Parameters by the executable's name.
+    """
+    return {
+        "estimator": {
+            "objects": [str(model.directory)],
+            "device": device,
+            "qos.reliability": "reliable",
+            "sync.max_age": _MAX_AGE,
+            "output.max_poses": _MAX_POSES,
+        },
+        "demo_camera": {"object": model.object_name, "frames": frames, "data_root": data_root},
+        "demo_detector": {},
+        "demo_summary": {"model": str(model.directory), "output": output},
+    }

@@ -1,0 +1,89 @@
+"""Processes of the demo: started with a log each, watched, and ended together."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_PATIENCE = 25.0  # seconds to end after an interrupt; the estimator finishes its frame first
+
+
+class Process:
+    """A running process.
+
+    Attributes:
+        name: What it is.
+        log: File with what it says.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], log: Path, show: bool = False):
+        """Start it.
+
+        Args:
+            name: What it is.
+            command: Program and arguments.
+            log: File for its output.
+            show: Its standard output goes to the terminal and only its errors to the log.
+        """
+        self.name, self.log = name, log
+        with open(log, "wb") as file:
+            # A session of its own: Ctrl-C reaches only the demo, which then ends all in order.
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=None if show else file,
+                stderr=file,
+                start_new_session=True,
+            )
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code, negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal unless it has ended."""
+        if self.exit_code is None:
+            self._process.send_signal(number)
+
+    def describe_end(self, lines: int = 12) -> str:
+        """How it ended, and the end of its log."""
+        code = self.exit_code
+        cause = f"exit code {code}"
+        if code is not None and code < 0:
+            cause = f"signal {-code}"
+            if -code == signal.SIGKILL:
+                cause += ", perhaps for lack of memory"
+        text = self.log.read_text(errors="replace").rstrip()
+        tail = "\n".join(f"  | {line}" for line in text.splitlines()[-lines:]) or "  | (empty)"
+        return f"The {self.name} has ended too early ({cause}). The end of {self.log}:\n{tail}"
+
+
+def python_command(module: str, parameters: dict[str, Any]) -> list[str]:
+    """The command that runs a node.
+
+    Args:
+        module: Its module.
+        parameters: ROS parameters by name.
+    """
+    arguments = [f"{name}:={json.dumps(value)}" for name, value in parameters.items()]
+    pairs = [part for argument in arguments for part in ("-p", argument)]
+    return [sys.executable, "-m", module, *(["--ros-args", *pairs] if pairs else [])]
+
+
+def stop_all(processes: Sequence[Process]) -> None:
+    """End all processes: by an interrupt, and if that takes too long by force."""
+    for number, patience in ((signal.SIGINT, _PATIENCE), (signal.SIGKILL, 5.0)):
+        for process in processes:
+            process.send(number)
+        deadline = time.monotonic() + patience
+        while any(process.exit_code is None for process in processes):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)

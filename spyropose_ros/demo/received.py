@@ -1,0 +1,125 @@
+"""A pose distribution as a subscriber gets it: the weighted poses, and poses drawn from it."""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from spyropose_ros.core import so3_grid
+from spyropose_ros.ros.conversions import pose_arrays
+from spyropose_ros.ros.rotations import matrices
+
+_AXIS_SAMPLES = 4096
+_AXIS_BINS = 72
+_CENTRAL_SAMPLES = 512
+
+
+class ReceivedDistribution:
+    """One object's message of ~/distributions with the poses drawn from it on ~/poses.
+
+    The weighted poses are exact but may leave out the tail; the drawn poses show all of it. It can
+    be drawn by `core.plots` like the distribution it came from.
+
+    Attributes:
+        message: PoseDistribution.
+        probabilities: [N] float64, of the drawn poses: all alike.
+    """
+
+    def __init__(self, message, drawn):
+        """Read the messages of a frame.
+
+        Args:
+            message: PoseDistribution with at least one pose and with log densities.
+            drawn: PoseArray of the frame, which has no other object.
+
+        Raises:
+            ValueError: There are no poses, or no log densities.
+        """
+        if not drawn.poses or not 0 < len(message.poses) == len(message.log_densities):
+            raise ValueError("the distribution has no poses, or no log densities")
+        self.message = message
+        best = message.poses[int(np.argmax(message.log_densities))]
+        self._mode = _tensors([best])
+        self._rotations, self._translations = _tensors(drawn.poses)
+        self.probabilities = torch.full((len(drawn.poses),), 1 / len(drawn.poses)).double()
+
+    def mode(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The pose of highest density: rotation [3, 3], translation [3]."""
+        rotations, translations = self._mode
+        return rotations[0], translations[0]
+
+    def sample(
+        self, n: int, generator: torch.Generator | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take n of the drawn poses, with rotations anywhere within their finest grid cell.
+
+        Args:
+            n: How many.
+            generator: Source of randomness.
+
+        Returns:
+            Rotations [n, 3, 3] and translations [n, 3] in metres.
+        """
+        turns = math.ceil(n / len(self.probabilities))  # over all of them
+        order = [torch.randperm(len(self.probabilities), generator=generator) for _ in range(turns)]
+        chosen = torch.cat(order)[:n]
+        level = self.message.recursion_depth - 1
+        cells = so3_grid.index(self._rotations[chosen], level)
+        rotations = so3_grid.sample_in_cells(cells, level, generator)
+        return rotations, self._translations[chosen]
+
+    def rotation_spread(self) -> float:
+        """Mean angle in radians between the drawn poses and the most probable one."""
+        return float(so3_grid.geodesic_angle(self._rotations, self.mode()[0]).mean())
+
+    def entropy_about_axis(self, axis: tuple[float, float, float]) -> float:
+        """Entropy of the rotation angle about an axis of the object in nats.
+
+        As `core.distribution.PoseDistribution.entropy_about_axis` has it: ln(2 pi) = 1.84 is a
+        fully unknown angle.
+
+        Args:
+            axis: Unit vector in object coordinates.
+        """
+        rotations, _ = self.sample(_AXIS_SAMPLES, torch.Generator().manual_seed(0))
+        relative = (self.mode()[0].mT @ rotations).double().numpy()
+        skew = relative.transpose(0, 2, 1) - relative
+        vector = np.stack([skew[:, 1, 2], skew[:, 2, 0], skew[:, 0, 1]], 1)
+        twist = 2 * np.arctan2(vector @ axis, 1 + relative.trace(axis1=1, axis2=2))
+        counts, _ = np.histogram(twist % (2 * np.pi), _AXIS_BINS, (0, 2 * np.pi))
+        p = counts[counts > 0] / _AXIS_SAMPLES
+        return float(-(p * np.log(p * _AXIS_BINS / (2 * np.pi))).sum())
+
+    def centrality(self, rotation: np.ndarray) -> float:
+        """How far out a rotation lies among the drawn ones.
+
+        The rotations are ordered by their mean angle to the others. If a true rotation is just
+        one more draw from the distribution, every place in that order is equally probable.
+
+        Args:
+            rotation: [3, 3].
+
+        Returns:
+            Share of the drawn rotations that are more central, 0 to 1.
+        """
+        truth = torch.as_tensor(rotation, dtype=torch.float32)
+        drawn, distances = self._central
+        own = so3_grid.geodesic_angle(drawn, truth).mean()
+        return float((distances < own).double().mean())
+
+    @cached_property
+    def _central(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The drawn rotations [N, 3, 3] and the mean angle [N] of each to the others."""
+        generator = torch.Generator().manual_seed(0)
+        drawn, _ = self.sample(min(_CENTRAL_SAMPLES, len(self.probabilities)), generator)
+        angles = so3_grid.geodesic_angle(drawn[:, None], drawn)  # [N, N]
+        return drawn, angles.sum(1) / (len(drawn) - 1)
+
+
+def _tensors(poses) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rotations [N, 3, 3] and translations [N, 3] of pose messages, float32."""
+    places, turns = pose_arrays(poses)
+    return torch.from_numpy(matrices(turns)).float(), torch.from_numpy(places).float()

@@ -1,0 +1,213 @@
+"""Numbers of one frame, and the verdict on all of them against the model card."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from spyropose_ros.demo.plan import Model
+from spyropose_ros.demo.received import ReceivedDistribution
+from spyropose_ros.ros.rotations import matrices
+from spyropose_ros.scenes.bop import HALF_TURN_OBJECTS, LMO_OBJECTS
+
+HANDLE_VISIBLE = 0.05  # share of the visible pixels, as in the model card
+FULLY_VISIBLE = 0.9  # share of the silhouette, as in the model card
+MIN_ANSWERED = 0.9
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """One frame with its distribution. Angles in degrees, lengths in metres, entropies in nats.
+
+    Attributes:
+        frame: Number of the frame or photograph.
+        visible_fraction: Of the object's silhouette.
+        handle_fraction: Of the visible pixels; None without a handle.
+        latency: From the image's stamp to the received distribution, seconds.
+        inference: Part of it that the estimator took, seconds.
+        modes: Number of modes.
+        entropy: Of the whole pose, per m^3 rad^3.
+        axis_entropy: Of the rotation about the object's z axis.
+        spread: Mean angle between the poses and the most probable one.
+        rotation_error: Of the most probable pose.
+        best_mode_error: Rotation error of the mode nearest to the truth; None without modes.
+        sideways_error: Of the most probable pose's centre, across the viewing ray.
+        depth_error: The same along the ray.
+        centrality: Share of the poses whose rotation is more central than the true one.
+        truncated_mass: Probability that the message left out.
+        box: xyxy of the exact box, pixels.
+    """
+
+    frame: str
+    visible_fraction: float
+    handle_fraction: float | None
+    latency: float
+    inference: float
+    modes: int
+    entropy: float
+    axis_entropy: float
+    spread: float
+    rotation_error: float
+    best_mode_error: float | None
+    sideways_error: float
+    depth_error: float
+    centrality: float
+    truncated_mass: float
+    box: tuple[float, float, float, float]
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether what decides the pose is visible: the handle, or nearly the whole object."""
+        if self.handle_fraction is None:
+            return self.visible_fraction >= FULLY_VISIBLE
+        return self.handle_fraction >= HANDLE_VISIBLE
+
+    @property
+    def is_hidden(self) -> bool:
+        """Whether it is hidden: all of the handle, or half of the object."""
+        if self.handle_fraction is None:
+            return self.visible_fraction < 0.5
+        return self.handle_fraction == 0
+
+
+def pose_errors(
+    distribution: ReceivedDistribution, rotation: np.ndarray, translation: np.ndarray, model: Model
+) -> dict[str, float | None]:
+    """Errors of a distribution, with the names that FrameResult has.
+
+    Args:
+        distribution: As received.
+        rotation: True, object to camera, [3, 3].
+        translation: True, metres, [3].
+        model: Which object it is.
+    """
+    estimate, place = (part.double().numpy() for part in distribution.mode())
+    true_center = rotation @ model.center + translation
+    offset = estimate @ model.center + place - true_center
+    ray = true_center / np.linalg.norm(true_center)
+    depth = float(offset @ ray)
+    turns = matrices(
+        np.array([_quaternion(mode.pose) for mode in distribution.message.modes]).reshape(-1, 4)
+    )
+    equivalent = rotation @ symmetries(model.object_name)  # [S, 3, 3]
+    return {
+        "rotation_error": _angle(estimate, equivalent),
+        "best_mode_error": min((_angle(turn, equivalent) for turn in turns), default=None),
+        "sideways_error": float(np.linalg.norm(offset - depth * ray)),
+        "depth_error": abs(depth),
+        "centrality": min(distribution.centrality(turn) for turn in equivalent),
+    }
+
+
+def symmetries(object_name: str) -> np.ndarray:
+    """Rotations [S, 3, 3] that leave an object's looks unchanged, with identity."""
+    number = LMO_OBJECTS.get(object_name.removeprefix("lmo/"))
+    half_turn = [np.diag([-1.0, -1.0, 1.0])] if number in HALF_TURN_OBJECTS else []
+    return np.stack([np.eye(3), *half_turn])
+
+
+@dataclass(frozen=True)
+class Check:
+    """One condition of the verdict.
+
+    Attributes:
+        text: What was measured, what is demanded and where that comes from.
+        passed: Whether it holds.
+    """
+
+    text: str
+    passed: bool
+
+
+def verdict(results: Sequence[FrameResult], published: int, model: Model) -> list[Check]:
+    """Judge a run, see RULE.
+
+    Args:
+        results: The frames that got a distribution.
+        published: Number of frames that the camera published.
+        model: The model and with it its card.
+
+    Returns:
+        All conditions, fulfilled or not.
+    """
+    share = len(results) / max(published, 1)
+    answered = Check(
+        f"distributions for {len(results)} of {published} frames ({share:.0%}; >= 90 %)",
+        share >= MIN_ANSWERED,
+    )
+    try:
+        report = json.loads(model.report.read_text())
+        metrics = report["metrics"]
+        clear_group = _group(metrics, "handle visible" if model.has_handle else "visible >= 0.9")
+        return [answered, *_compare(results, clear_group, metrics, model)]
+    except (OSError, ValueError, KeyError, StopIteration) as error:
+        remedy = f"make it with: ./run evaluate {model.directory}"
+        if not model.has_handle:
+            remedy += " --photographs test"
+        text = f"no usable model card at {model.report} ({type(error).__name__}): {remedy}"
+        return [answered, Check(text, False)]
+
+
+def _compare(results: Sequence[FrameResult], card: dict, groups: dict, model: Model) -> list[Check]:
+    """The conditions on the errors."""
+    clear = [result for result in results if result.is_clear]
+    when = "handle visible" if model.has_handle else "visible >= 90 %"
+    if not clear:
+        return [Check(f"no frame with {when} got a distribution", False)]
+    rotation = float(np.median([result.rotation_error for result in clear]))
+    sideways = 1000 * float(np.median([result.sideways_error for result in clear]))
+    covered = float(np.mean([result.centrality <= 0.9 for result in results]))
+    rotation_limit = 1.5 * card["rotation_median_deg"] + 2
+    sideways_limit = 1500 * card["lateral_median_m"] + 2
+    covered_limit = groups["all"]["coverage"]["0.9"] - 0.15
+    checks = [
+        Check(
+            f"rotation error {rotation:.1f} deg ({when}, median; <= {rotation_limit:.1f})",
+            rotation <= rotation_limit,
+        ),
+        Check(
+            f"sideways error {sideways:.1f} mm ({when}, median; <= {sideways_limit:.1f})",
+            sideways <= sideways_limit,
+        ),
+        Check(
+            f"truth among the most central 90 % of the rotations in {covered:.0%} of the frames "
+            f"(>= {covered_limit:.0%})",
+            covered >= covered_limit,
+        ),
+    ]
+    if model.has_handle:
+        checks.append(_ambiguity(results, clear, card, _group(groups, "handle hidden")))
+    return checks
+
+
+def _ambiguity(results, clear, card_clear: dict, card_hidden: dict) -> Check:
+    """The condition on the entropy about the mug's axis."""
+    hidden = [result for result in results if result.is_hidden]
+    if not hidden:
+        return Check("no frame with a hidden handle got a distribution", False)
+    low, high = (np.mean([result.axis_entropy for result in part]) for part in (clear, hidden))
+    least = 0.5 * (card_hidden["axis_entropy_mean"] - card_clear["axis_entropy_mean"])
+    return Check(
+        f"hiding the handle raises the entropy about the axis by {high - low:.2f} nats "
+        f"(>= {least:.2f})",
+        bool(high - low >= least),
+    )
+
+
+def _group(metrics: dict, start: str) -> dict:
+    """The group of the card whose name starts so."""
+    return next(value for name, value in metrics.items() if name.startswith(start))
+
+
+def _angle(rotation: np.ndarray, others: np.ndarray) -> float:
+    """Smallest angle in degrees between a rotation [3, 3] and others [S, 3, 3]."""
+    cosines = (np.einsum("sij,ij->s", others, rotation) - 1) / 2
+    return float(np.degrees(np.arccos(np.clip(cosines.max(), -1, 1))))
+
+
+def _quaternion(pose) -> tuple[float, float, float, float]:
+    turn = pose.orientation
+    return turn.x, turn.y, turn.z, turn.w

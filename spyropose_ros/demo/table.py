@@ -1,0 +1,83 @@
+"""The table in the terminal that grows with every frame."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+
+from spyropose_ros.demo.results import FrameResult
+
+WIDTH = 98
+_BAR = 12  # characters
+_BAR_DEGREES = 70.0  # a full bar
+_FRACTIONS = " ▏▎▍▌▋▊▉█"  # eighths of a character
+_LAYOUT = "{:>6}  {:>7}  {:>7}  {:>5}  {:>7}  {:>7}  {:>6} {:<12}  {:>5}  {:>5}  {:>5}  {:>5}"
+
+
+def header(has_handle: bool, unicode: bool) -> str:
+    """What the columns mean, and their titles.
+
+    Args:
+        has_handle: The object is the mug.
+        unicode: The terminal shows more than ASCII.
+    """
+    part = (
+        "handle: its share of the mug's visible pixels"
+        if has_handle
+        else "visible: share of the object's silhouette"
+    )
+    legend = (
+        f"{part}; latency: from the image's stamp to the distribution's arrival; entropy: of the "
+        "whole pose, and of the rotation about the object's z axis (1.84: any angle); spread: "
+        "mean angle between the poses and the most probable one; errors of that pose's rotation, "
+        "of the rotation of the best mode, and of the position sideways and in depth"
+    )
+    first = _LAYOUT.format(
+        "", "handle" if has_handle else "visible", "latency", "", "entropy", "about z", "spread",
+        "", "error", "best", "side", "depth",
+    )  # fmt: skip
+    second = _LAYOUT.format(
+        "frame" if has_handle else "photo", "%", "ms", "modes", "nats", "nats", "deg", "", "deg",
+        "mode", "mm", "mm",
+    )  # fmt: skip
+    rule = ("─" if unicode else "-") * WIDTH
+    lines = [*textwrap.wrap(legend, WIDTH), rule, first.rstrip(), second.rstrip(), rule]
+    return "\n".join(lines)
+
+
+def row(result: FrameResult, unicode: bool) -> str:
+    """One line of the table.
+
+    Args:
+        result: Of the frame.
+        unicode: The terminal shows more than ASCII.
+    """
+    seen = result.visible_fraction if result.handle_fraction is None else result.handle_fraction
+    return _LAYOUT.format(
+        result.frame,
+        "hidden" if seen == 0 else f"{100 * seen:.0f}" if seen >= 0.01 else "< 1",
+        f"{1000 * result.latency:.0f}",
+        result.modes,
+        f"{result.entropy:.1f}",
+        f"{result.axis_entropy:.2f}",
+        f"{result.spread:.1f}",
+        bar(result.spread / _BAR_DEGREES, unicode),
+        f"{result.rotation_error:.1f}",
+        "-" if result.best_mode_error is None else f"{result.best_mode_error:.1f}",
+        f"{1000 * result.sideways_error:.1f}",
+        f"{1000 * result.depth_error:.0f}",
+    )
+
+
+def missing_row(name: str) -> str:
+    """The line of a frame that got no distribution."""
+    return f"{name:>6}  no distribution"
+
+
+def bar(share: float, unicode: bool) -> str:
+    """A horizontal bar, full at a share of 1."""
+    share = min(max(share, 0.0), 1.0) * _BAR
+    if not unicode:
+        return "#" * round(share)
+    whole = math.floor(share)
+    return "█" * whole + _FRACTIONS[math.floor(8 * (share - whole))].strip()

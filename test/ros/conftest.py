@@ -1,0 +1,102 @@
+"""A real graph for the tests in this folder: Fast DDS on this machine, in a domain of its own."""
+
+import itertools
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import rclpy
+import torch
+
+from spyropose_ros.core.bundle import ModelBundle, ObjectInfo
+from spyropose_ros.core.model import ModelConfig, PoseModel
+
+sys.path.append(str(Path(__file__).parent))  # for graph.py
+import graph
+
+os.environ.setdefault("ROS_DOMAIN_ID", str(graph.free_domain()))
+os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+
+
+def save_untrained_model(directory, name: str, seed: int) -> str:
+    """Writes a small bundle with random weights; its sharp temperatures give several modes."""
+    torch.manual_seed(seed)
+    config = ModelConfig(
+        backbone={
+            "model_type": "resnet",
+            "layer_type": "basic",
+            "embedding_size": 8,
+            "hidden_sizes": [8, 16],
+            "depths": [1, 1],
+        },
+        depth=3,
+        crop_resolution=32,
+        feature_stride=2,
+        decoder_channels=(16, 8),
+        feature_channels=8,
+        embed_dim=4,
+        hidden_dim=16,
+        hidden_layers=1,
+    )
+    keypoints = 0.05 * torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [-1, -1, -1]])
+    info = ObjectInfo(name, [0.0, 0.0, 0.01], 0.12, 0.9, 0.05, keypoints.tolist())
+    bundle = ModelBundle(PoseModel(config, keypoints), info, [0.005] * config.depth)
+    bundle.save_pretrained(directory)
+    return str(directory)
+
+
+@pytest.fixture(scope="session")
+def mug_bundle(tmp_path_factory):
+    return save_untrained_model(tmp_path_factory.mktemp("models") / "mug", "mug", seed=0)
+
+
+@pytest.fixture(scope="session")
+def duck_bundle(tmp_path_factory):
+    return save_untrained_model(tmp_path_factory.mktemp("models") / "duck", "duck", seed=1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ros():
+    rclpy.init(args=[])
+    yield
+    rclpy.try_shutdown()
+
+
+_serial = itertools.count()
+
+
+@pytest.fixture
+def start(mug_bundle):
+    """Starts an estimator in this process, in a namespace of its own, and returns its peer."""
+    from spyropose_ros.ros.node import EstimatorNode
+
+    peers = []
+
+    def start_node(**parameters):
+        parameters = {"objects": [mug_bundle], "device": "cpu", "search__beam": 32} | parameters
+        namespace = f"/test_{next(_serial)}"
+        node = EstimatorNode(namespace=namespace, parameter_overrides=graph.overrides(**parameters))
+        peer = graph.Peer(namespace, node)
+        peers.append(peer)
+        peer.connect()
+        peer.spin_until(lambda: node.ready)
+        return peer
+
+    yield start_node
+    for peer in peers:
+        peer.close()
+
+
+@pytest.fixture
+def launch_process(tmp_path):
+    """Starts the estimator as a process of its own."""
+    processes = []
+
+    def start_process(*arguments):
+        processes.append(graph.Process(tmp_path, *arguments))
+        return processes[-1]
+
+    yield start_process
+    for process in processes:
+        process.close()

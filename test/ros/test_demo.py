@@ -1,0 +1,170 @@
+"""The demo as users start it: four processes on a real graph."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import graph
+
+MUG_CARD = {
+    "all": {"coverage": {"0.9": 0.9}},
+    "handle visible (>= 5 %)": {
+        "rotation_median_deg": 1.0,
+        "lateral_median_m": 0.001,
+        "axis_entropy_mean": -1.0,
+    },
+    "handle hidden": {"axis_entropy_mean": 0.0},
+}
+pytestmark = pytest.mark.timeout(300)
+PROCESSES = ("estimator", "camera", "detector", "summary")
+ROW = "     0  "  # the first frame in the table
+
+
+@pytest.fixture
+def bundle(mug_bundle, tmp_path):
+    """The untrained mug with what the demo reads besides: its training object and a card."""
+    return demo_bundle(mug_bundle, tmp_path, "mug")
+
+
+def demo_bundle(source, tmp_path, object_name):
+    copy = tmp_path / "model with a space"
+    copy.mkdir()
+    for file in Path(source).iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    config = json.loads((copy / "config.json").read_text())
+    config["record"] = {"object": object_name}
+    (copy / "config.json").write_text(json.dumps(config))
+    (copy / "report.json").write_text(json.dumps({"metrics": MUG_CARD}))
+    return copy
+
+
+class Demo:
+    """A running demo with its output."""
+
+    def __init__(self, directory: Path, *arguments: str):
+        self.output = directory / "output"
+        self._log = directory / "terminal.txt"
+        self._errors = directory / "errors.txt"
+        command = [sys.executable, "-m", "spyropose_ros.demo", "--output", str(self.output)]
+        with self._log.open("w") as log, self._errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                [*command, "--device", "cpu", *arguments],
+                stdout=log,
+                stderr=errors,
+                env=os.environ | {"ROS_DOMAIN_ID": str(graph.free_domain())},
+            )
+
+    @property
+    def text(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def errors(self) -> str:
+        return self._errors.read_text()
+
+    def children(self) -> dict[int, str]:
+        """Command lines of the processes that it has started."""
+        pid = self.process.pid
+        pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return {int(child): Path(f"/proc/{child}/cmdline").read_text() for child in pids}
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + 200
+        while text not in self.text:
+            assert self.process.poll() is None, f"ended early:\n{self.text}\n{self.errors}"
+            assert time.monotonic() < deadline, f"{text!r} did not come:\n{self.text}"
+            time.sleep(0.1)
+
+    def exit_code(self) -> int:
+        return self.process.wait(250)
+
+    def logs(self) -> str:
+        return "".join(file.read_text() for file in (self.output / "log").iterdir())
+
+
+@pytest.fixture
+def start_demo(tmp_path):
+    demos = []
+
+    def start(*arguments):
+        demos.append(Demo(tmp_path, *map(str, arguments)))
+        return demos[-1]
+
+    yield start
+    for demo in demos:
+        if demo.process.poll() is None:
+            demo.process.send_signal(signal.SIGINT)
+            demo.process.wait(40)
+
+
+def all_gone(pids):
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+def test_every_frame_is_answered_and_a_bad_model_fails_the_demo(start_demo, bundle):
+    demo = start_demo("--model", bundle, "--frames", 5)
+    assert demo.exit_code() == 1, demo.errors
+    assert "distributions for 5 of 5 frames" in demo.text
+    assert "Demo FAILED" in demo.text and "rotation error" in demo.text
+    assert max(map(len, demo.text.splitlines()[3:14])) <= 100
+    summary = json.loads((demo.output / "summary.json").read_text())
+    assert [frame["frame"] for frame in summary["frames"]] == list("01234")
+    assert summary["published"] == 5 and summary["passed"] is False
+    assert all(frame["latency"] > frame["inference"] > 0 for frame in summary["frames"])
+    assert sum(check["passed"] for check in summary["checks"]) >= 1
+    assert {file.name for file in demo.output.iterdir()} == {
+        "summary.json", "summary.png", "animation.webp", "log",
+    }  # fmt: skip
+    assert "Traceback" not in demo.logs() and "dropped" not in demo.logs()
+
+
+def test_the_shipped_model_passes(start_demo):
+    demo = start_demo("--frames", 20)
+    assert demo.exit_code() == 0, f"{demo.text}\n{demo.errors}"
+    assert "distributions for 20 of 20 frames" in demo.text
+    assert "Demo passed" in demo.text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_all_processes(start_demo, bundle, number):
+    demo = start_demo("--model", bundle)
+    demo.wait_for(ROW)
+    pids = list(demo.children())
+    assert len(pids) == len(PROCESSES)
+    demo.process.send_signal(number)
+    assert demo.exit_code() == 130
+    assert all_gone(pids)
+    assert "Interrupted" in demo.text
+    assert "Traceback" not in demo.errors + demo.logs()
+
+
+def test_a_process_that_dies_is_named_with_the_end_of_its_log(start_demo, bundle):
+    demo = start_demo("--model", bundle)
+    demo.wait_for(ROW)
+    pids = demo.children()
+    (estimator,) = (pid for pid, command in pids.items() if "estimator_node" in command)
+    os.kill(estimator, signal.SIGKILL)
+    assert demo.exit_code() == 1
+    assert all_gone(pids)
+    assert "The estimator has ended too early (signal 9" in demo.errors
+    assert "[estimator]: ready after" in demo.errors
+
+
+def test_missing_photographs_are_named_with_the_remedy(start_demo, mug_bundle, tmp_path):
+    bundle = demo_bundle(mug_bundle, tmp_path, "lmo/duck")
+    demo = start_demo("--model", bundle, "--data", tmp_path / "nowhere")
+    assert demo.exit_code() == 1
+    assert "The camera has ended too early" in demo.errors
+    assert "nowhere" in demo.errors and "python -m training.download lmo" in demo.errors
+
+
+def test_rviz_that_is_not_there_is_said(start_demo, bundle, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    demo = start_demo("--model", bundle, "--rviz")
+    demo.wait_for("RViz is not installed here")

@@ -1,0 +1,90 @@
+"""Models: where bundles are looked for, and why a set of them is refused."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from ament_index_python.packages import get_package_share_directory
+
+from spyropose_ros.ros.models import DEMO_MODEL, Models, demo_bundle, locate
+from spyropose_ros.ros.parameters import ParameterError, Parameters, SearchParameters
+
+
+def load(*objects, **parameters):
+    return Models(Parameters(objects=objects, **({"device": "cpu"} | parameters)), print)
+
+
+def test_paths_and_hub_ids_are_located():
+    share = Path(get_package_share_directory("spyropose_ros"))
+    assert locate("package://spyropose_ros/config/estimator.yaml") == str(
+        share / "config" / "estimator.yaml"
+    )
+    assert locate("~/models/mug") == str(Path.home() / "models" / "mug")
+    assert locate("/models/mug") == "/models/mug"
+    assert locate("somebody/spyropose-mug") == "somebody/spyropose-mug"
+
+
+def test_the_demo_model_is_taken_from_the_share_folder_or_the_source_tree():
+    places = [Path(get_package_share_directory("spyropose_ros")), Path(__file__).parents[2]]
+    assert Path(demo_bundle()) in [place / DEMO_MODEL for place in places]
+
+
+def test_class_ids_are_object_names_and_the_class_map(mug_bundle, duck_bundle):
+    models = load(mug_bundle, duck_bundle, class_map=("41=mug", "bird=duck"))
+    assert models.classes == {"mug": "mug", "duck": "duck", "41": "mug", "bird": "duck"}
+    assert models.model_id("mug") == "mug"
+    assert models.appearance("duck").size == 0.12
+    assert models.appearance("duck").mesh is None
+
+
+def test_a_mesh_in_the_bundle_becomes_a_resource_for_rviz(mug_bundle, tmp_path):
+    bundle = shutil.copytree(mug_bundle, tmp_path / "with mesh")
+    (bundle / "mesh.ply").write_text("ply\n")
+    assert load(str(bundle)).appearance("mug").mesh == (bundle / "mesh.ply").as_uri()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        (lambda folder: cut(folder / "model.safetensors"), "damaged"),
+        (lambda folder: cut(folder / "config.json"), "damaged"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+        (lambda folder: shutil.rmtree(folder), "no such folder"),
+    ],
+)
+def test_unusable_bundles_are_refused_by_name(mug_bundle, tmp_path, change, text):
+    bundle = shutil.copytree(mug_bundle, tmp_path / "damaged")
+    change(bundle)
+    with pytest.raises(ParameterError) as caught:
+        load(str(bundle))
+    assert "parameter 'objects'" in str(caught.value)
+    assert str(bundle) in str(caught.value) and text in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "parameters, text",
+    [
+        ({"device": "cuda:99"}, "device 'cuda:99' is not available"),
+        ({"device": "tpu"}, "device 'tpu' is not available"),
+        ({"search": SearchParameters(depth=9)}, "depth 9 is not available"),
+        ({"class_map": ("41=cup",)}, "'class_map' maps '41' to 'cup'"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_by_name(mug_bundle, parameters, text):
+    with pytest.raises(ValueError, match=text):
+        load(mug_bundle, **parameters)
+
+
+def test_two_models_of_one_object_are_refused(mug_bundle):
+    with pytest.raises(ParameterError, match="two models of 'mug'"):
+        load(mug_bundle, mug_bundle)
+
+
+def test_an_unknown_package_is_refused():
+    with pytest.raises(ParameterError, match="no package 'nowhere'"):
+        load("package://nowhere/model")

@@ -1,0 +1,95 @@
+"""Drops are counted exactly and logged without flooding; silence is explained."""
+
+import re
+import threading
+
+import pytest
+from rclpy.logging import get_logger
+
+from spyropose_ros.ros.diagnostics import Activity, DropCounter, Reason, explain_silence
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def test_each_reason_is_logged_once_per_period_with_its_total(clock):
+    warnings, notes = [], []
+    drops = DropCounter(warnings.append, notes.append, period=5.0, clock=clock)
+    for _ in range(3):
+        drops.add(Reason.UNMATCHED, "raise sync.slop")
+    drops.add(Reason.BAD_IMAGE, "publish rgb8")
+    assert warnings == [
+        "dropped (unmatched, 1 so far): raise sync.slop",
+        "dropped (bad image, 1 so far): publish rgb8",
+    ]
+    clock.now = 5.0
+    drops.add(Reason.UNMATCHED, "raise sync.slop")
+    assert warnings[2:] == ["dropped (unmatched, 4 so far): raise sync.slop"]
+    assert notes == []
+    assert drops.counts() == {Reason.UNMATCHED: 4, Reason.BAD_IMAGE: 1}
+    assert drops.summary() == "unmatched 4, bad image 1"
+
+
+def test_several_drops_may_be_counted_at_once(clock):
+    drops = DropCounter(lambda text: None, lambda text: None, clock=clock)
+    drops.add(Reason.TIME_JUMP, "cleared", 3)
+    assert drops.counts() == {Reason.TIME_JUMP: 3}
+
+
+def test_routine_drops_are_no_warnings(clock):
+    warnings, notes = [], []
+    drops = DropCounter(warnings.append, notes.append, clock=clock)
+    drops.add(Reason.BUSY, "newest is used")
+    assert (warnings, len(notes)) == ([], 1)
+
+
+def test_rclpys_logger_takes_warnings_and_notes_in_turn(clock, capfd):
+    logger = get_logger("test_diagnostics")
+    drops = DropCounter(logger.warning, logger.info, clock=clock)
+    for reason in (Reason.BUSY, Reason.STALE, Reason.LOW_SCORE):
+        drops.add(reason, "text")
+    output = "".join(capfd.readouterr())
+    assert [output.count(level) for level in ("[INFO]", "[WARN]")] == [2, 1]
+
+
+def test_counts_survive_concurrent_use(clock):
+    drops = DropCounter(lambda text: None, lambda text: None, clock=clock)
+    activity = Activity()
+
+    def work():
+        for _ in range(2000):
+            drops.add(Reason.STALE, "late")
+            activity.receive("image")
+            activity.publish()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert drops.counts() == {Reason.STALE: 8000}
+    assert activity.snapshot() == ({"image": 8000}, 8000)
+
+
+@pytest.mark.parametrize(
+    "received, publishers, remedy",
+    [
+        ({"/image": 0, "/boxes": 3}, {"/image": 0, "/boxes": 1}, "start what publishes /image"),
+        ({"/image": 0, "/boxes": 3}, {"/image": 1, "/boxes": 1}, "check .* qos.reliability"),
+        ({"/image": 2, "/boxes": 3}, {"/image": 1, "/boxes": 1}, "dropped, so far .* stale 2"),
+    ],
+)
+def test_silence_names_what_arrived_and_the_remedy(received, publishers, remedy):
+    text = explain_silence(5.0, received, publishers, "stale 2")
+    assert f"{received['/image']} on /image ({publishers['/image']} publishers)" in text
+    assert "3 on /boxes" in text
+    assert re.search(remedy, text)

@@ -1,0 +1,293 @@
+"""The estimator: the same as its parts put together, one image or many, one view or several."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from spyropose_ros.core import camera, estimator, se3_grid, so3_grid
+from spyropose_ros.core.estimator import Estimator, SearchSettings, resolve_device
+from spyropose_ros.core.search import search
+from spyropose_ros.core.translation_grid import TranslationBox
+
+K = np.array([[300.0, 0, 79.5], [0, 310.0, 59.5], [0, 0, 1]])
+BOXES = np.array([[20.0, 30, 70, 90], [60, 10, 150, 100], [40, 40, 80, 95]])
+BEAM = SearchSettings(beam=20, mass_tolerance=0.0)
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 256, (120, 160, 3), np.uint8)
+
+
+@pytest.fixture
+def estimate(tiny_bundle, image):
+    return Estimator(tiny_bundle, "cpu", BEAM).estimate(image, K, BOXES)
+
+
+def assert_same(a, b, n=300):
+    """Equal densities at samples of either and everywhere."""
+    generator = torch.Generator().manual_seed(0)
+    for distribution in (a, b):
+        pose = distribution.sample(n, generator)
+        got, expected = a.log_density(*pose), b.log_density(*pose)
+        # A pose on the border of a cell may fall to either side.
+        close = (got - expected).abs() < 5e-3
+        assert float(close.double().mean()) > 0.99
+    assert a.entropy() == pytest.approx(b.entropy(), abs=1e-3)
+
+
+def test_it_is_its_parts_put_together(tiny_bundle, image, estimate):
+    """Box -> estimate -> crop -> features -> search with tempered logits -> object frame."""
+    info, model = tiny_bundle.object, tiny_bundle.model
+    intrinsics = torch.tensor(K).float()
+    translation = camera.translation_from_boxes(
+        torch.tensor(BOXES).float(), intrinsics, info.diameter, info.size_ratio
+    )
+    K_crop = camera.crop_intrinsics(translation, info.diameter, intrinsics, 32)
+    crops = camera.crop_image(torch.from_numpy(image).permute(2, 0, 1), intrinsics, K_crop, 32)
+    features = model.features((crops * 255).round() / 255)
+
+    def score(level, R, t):
+        return model.logits(features, K_crop, level, R, t) / [0.01, 0.02, 0.03][level]
+
+    box = TranslationBox.from_view(translation, info.diameter)
+    pyramid = search(score, box, 3, beam=20)
+    assert len(estimate) == 3
+    for b, found in enumerate(estimate):
+        assert_same(found, pyramid.distribution(b, torch.tensor(info.center), info.diameter))
+        assert found.diameter == info.diameter and found.depth == 3
+        assert float(found.probabilities.double().sum()) == pytest.approx(1, abs=1e-5)
+        # Far from uniform, or the comparison would say little.
+        assert found.entropy() < -float(se3_grid.uniform_log_density(found.box)) - 1
+
+
+def test_a_batch_is_its_elements(tiny_bundle, image, estimate):
+    single = Estimator(tiny_bundle, "cpu", BEAM)
+    for b in range(3):
+        (alone,) = single.estimate(image, K, BOXES[b : b + 1])
+        assert_same(alone, estimate[b])
+
+
+def test_passes_of_bounded_memory_change_nothing(tiny_bundle, image, estimate, monkeypatch):
+    monkeypatch.setattr(estimator, "_POSES_PER_PASS", 1000)
+    for a, b in zip(
+        Estimator(tiny_bundle, "cpu", BEAM).estimate(image, K, BOXES), estimate, strict=True
+    ):
+        assert_same(a, b)
+
+
+def test_it_repeats(tiny_bundle, image, estimate):
+    again = Estimator(tiny_bundle, "cpu", BEAM).estimate(image, K, BOXES)
+    for a, b in zip(again, estimate, strict=True):
+        assert torch.equal(a.log_densities, b.log_densities)
+        assert torch.equal(a.translations, b.translations)
+
+
+def test_from_a_folder(tiny_bundle, image, estimate, tmp_path):
+    tiny_bundle.save_pretrained(tmp_path, half=False)
+    loaded = Estimator.from_pretrained(tmp_path, "cpu", BEAM)
+    loaded.warm_up(2)
+    for a, b in zip(loaded.estimate(image, K, BOXES), estimate, strict=True):
+        assert torch.equal(a.log_densities, b.log_densities)
+
+
+@pytest.mark.parametrize("boxes", [[], np.zeros((0, 4)), np.zeros(0)])
+def test_no_boxes(tiny_bundle, image, boxes):
+    assert Estimator(tiny_bundle, "cpu").estimate(image, K, boxes) == []
+
+
+def test_better_translations_replace_the_boxes(tiny_bundle, image):
+    better = np.array([[0.01, 0.02, 0.5], [0.0, 0.0, 0.4], [-0.02, 0.0, 0.9]])
+    found = Estimator(tiny_bundle, "cpu", BEAM).estimate(image, K, BOXES, better)
+    for distribution, center in zip(found, better, strict=True):
+        np.testing.assert_allclose(distribution.box.center[0], center, atol=1e-7)
+        assert float(distribution.box.volume) == pytest.approx(0.12**2 * center[2], rel=1e-5)
+
+
+def test_the_pyramid_has_every_level(tiny_bundle, image, estimate):
+    pyramid = Estimator(tiny_bundle, "cpu", BEAM).search(image, K, BOXES)
+    assert [level.cells.level for level in pyramid.levels] == [0, 1, 2]
+    assert pyramid.evaluations.tolist() == [576 + 2 * 20 * 64] * 3
+
+
+def test_depth_can_be_less_than_the_models(tiny_bundle, image):
+    settings = SearchSettings(beam=20, depth=2)
+    (found,) = Estimator(tiny_bundle, "cpu", settings).estimate(image, K, BOXES[:1])
+    assert found.depth == 2 and int(found.levels.max()) == 1
+    with pytest.raises(ValueError, match="depth 4 is not available: the model has 3 levels"):
+        Estimator(tiny_bundle, "cpu", SearchSettings(depth=4))
+
+
+def test_a_model_fresh_from_training_is_put_in_evaluation_mode(tiny_bundle, image, estimate):
+    tiny_bundle.model.train()
+    again = Estimator(tiny_bundle, "cpu", BEAM).estimate(image, K, BOXES)
+    assert torch.equal(again[0].log_densities, estimate[0].log_densities)
+
+
+# --- several views ---
+
+
+def in_view(tiny_bundle, image, world_from_camera, center):
+    """Scorer of one view for poses in the world, written out."""
+    info = tiny_bundle.object
+    camera_from = torch.linalg.inv(torch.tensor(world_from_camera)).float()
+    R, t = camera_from[:3, :3], camera_from[:3, 3]
+    intrinsics = torch.tensor(K).float()
+    K_crop = camera.crop_intrinsics((R @ center + t)[None], info.diameter, intrinsics, 32)
+    crops = camera.crop_image(torch.from_numpy(image).permute(2, 0, 1), intrinsics, K_crop, 32)
+    features = tiny_bundle.model.features((crops * 255).round() / 255)
+
+    def score(level, rotations, translations):
+        poses = R @ rotations, translations @ R.T + t
+        logits = tiny_bundle.model.logits(features, K_crop, level, *poses)
+        return logits / tiny_bundle.temperatures[level]
+
+    return score
+
+
+@pytest.fixture
+def views(image):
+    """Two cameras that look at the same place from two sides: images and camera poses."""
+    other = np.random.default_rng(1).integers(0, 256, (120, 160, 3), np.uint8)
+    first = np.eye(4)
+    first[:3, 3] = [0.1, 0.0, -0.2]
+    second = np.eye(4)
+    turn = Rotation.from_euler("y", -60, degrees=True).as_matrix()
+    second[:3, :3] = turn
+    second[:3, 3] = [0.1, 0.0, 0.4] - turn @ [0.02, 0.0, 0.5]
+    return [image, other], [first, second], np.array([0.1, 0.0, 0.4])
+
+
+@pytest.mark.parametrize("fusion", ["sum", "mean"])
+@pytest.mark.parametrize("n", [1, 2])
+def test_views_are_fused_at_every_level(tiny_bundle, views, fusion, n):
+    images, cameras, center = views
+    found = Estimator(tiny_bundle, "cpu", BEAM).estimate_multiview(
+        images[:n], [K] * n, np.stack(cameras[:n]), center, fusion
+    )
+    world = torch.tensor(center).float()
+    scorers = [
+        in_view(tiny_bundle, image, pose, world)
+        for image, pose in zip(images[:n], cameras, strict=False)
+    ]
+
+    def fused(*arguments):
+        total = sum(scorer(*arguments) for scorer in scorers)
+        return total / n if fusion == "mean" else total
+
+    box = TranslationBox.cubic(world[None], 0.12)
+    pyramid = search(fused, box, 3, beam=20)
+    assert_same(found, pyramid.distribution(0, torch.tensor(tiny_bundle.object.center), 0.12))
+    torch.testing.assert_close(found.box.center[0], world)
+    assert float(found.box.volume) == pytest.approx(0.12**3, rel=1e-5)
+
+
+def test_two_copies_of_a_view(tiny_bundle, views):
+    """Their mean is the one view; their sum is the one view at half the temperature."""
+    images, cameras, center = views
+    run = Estimator(tiny_bundle, "cpu", BEAM).estimate_multiview
+    two = [images[0]] * 2, [K] * 2, np.stack([cameras[0]] * 2), center
+    assert_same(run(*two, "mean"), run(images[:1], [K], np.stack(cameras[:1]), center))
+    summed = run(*two, "sum")
+    tiny_bundle.temperatures = [t / 2 for t in tiny_bundle.temperatures]
+    assert_same(summed, run(images[:1], [K], np.stack(cameras[:1]), center))
+
+
+def test_one_view_agrees_with_a_single_image(tiny_bundle, image, generator):
+    """At the base level both score the same function; only the boxes' shapes differ."""
+    tiny_bundle.temperatures = [1.0] * 3
+    settings = SearchSettings(depth=1)
+    center = np.array([0.02, -0.01, 0.5])
+    run = Estimator(tiny_bundle, "cpu", settings)
+    (single,) = run.estimate(image, K, BOXES[:1], center[None])
+    multi = run.estimate_multiview([image], [K], np.eye(4)[None], center)
+    score = in_view(tiny_bundle, image, np.eye(4), torch.tensor(center).float())
+    offset = torch.tensor(tiny_bundle.object.center)
+    for found in (single, multi):
+        sphere = found.translations + found.rotations @ offset
+        logits = score(0, found.rotations[None], sphere[None])[0]
+        np.testing.assert_allclose(found.log_probabilities, logits.log_softmax(0), atol=1e-3)
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((120, 160), np.uint8),
+        np.zeros((120, 160, 4), np.uint8),
+        np.zeros((120, 160, 3), np.float32),
+        np.zeros((0, 160, 3), np.uint8),
+    ],
+)
+def test_a_malformed_image_is_named(tiny_bundle, image):
+    with pytest.raises(ValueError, match=r"image must be RGB uint8 \[H, W, 3\]"):
+        Estimator(tiny_bundle, "cpu").estimate(image, K, BOXES)
+
+
+@pytest.mark.parametrize(
+    "K",
+    [np.zeros((3, 3)), np.full((3, 3), np.nan), np.eye(4), np.diag([-1.0, 1, 1]), np.ones(9)],
+)
+def test_malformed_intrinsics_are_named(tiny_bundle, image, K):
+    with pytest.raises(ValueError, match="K must be a finite 3x3 matrix with positive focal"):
+        Estimator(tiny_bundle, "cpu").estimate(image, K, BOXES)
+
+
+@pytest.mark.parametrize("boxes", [np.zeros(4), np.zeros((2, 8)), np.zeros((1, 2, 4))])
+def test_boxes_of_another_shape_are_named(tiny_bundle, image, boxes):
+    with pytest.raises(ValueError, match=r"boxes must be \[N, 4\]"):
+        Estimator(tiny_bundle, "cpu").estimate(image, K, boxes)
+
+
+@pytest.mark.parametrize("box", [[5.0, 5, 5, 9], [5, 5, math.nan, 9], [9, 9, 5, 5]])
+def test_empty_boxes_are_named(tiny_bundle, image, box):
+    with pytest.raises(ValueError, match="drop empty detections"):
+        Estimator(tiny_bundle, "cpu").estimate(image, K, [[0, 0, 10, 10], box])
+
+
+@pytest.mark.parametrize("estimate", [[0, 0, -1.0], [0, 0, 0], [math.nan, 0, 1], [0, 0, math.inf]])
+def test_unusable_translations_are_named(tiny_bundle, image, estimate):
+    with pytest.raises(ValueError, match="finite and in front of the camera"):
+        Estimator(tiny_bundle, "cpu").estimate(image, K, BOXES[:1], np.array([estimate]))
+
+
+def test_translations_and_boxes_must_match(tiny_bundle, image):
+    with pytest.raises(ValueError, match=r"must be \[3, 3\], one for each box, got \(2, 3\)"):
+        Estimator(tiny_bundle, "cpu").estimate(image, K, BOXES, np.ones((2, 3)))
+
+
+def test_a_box_beside_the_image_is_no_error(tiny_bundle, image):
+    """Its crop is black; the distribution says what the model says of black."""
+    (found,) = Estimator(tiny_bundle, "cpu", BEAM).estimate(image, K, [[-500.0, -500, -400, -400]])
+    assert float(found.probabilities.double().sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_malformed_views_are_named(tiny_bundle, views):
+    images, cameras, center = views
+    run = Estimator(tiny_bundle, "cpu").estimate_multiview
+    with pytest.raises(ValueError, match="at least one; got 0, 0, 0"):
+        run([], [], np.zeros((0, 4, 4)), center)
+    with pytest.raises(ValueError, match="got 2, 1, 2"):
+        run(images, [K], np.stack(cameras), center)
+    with pytest.raises(ValueError, match="'sum' or 'mean', got 'max'"):
+        run(images, [K] * 2, np.stack(cameras), center, "max")
+    with pytest.raises(ValueError, match="behind one of the cameras"):
+        run(images, [K] * 2, np.stack(cameras), -center)
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:99", "gpu", "cuda:x"])
+def test_an_unknown_device_is_named_with_those_that_exist(tiny_bundle, name):
+    with pytest.raises(ValueError, match=f"device '{name}' is not available here; choose from cpu"):
+        Estimator(tiny_bundle, name)
+
+
+def test_known_devices():
+    assert resolve_device("cpu") == torch.device("cpu")
+    expected = "cuda" if torch.cuda.is_available() else "cpu"
+    assert resolve_device(None).type == resolve_device("auto").type == expected
+    assert so3_grid.random_rotations(1, device=resolve_device(None)).device.type == expected

@@ -1,0 +1,165 @@
+"""FrameMatcher: every detection message ends as a match, waits, or is dropped with a reason."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spyropose_ros.ros.diagnostics import Reason
+from spyropose_ros.ros.frame_matcher import FrameMatcher
+
+MS = 1_000_000
+START = 1_000_000 * MS  # stamps of a running system
+
+
+class Drops(list):
+    def __call__(self, reason, text, count):
+        assert text
+        self.append((reason, count))
+
+    @property
+    def total(self):
+        return sum(count for _, count in self)
+
+
+@pytest.fixture
+def drops():
+    return Drops()
+
+
+@pytest.fixture
+def matcher(drops):
+    return FrameMatcher(slop=10 * MS, capacity=4, drop=drops)
+
+
+def pairs(matches):
+    return [(match.image, match.detections) for match in matches]
+
+
+def test_detections_after_their_image_match_at_once(matcher):
+    assert matcher.add_image(START, "image") == []
+    assert pairs(matcher.add_detections(START, "boxes")) == [("image", "boxes")]
+
+
+def test_detections_before_their_image_wait_for_it(matcher):
+    assert matcher.add_detections(START, "boxes") == []
+    assert pairs(matcher.add_image(START, "image")) == [("image", "boxes")]
+    assert matcher.add_image(START + MS, "next") == []
+
+
+def test_exact_stamp_wins_over_a_newer_and_nearer_arrival(matcher):
+    matcher.add_image(START, "exact")
+    matcher.add_image(START + MS, "near")
+    assert pairs(matcher.add_detections(START, "boxes")) == [("exact", "boxes")]
+
+
+def test_a_near_image_is_not_taken_while_the_exact_one_may_still_come(matcher):
+    matcher.add_image(START, "near")
+    assert matcher.add_detections(START + 5 * MS, "boxes") == []
+    assert pairs(matcher.add_image(START + 5 * MS, "exact")) == [("exact", "boxes")]
+
+
+def test_nearest_image_within_slop_is_taken_once_a_newer_image_is_known(matcher):
+    matcher.add_image(START, "near")
+    assert matcher.add_detections(START + 4 * MS, "boxes") == []
+    assert pairs(matcher.add_image(START + 33 * MS, "next")) == [("near", "boxes")]
+
+
+@pytest.mark.parametrize("offset, matches", [(10 * MS, 1), (10 * MS + 1, 0)])
+def test_slop_is_inclusive(matcher, drops, offset, matches):
+    matcher.add_image(START, "image")
+    matcher.add_image(START + 100 * MS, "next")
+    assert len(matcher.add_detections(START + offset, "boxes")) == matches
+    assert drops == [(Reason.UNMATCHED, 1)] * (1 - matches)
+
+
+def test_without_slop_exact_stamps_still_match(drops):
+    matcher = FrameMatcher(slop=0, capacity=2, drop=drops)
+    matcher.add_image(START, "image")
+    assert pairs(matcher.add_detections(START, "boxes")) == [("image", "boxes")]
+
+
+def test_several_detectors_may_answer_for_one_image(matcher):
+    matcher.add_image(START, "image")
+    assert pairs(matcher.add_detections(START, "a")) == [("image", "a")]
+    assert pairs(matcher.add_detections(START, "b")) == [("image", "b")]
+
+
+def test_detections_later_than_the_buffer_are_dropped(matcher, drops):
+    for index in range(5):
+        matcher.add_image(START + index * 33 * MS, index)
+    assert matcher.add_detections(START, "late") == []
+    assert drops == [(Reason.UNMATCHED, 1)]
+
+
+def test_detections_without_images_do_not_pile_up(matcher, drops):
+    for index in range(10):
+        assert matcher.add_detections(START + index * 33 * MS, index) == []
+    assert drops == [(Reason.UNMATCHED, 1)] * 6
+    assert pairs(matcher.add_image(START + 297 * MS, "image")) == [("image", 9)]
+    assert drops == [(Reason.UNMATCHED, 1)] * 9
+
+
+def test_images_out_of_order_match(matcher):
+    matcher.add_image(START + 33 * MS, "second")
+    matcher.add_image(START, "first")
+    assert pairs(matcher.add_detections(START, "boxes")) == [("first", "boxes")]
+
+
+def test_zero_stamps_are_dropped_and_never_matched(matcher, drops):
+    assert matcher.add_image(0, "image") == []
+    assert matcher.add_detections(0, "boxes") == []
+    assert drops == [(Reason.NO_STAMP, 1)] * 2
+    assert matcher.add_image(START, "image") == []
+
+
+def test_backwards_jump_clears_everything_and_matching_goes_on(matcher, drops):
+    matcher.add_image(START, "old")
+    matcher.add_detections(START + 5 * MS, "waiting")
+    restart = START - 2000 * MS
+    assert matcher.add_image(restart, "new") == []
+    assert drops == [(Reason.TIME_JUMP, 1)]
+    assert pairs(matcher.add_detections(restart, "boxes")) == [("new", "boxes")]
+
+
+def test_backwards_step_of_less_than_a_second_keeps_the_buffer(matcher, drops):
+    matcher.add_image(START, "image")
+    matcher.add_image(START - 999 * MS, "late")
+    assert pairs(matcher.add_detections(START, "boxes")) == [("image", "boxes")]
+    assert drops == []
+
+
+def test_one_stamp_in_the_far_future_does_not_block_the_matcher(matcher, drops):
+    matcher.add_image(START + 10**15, "glitch")
+    matcher.add_image(START, "image")
+    assert pairs(matcher.add_detections(START, "boxes")) == [("image", "boxes")]
+    assert [reason for reason, _ in drops] == [Reason.TIME_JUMP]
+
+
+@pytest.mark.parametrize("slop, capacity", [(-1, 1), (0, 0)])
+def test_useless_settings_are_refused(slop, capacity, drops):
+    with pytest.raises(ValueError):
+        FrameMatcher(slop, capacity, drops)
+
+
+stamps = st.integers(0, 60).map(lambda tick: tick and START + tick * 100 * MS)
+
+
+@given(st.lists(st.tuples(st.booleans(), stamps), max_size=60), st.integers(0, 200))
+def test_no_detections_are_lost_or_doubled_and_memory_is_bounded(events, slop):
+    drops = Drops()
+    matcher = FrameMatcher(slop * MS, 4, drops)
+    matched, images_dropped, given_count = [], 0, 0
+    for serial, (is_image, stamp) in enumerate(events):
+        if is_image:
+            images_dropped += stamp == 0
+            found = matcher.add_image(stamp, stamp)
+        else:
+            given_count += 1
+            found = matcher.add_detections(stamp, (serial, stamp))
+        matched += found
+        assert len(matcher._images) <= 4 and len(matcher._waiting) <= 4
+    assert all(abs(match.image - match.detections[1]) <= slop * MS for match in matched)
+    serials = [match.detections[0] for match in matched]
+    assert len(serials) == len(set(serials))
+    detections_dropped = drops.total - images_dropped
+    assert len(matched) + detections_dropped + len(matcher._waiting) == given_count

@@ -1,0 +1,269 @@
+"""The training objective: unbiased, with the stated floor, about the right cells."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from spyropose_ros.core import se3_grid, so3_grid
+from spyropose_ros.core.translation_grid import TranslationBox
+from training import objective
+from training.objective import ObjectiveConfig, TrainingGrid, level_losses
+
+DIAMETER = 0.1
+ESTIMATE = torch.tensor([[0.05, -0.02, 0.6]])
+PLAIN = ObjectiveConfig(rotation_offset=False, translation_offset=False)
+
+
+def truths_near(estimate, generator):
+    """Poses whose translations lie in the ball inscribed in the box of any orientation."""
+    n = len(estimate)
+    direction = torch.randn((n, 3), generator=generator)
+    radius = 0.49 * torch.rand((n, 1), generator=generator) ** (1 / 3)
+    g = 0.5 + direction / direction.norm(dim=1, keepdim=True) * radius
+    box = TranslationBox.from_view(estimate, DIAMETER)
+    return so3_grid.random_rotations(n, generator), box.from_coordinates(g.unsqueeze(1))[:, 0]
+
+
+@pytest.fixture
+def grid(generator):
+    """Randomly placed, one for all elements of a batch: a function of the batch size."""
+    one = TrainingGrid.draw(ESTIMATE, DIAMETER, ObjectiveConfig(), generator)
+
+    def repeat(n):
+        box = TranslationBox(one.box.center.repeat(n, 1), one.box.basis.repeat(n, 1, 1))
+        return TrainingGrid(box, one.offset.repeat(n, 1, 1), 3)
+
+    return repeat
+
+
+@pytest.fixture
+def weighted(monkeypatch):
+    """Collects what the cross-entropy of every level sees: positives and weighted negatives."""
+    seen = []
+
+    def spy(positive, negatives, compute=objective._cross_entropy):
+        seen.append((positive.detach(), negatives.detach()))
+        return compute(positive, negatives)
+
+    monkeypatch.setattr(objective, "_cross_entropy", spy)
+    return seen
+
+
+class SumScorer:
+    """Logits that are a sum of a function of the rotation and one of the translation."""
+
+    def __init__(self, sharpness=1.5):
+        generator = torch.Generator().manual_seed(3)
+        self.sharpness = sharpness
+        self.a = torch.randn((4, 9), generator=generator)
+        self.b = torch.randn((4, 3), generator=generator) * 20
+
+    def of_rotation(self, level, rotations):
+        return self.sharpness * torch.sin(rotations.flatten(-2) @ self.a[level])
+
+    def of_translation(self, level, translations):
+        return self.sharpness * torch.sin(translations @ self.b[level])
+
+    def __call__(self, level, rotations, translations):
+        return self.of_rotation(level, rotations) + self.of_translation(level, translations)
+
+    def log_partition(self, grid, level):
+        """Over every cell of a level, by enumeration."""
+        rotations = so3_grid.rotations(torch.arange(so3_grid.cell_count(level)), level)
+        axis = torch.arange(grid.positions_per_axis * 2**level)
+        positions = grid.box.positions(torch.cartesian_prod(axis, axis, axis)[None], level + 1)
+        a = self.of_rotation(level, grid.offset[0].T @ rotations)
+        return float(a.logsumexp(0) + self.of_translation(level, positions[0]).logsumexp(0))
+
+
+# --- the estimator ---
+
+
+@pytest.mark.parametrize("n_samples", [4, 16])
+def test_importance_sampling_is_unbiased(grid, weighted, generator, n_samples):
+    """The weighted negatives add up to n_samples times the partition function, on average."""
+    batch, depth = 2000 // n_samples, 3
+    scorer, grid = SumScorer(0.8), grid(batch)
+    truth = (x.expand(batch, *x.shape[1:]) for x in truths_near(ESTIMATE, generator))
+    config = ObjectiveConfig(n_samples)
+    list(level_losses(scorer, grid, *truth, depth, config, generator))
+    for level, (_, negatives) in enumerate(weighted):
+        log_z = scorer.log_partition(grid, level)
+        ratio = (negatives.double().logsumexp(1) - log_z).exp()
+        if level == 0:  # all base cells: no randomness, the constant weight n / 64
+            assert negatives.shape == (batch, 1944)
+            np.testing.assert_allclose(ratio, 1944 / 64, rtol=1e-4)
+            continue
+        assert negatives.shape == (batch, n_samples * 64)
+        error = float(ratio.std()) / math.sqrt(batch)
+        assert 0 < error < 0.04 * n_samples
+        assert float(ratio.mean()) == pytest.approx(n_samples, abs=4 * error)
+
+
+def test_sampled_families_come_from_the_models_own_belief(grid, weighted, generator):
+    """The better the proposal the smaller the spread: exact when every level has one function."""
+    batch = 200
+
+    def constant(level, rotations, translations):
+        return torch.zeros(rotations.shape[:2])
+
+    truth = (x.expand(batch, *x.shape[1:]) for x in truths_near(ESTIMATE, generator))
+    list(level_losses(constant, grid(batch), *truth, 4, ObjectiveConfig(8), generator))
+    for level, (_, negatives) in enumerate(weighted[1:], 1):
+        total = negatives.double().exp().sum(1)
+        np.testing.assert_allclose(total, 8 * 1944 * 64**level, rtol=1e-3)
+
+
+def test_without_importance_sampling_negatives_are_uniform(grid, weighted, generator):
+    """All base cells, then n cells of each level: their mean estimates Z / cells."""
+    batch, depth, n = 300, 3, 100
+    scorer, grid = SumScorer(), grid(batch)
+    truth = (x.expand(batch, *x.shape[1:]) for x in truths_near(ESTIMATE, generator))
+    config = ObjectiveConfig(n, importance_sampling=False)
+    list(level_losses(scorer, grid, *truth, depth, config, generator))
+    for level, (_, negatives) in enumerate(weighted):
+        cells = 1944 * 64**level
+        assert negatives.shape == (batch, n if level else 1944)
+        ratio = (
+            negatives.double().exp().mean(1) * cells / math.exp(scorer.log_partition(grid, level))
+        )
+        error = float(ratio.std()) / math.sqrt(batch)
+        assert float(ratio.mean()) == pytest.approx(1, abs=4 * error + 1e-4)
+
+
+def test_loss_by_the_definition():
+    """-log of the positive's share; the positive is added to the negatives."""
+    positive, negatives = torch.tensor([[1.0], [0.0]]), torch.tensor([[0.5, 2.0], [-1.0, 3.0]])
+    expected = [
+        math.log((math.exp(f) + sum(map(math.exp, n))) / math.exp(f))
+        for f, n in zip(positive[:, 0].tolist(), negatives.tolist(), strict=True)
+    ]
+    loss = objective._cross_entropy(positive, negatives)
+    assert float(loss) == pytest.approx(np.mean(expected), rel=1e-6)
+
+
+@pytest.mark.parametrize("n_samples", [4, 32, 128])
+@pytest.mark.parametrize("config", [ObjectiveConfig(), PLAIN])
+def test_the_floor_of_a_perfect_scorer(n_samples, config, generator):
+    """log(1 + n) above the base level, log(1 + base cells / 64) on it."""
+    config = ObjectiveConfig(n_samples, True, config.rotation_offset, config.translation_offset)
+    R, t = truths_near(ESTIMATE, generator)
+    grid = TrainingGrid.draw(ESTIMATE, DIAMETER, config, generator)
+
+    def perfect(level, rotations, translations):
+        true = grid.containing(R, t, level)
+        other = se3_grid.containing(grid.offset @ rotations, translations, grid.box, level)
+        same = (other.rotation_index == true.rotation_index) & (
+            other.position_index == true.position_index
+        ).all(-1)
+        return torch.where(same, 0.0, -60.0)
+
+    losses = [float(v) for v in level_losses(perfect, grid, R, t, 5, config, generator)]
+    base = 1944 if config.translation_offset else 576
+    assert losses[0] == pytest.approx(math.log(1 + base / 64), abs=1e-4)
+    assert losses[1:] == pytest.approx([math.log(1 + n_samples)] * 4, abs=1e-4)
+
+
+def test_gradients_stay_within_their_level(grid, generator):
+    """The proposal is detached: a level's loss moves that level's logits only."""
+    R, t = truths_near(ESTIMATE, generator)
+    scales = torch.ones(3, requires_grad=True)
+    scorer = SumScorer()
+
+    def scaled(level, *poses):
+        return scales[level] * scorer(level, *poses)
+
+    for level, loss in enumerate(
+        level_losses(scaled, grid(1), R, t, 3, ObjectiveConfig(8), generator)
+    ):
+        (gradient,) = torch.autograd.grad(loss, scales)
+        others = [r for r in range(3) if r != level]
+        assert float(gradient[level]) != 0
+        assert gradient[others].abs().sum() == 0
+
+
+def test_levels_are_computed_one_after_the_other(grid, generator):
+    """Lazily, so that a level's graph can be freed before the next is built."""
+    R, t = truths_near(ESTIMATE, generator)
+    seen, scorer = [], SumScorer()
+
+    def spy(level, *poses):
+        seen.append(level)
+        return scorer(level, *poses)
+
+    losses = level_losses(spy, grid(1), R, t, 3, ObjectiveConfig(4), generator)
+    assert seen == []
+    for level in range(3):
+        next(losses)
+        assert seen == list(range(level + 1))
+    assert next(losses, None) is None
+
+
+# --- the grid of a step ---
+
+
+@pytest.mark.parametrize("config", [ObjectiveConfig(), PLAIN])
+@pytest.mark.parametrize("level", [0, 2, 6])
+def test_positives_are_the_cells_that_hold_the_truth(config, level, generator):
+    estimate = ESTIMATE.repeat(300, 1)
+    R, t = truths_near(estimate, generator)
+    grid = TrainingGrid.draw(estimate, DIAMETER, config, generator)
+    cell = grid.containing(R, t, level)
+    side = grid.positions_per_axis * 2**level
+    assert bool(((cell.position_index >= 0) & (cell.position_index < side)).all())
+    R_cell, t_cell = grid.poses(cell)
+    # Of the offset grid: R_off R lies in the cell whose centre, turned back, is scored.
+    angle = so3_grid.geodesic_angle(R_cell[:, 0], R)
+    assert float(angle.max()) < math.radians(74) / 2**level
+    mean = math.radians(28.6) / 2**level
+    assert float(angle.mean()) == pytest.approx(mean, rel=0.1)
+    offset = grid.box.coordinates(t_cell) - grid.box.coordinates(t.unsqueeze(1))
+    assert float(offset.abs().max()) <= 0.5 / 2 ** (level + 1) + 1e-4
+
+
+def test_the_base_grid_covers_every_truth(generator):
+    """Wherever the random offset puts the grid, the truth's base cell is among those scored."""
+    estimate = ESTIMATE.repeat(500, 1)
+    R, t = truths_near(estimate, generator)
+    for config in (ObjectiveConfig(), PLAIN):
+        grid = TrainingGrid.draw(estimate, DIAMETER, config, generator)
+        base, cell = grid.base_cells(), grid.containing(R, t, 0)
+        hit = (base.rotation_index == cell.rotation_index) & (
+            base.position_index == cell.position_index
+        ).all(-1)
+        assert base.rotation_index.shape == (500, 1944 if config.translation_offset else 576)
+        assert torch.equal(hit.sum(1), torch.ones(500).long())
+
+
+def test_offsets_are_random_and_can_be_switched_off(generator):
+    estimate = ESTIMATE.repeat(2000, 1)
+    grid = TrainingGrid.draw(estimate, DIAMETER, ObjectiveConfig(), generator)
+    counts = torch.bincount(so3_grid.index(grid.offset, 0), minlength=72)
+    assert int(counts.min()) > 5
+    # The box moves back by half of u, uniform in [0, 1], along its own axes.
+    moved = TranslationBox(grid.box.center, grid.box.basis).coordinates(estimate.unsqueeze(1))
+    u = 2 * (moved[:, 0] - 0.5)
+    assert float(u.min()) > -1e-4 and float(u.max()) < 1 + 1e-4
+    np.testing.assert_allclose(u.mean(0), 0.5, atol=0.03)
+    np.testing.assert_allclose(u.std(0), math.sqrt(1 / 12), atol=0.02)
+    volume = torch.full((2000,), DIAMETER**2 * 0.6)
+    torch.testing.assert_close(grid.box.volume, volume, rtol=1e-4, atol=0)
+    still = TrainingGrid.draw(estimate, DIAMETER, PLAIN, generator)
+    assert torch.equal(still.box.center, estimate)
+    assert torch.equal(still.offset, torch.eye(3).expand(2000, 3, 3))
+    # The position grid is turned in any case.
+    assert float((still.box.basis[0] - still.box.basis[1]).abs().max()) > 0.01
+
+
+def test_a_seed_decides_the_losses(generator):
+    estimate = ESTIMATE.repeat(4, 1)
+    R, t = truths_near(estimate, generator)
+    runs = []
+    for seed in (1, 1, 2):
+        generator.manual_seed(seed)
+        grid = TrainingGrid.draw(estimate, DIAMETER, ObjectiveConfig(), generator)
+        losses = level_losses(SumScorer(), grid, R, t, 3, ObjectiveConfig(4), generator)
+        runs.append([float(loss) for loss in losses])
+    assert runs[0] == runs[1] != runs[2]

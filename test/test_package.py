@@ -1,0 +1,198 @@
+"""The package's own files agree with each other: versions, rooms, messages, pins."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Which packages of this project each room may import. Nobody imports training or demo.
+MAY_IMPORT = {
+    "spyropose_ros/core": {"spyropose_ros.core"},
+    "spyropose_ros/scenes": {"spyropose_ros.core", "spyropose_ros.scenes"},
+    "spyropose_ros/ros": {"spyropose_ros.core", "spyropose_ros.ros", "spyropose_ros.msg"},
+    "spyropose_ros/demo": {
+        "spyropose_ros.core",
+        "spyropose_ros.scenes",
+        "spyropose_ros.demo",
+        "spyropose_ros.ros",
+        "spyropose_ros.msg",
+    },
+    "training": {"spyropose_ros.core", "spyropose_ros.scenes", "training"},
+}
+NEEDS_NO_ROS = ("spyropose_ros/core", "spyropose_ros/scenes", "training")
+ROS_MODULES = re.compile(
+    r"(rclpy|ament_index_python|launch|launch_ros|cv_bridge|tf_transformations|\w+_msgs|\w+_interfaces)(\.|$)"
+)
+
+FIELDS = {
+    "PoseDistribution": [
+        "std_msgs/Header header",
+        "string class_id",
+        "string detection_id",
+        "float64 detection_score",
+        "geometry_msgs/Pose[] poses",
+        "float64[] weights",
+        "float64 truncated_mass",
+        "float32[] log_densities",
+        "float64 rotation_resolution",
+        "float64 translation_resolution",
+        "uint8 recursion_depth",
+        "uint32 num_cells",
+        "float64 entropy",
+        "float64 effective_sample_size",
+        "PoseMode[] modes",
+        "string model_id",
+        "builtin_interfaces/Duration inference_time",
+    ],
+    "PoseDistributionArray": ["std_msgs/Header header", "PoseDistribution[] distributions"],
+    "PoseMode": ["geometry_msgs/Pose pose", "float64[36] covariance", "float64 mass"],
+}
+
+
+def imported_modules(file):
+    """Every module that a file imports; `from a import b` counts as a.b."""
+    package = file.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(file.read_text(), str(file))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package[: len(package) - node.level + 1] if node.level else ()
+            origin = ".".join([*parents, *filter(None, [node.module])])
+            yield from (f"{origin}.{alias.name}" for alias in node.names)
+
+
+def imports_of(room):
+    files = sorted((ROOT / room).rglob("*.py"))
+    assert files, f"{room} has no Python files"
+    return [(file.relative_to(ROOT), name) for file in files for name in imported_modules(file)]
+
+
+def in_package(name, packages):
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_room_imports_only_the_rooms_below_it(room):
+    forbidden = [
+        f"{file}: {name}"
+        for file, name in imports_of(room)
+        if in_package(name, ["spyropose_ros", "training"])
+        and not in_package(name, MAY_IMPORT[room])
+    ]
+    assert not forbidden
+
+
+@pytest.mark.parametrize("room", NEEDS_NO_ROS)
+def test_room_imports_no_ros(room):
+    assert not [f"{file}: {name}" for file, name in imports_of(room) if ROS_MODULES.match(name)]
+
+
+def test_every_package_of_the_source_tree_is_a_room():
+    packages = {file.parent.relative_to(ROOT) for file in ROOT.glob("spyropose_ros/*/__init__.py")}
+    assert {str(package) for package in packages} <= set(MAY_IMPORT)
+
+
+def test_package_init_only_extends_the_search_path():
+    # What is installed last keeps __init__.py, so nothing may depend on its content.
+    init = ROOT / "spyropose_ros/__init__.py"
+    assert set(imported_modules(init)) == {"pkgutil.extend_path"}
+    assert not (ROOT / "spyropose_ros/msg").exists()
+
+
+def test_one_version():
+    version = ElementTree.parse(ROOT / "package.xml").findtext("version")
+    result = subprocess.run(
+        [sys.executable, "setup.py", "--version"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.stdout.split()[-1:] == [version], result.stderr
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+IMPORT_WITHOUT_ROS = """
+import importlib, pkgutil, sys
+sys.modules["rclpy"] = None  # importing it fails
+for room in ("spyropose_ros.core", "spyropose_ros.scenes"):
+    package = importlib.import_module(room)
+    print(package.__file__)
+    for module in pkgutil.walk_packages(package.__path__, room + "."):
+        importlib.import_module(module.name)
+"""
+
+
+@pytest.mark.slow
+def test_pip_installs_core_scenes_and_training_without_ros(tmp_path):
+    source, installed = tmp_path / "source", tmp_path / "installed"
+    source.mkdir()
+    for name in ("setup.py", "pyproject.toml", "package.xml"):
+        shutil.copy(ROOT / name, source)
+    for name in ("requirements", "spyropose_ros", "training"):
+        shutil.copytree(ROOT / name, source / name)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", installed, source], check=True)
+
+    packages = {str(f.parent.relative_to(installed)) for f in installed.rglob("__init__.py")}
+    assert {"spyropose_ros", "spyropose_ros/core", "spyropose_ros/scenes", "training"} <= packages
+    assert not packages & {"spyropose_ros/ros", "spyropose_ros/demo", "test"}
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORT_WITHOUT_ROS],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert all(line.startswith(str(installed)) for line in result.stdout.splitlines())
+
+
+def fields(definition):
+    lines = (line.split("#")[0].strip() for line in definition.splitlines())
+    return [line for line in lines if line]
+
+
+def test_every_message_is_checked():
+    assert {file.stem for file in (ROOT / "msg").iterdir()} == set(FIELDS)
+    built = re.findall(r"msg/(\w+)\.msg", (ROOT / "CMakeLists.txt").read_text())
+    assert set(built) == set(FIELDS)
+
+
+@pytest.mark.parametrize("message", FIELDS)
+def test_message_fields(message):
+    assert fields((ROOT / "msg" / f"{message}.msg").read_text()) == FIELDS[message]
+
+
+def test_messages_are_generated_before_python_is_installed():
+    # The other order silently installs an empty __init__.py.
+    cmake = (ROOT / "CMakeLists.txt").read_text()
+    assert cmake.index("rosidl_generate_interfaces(") < cmake.index("install(DIRECTORY")
+
+
+def test_every_requirement_is_pinned_exactly():
+    pins = (ROOT / "requirements/constraints.txt").read_text().splitlines()
+    pinned = {line.split("==")[0] for line in pins if "==" in line}
+    loose = [line for line in pins if line and not line.startswith("#") and "==" not in line]
+    required = {
+        re.split(r"[\[=<>]", line)[0].replace("_", "-")
+        for name in ("core", "opencv", "train", "test", "ros")
+        for line in (ROOT / f"requirements/{name}.txt").read_text().splitlines()
+        if not line.startswith("#")
+    }
+    assert not loose
+    assert required <= pinned
+
+
+@pytest.mark.parametrize("script", sorted(file.name for file in (ROOT / "scripts").iterdir()))
+def test_executable_starts_an_existing_main(script):
+    text = (ROOT / "scripts" / script).read_text()
+    module = re.search(r"^from ([\w.]+) import main$", text, re.MULTILINE).group(1)
+    tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text())
+    assert "main" in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    assert text.startswith("#!/usr/bin/env python3\n")
+    assert f"scripts/{script}\n" in (ROOT / "CMakeLists.txt").read_text()

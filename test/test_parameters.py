@@ -1,0 +1,112 @@
+"""Parameters: one truth in the dataclass; YAML and node agree with it; mistakes are explained."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from spyropose_ros.ros import parameters
+from spyropose_ros.ros.parameters import ParameterError, Parameters
+
+YAML = Path(__file__).parents[1] / "config" / "estimator.yaml"
+
+
+def yaml_values():
+    content = yaml.safe_load(YAML.read_text())["/**"]["ros__parameters"]
+
+    def flat(tree, prefix=""):
+        for name, value in tree.items():
+            if isinstance(value, dict):
+                yield from flat(value, f"{prefix}{name}.")
+            else:
+                yield prefix + name, value
+
+    return dict(flat(content))
+
+
+def test_yaml_lists_every_parameter_with_its_default_and_type():
+    defaults = {
+        name: list(value) or [""] if isinstance(value, tuple) else value
+        for name, value in parameters.flatten(Parameters()).items()
+    }
+    values = yaml_values()
+    assert values == defaults
+    assert {name: type(value) for name, value in values.items()} == {
+        name: type(value) for name, value in defaults.items()
+    }
+
+
+def test_yaml_comments_state_the_range_of_every_number():
+    lines = YAML.read_text().splitlines()
+    for name, description in parameters.descriptions():
+        if description.low is None:
+            continue
+        key = name.rpartition(".")[2] + ":"
+        (row,) = [row for row, line in enumerate(lines) if line.strip().startswith(key)]
+        comment, above = [], row - 1
+        while lines[above].strip().startswith("#"):
+            comment.insert(0, lines[above].strip("# "))
+            above -= 1
+        text = " ".join(comment)
+        assert f"{description.low} to {description.high}" in text, name
+        assert ("live" in text) == description.dynamic, name
+
+
+def test_every_default_is_in_its_range_and_described():
+    values = parameters.flatten(Parameters())
+    described = dict(parameters.descriptions())
+    assert described.keys() == values.keys()
+    for name, description in described.items():
+        assert description.text
+        if description.low is not None:
+            assert description.low <= values[name] <= description.high
+            assert type(description.low) is type(description.high) is type(values[name])
+        if description.choices:
+            assert values[name] in description.choices
+
+
+def test_flatten_and_build_are_inverse():
+    changed = dataclasses.replace(
+        Parameters(),
+        objects=("a", "b"),
+        class_map=("41=mug",),
+        sync=parameters.SyncParameters(slop=0.5),
+    )
+    assert parameters.build(parameters.flatten(changed)) == changed
+
+
+def test_snapshot_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Parameters().sync.slop = 1.0
+
+
+def test_class_map_is_read():
+    assert Parameters(class_map=("41=mug", "a=b=c")).classes == {"41": "mug", "a": "b=c"}
+    assert Parameters().classes == {}
+
+
+@pytest.mark.parametrize("entry", ["mug", "=mug", "41=", "="])
+def test_malformed_class_map_is_refused(entry):
+    with pytest.raises(ParameterError, match="write 'class_id=object_name'"):
+        assert Parameters(class_map=(entry,)).classes
+
+
+def test_unknown_choice_is_refused():
+    values = parameters.flatten(Parameters()) | {"qos.reliability": "relaible"}
+    with pytest.raises(ParameterError, match="'qos.reliability' is 'relaible': write one of"):
+        parameters.build(values)
+
+
+@pytest.mark.parametrize(
+    "name, hint",
+    [
+        ("sync.slopp", "did you mean 'sync.slop'?"),
+        ("max_age", "did you mean 'sync.max_age'?"),
+        ("object", "did you mean 'objects'?"),
+        ("zzz", "see config/estimator.yaml"),
+    ],
+)
+def test_unknown_names_get_the_closest_one_suggested(name, hint):
+    (text,) = parameters.unknown_names([name, "sync.slop"])
+    assert name in text and hint in text
