@@ -45,7 +45,7 @@ def dataset(tmp_path):
         cv2.imwrite(str(scene / "rgb" / f"{int(key):06d}.png"), image)
     (scene / "scene_gt.json").write_text(json.dumps(truth))
     camera = {"cam_K": K, "depth_scale": 1.0}
-    (scene / "scene_camera.json").write_text(json.dumps({key: camera for key in truth}))
+    (scene / "scene_camera.json").write_text(json.dumps(dict.fromkeys(truth, camera)))
     return tmp_path, scene
 
 

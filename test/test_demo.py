@@ -359,7 +359,9 @@ def shots(frames):
 
 def test_pictures_are_written(frames, model, tmp_path):
     make_mug().mesh.export(model.mesh)
-    still, moving = pictures.write(tmp_path, shots(frames), [], model)
+    points = pictures.surface_points(model, tmp_path)
+    assert points.shape == (1500, 3) and np.ptp(points, axis=0).max() < 0.13
+    still, moving = pictures.write(tmp_path, shots(frames), [], model, points)
     with Image.open(still) as image:
         assert image.size == (1920, 1224)
         assert np.asarray(image.convert("L")).std() > 20

@@ -4,6 +4,7 @@ import copy
 import json
 import math
 from dataclasses import asdict, fields, replace
+from types import SimpleNamespace
 
 import lightning
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 import trimesh
 from torch.utils.data import DataLoader
 
+import training.data.samples
+import training.train
 from spyropose_ros.core import camera, se3_grid
 from spyropose_ros.core.bundle import WEIGHTS, ModelBundle
 from spyropose_ros.core.estimator import Estimator
@@ -72,6 +75,15 @@ TINY = TrainConfig(
 @pytest.fixture(scope="module")
 def sampler():
     return SceneSampler(load_object_model("mug"), SceneSettings(sprites=20))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_sprites():
+    """Making the pictures for the backgrounds takes seconds: make do with a few."""
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (training.train, training.data.samples):
+            patched.setattr(module, "scene_settings", lambda name: SceneSettings(sprites=20))
+        yield
 
 
 def crops(sampler, data=TINY.data, stream=TRAIN, seed=0, roll=True, resolution=48):
@@ -240,14 +252,15 @@ def test_unknown_noise_is_named(sampler):
 
 
 def test_epochs_continue_the_stream():
-    sampler = EpochSampler(6)
+    """Where the trainer's steps have come to, shared between its processes."""
+    trainer = SimpleNamespace(global_step=0, global_rank=0, world_size=1)
+    sampler = EpochSampler(trainer, items=6, batch_size=2)
     assert list(sampler) == [0, 1, 2, 3, 4, 5] and len(sampler) == 6
-    sampler.set_epoch(2)
+    trainer.global_step = 6  # two epochs of three steps
     assert list(sampler) == [12, 13, 14, 15, 16, 17]
-    ranks = [EpochSampler(6, rank, 2) for rank in range(2)]
-    for rank in ranks:
-        rank.set_epoch(1)
-    assert [list(rank) for rank in ranks] == [[6, 8, 10], [7, 9, 11]]
+    ranks = [SimpleNamespace(global_step=3, global_rank=rank, world_size=2) for rank in range(2)]
+    shares = [list(EpochSampler(rank, items=12, batch_size=2)) for rank in ranks]
+    assert shares == [[12, 14, 16, 18, 20, 22], [13, 15, 17, 19, 21, 23]]
 
 
 # --- one step ---
@@ -360,8 +373,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(run, tmp_path, monkeypatc
             train("mug", TINY, tmp_path, "cpu")
     assert not (tmp_path / "bundle").exists()
     train("mug", TINY, tmp_path, "cpu")
-    names = "bundle", "checkpoints"
-    whole, resumed = (ModelBundle.from_pretrained(path / names[0]) for path in (run, tmp_path))
+    whole, resumed = (ModelBundle.from_pretrained(path / "bundle") for path in (run, tmp_path))
     assert resumed.record["steps"] == 6
     assert (run / "bundle" / WEIGHTS).read_bytes() == (tmp_path / "bundle" / WEIGHTS).read_bytes()
     fresh = build_model(TINY.network, whole.object)  # and the training did something
@@ -411,15 +423,23 @@ def test_overfitting_one_image_approaches_the_ceiling():
     image = torch.from_numpy(np.uint8((image * 0.5 + 0.5) * 255)).permute(2, 0, 1)
     estimate = center + torch.tensor([[0.005, -0.004, 0.02]])
     depth = 3
-    network = replace(TINY.network, depth=depth, crop_resolution=64, hidden_dim=64, embed_dim=8)
+    network = replace(
+        TINY.network,
+        depth=depth,
+        crop_resolution=64,
+        feature_stride=2,
+        hidden_dim=64,
+        embed_dim=8,
+    )
     model = build_model(network, info).train()
     intrinsics = torch.from_numpy(K).float()
     K_crop = camera.crop_intrinsics(estimate, info.diameter, intrinsics, 64)
     crop = camera.crop_image(image, intrinsics, K_crop, 64)
     R = torch.from_numpy(rotation).float()[None]
 
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    copies, generator = 8, torch.Generator().manual_seed(0)
+    steps, copies, generator = 200, 2, torch.Generator().manual_seed(0)
+    optimizer = torch.optim.AdamW(model.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, steps, pct_start=0.1)
     objective = ObjectiveConfig(n_samples=8, rotation_offset=False, translation_offset=False)
 
     def scorer(features, n):
@@ -438,7 +458,7 @@ def test_overfitting_one_image_approaches_the_ceiling():
         return float(ll - se3_grid.uniform_log_density(box))
 
     before = gain()
-    for _ in range(250):
+    for _ in range(steps):
         grid = TrainingGrid.draw(estimate.expand(copies, 3), info.diameter, objective, generator)
         truth = R.expand(copies, 3, 3), center.expand(copies, 3)
         features = model.features(crop)
@@ -446,8 +466,8 @@ def test_overfitting_one_image_approaches_the_ceiling():
         optimizer.zero_grad()
         sum(losses).backward()
         optimizer.step()
+        schedule.step()
     model.eval()
     after = gain()
     ceiling = math.log(576 * 64**2)
-    print(before, after, ceiling)
     assert before < 2 and after > 0.85 * ceiling

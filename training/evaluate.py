@@ -114,7 +114,10 @@ def _samples(
         raise ValueError(f"photographs must be 'dev' or 'test', got '{photographs}'")
     if not name.startswith("lmo/"):
         raise ValueError(f"there are photographs of LM-O objects only, not of '{name}'")
-    text = f"LM-O photographs, {photographs} half, visible >= 10 %, official boxes with noise"
+    text = (
+        f"LM-O photographs, {photographs} half, visible >= 10 %, "
+        "boxes of the annotated silhouettes with noise"
+    )
     return photograph_samples(name, photographs, seed, data_root), text
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save_file
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from spyropose_ros.core.model import ModelConfig, PoseModel
@@ -95,10 +95,11 @@ class ModelBundle:
             name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
             for name, tensor in self.model.state_dict().items()
         }
-        save_file(state, directory / WEIGHTS)
+        weights = save_tensors(state)
+        (directory / WEIGHTS).write_bytes(weights)
         config = {
             "format": FORMAT,
-            "weights_sha256": _sha256((directory / WEIGHTS).read_bytes()),
+            "weights_sha256": _sha256(weights),
             "object": vars(self.object),
             "model": self.model.config.to_dict(),
             "temperatures": self.temperatures,

@@ -18,6 +18,7 @@ from spyropose_ros.core import drawing, plots
 from spyropose_ros.demo.plan import Model
 from spyropose_ros.demo.received import ReceivedDistribution
 from spyropose_ros.demo.results import Check, FrameResult
+from spyropose_ros.scenes.bop import LMO_OBJECTS, load_mesh
 
 _EXAMPLES = 5
 _MESH_POINTS = 1500
@@ -50,7 +51,13 @@ class Shot:
     result: FrameResult
 
 
-def write(output: Path, shots: Sequence[Shot], checks: Sequence[Check], model: Model) -> list[Path]:
+def write(
+    output: Path,
+    shots: Sequence[Shot],
+    checks: Sequence[Check],
+    model: Model,
+    points: np.ndarray | None,
+) -> list[Path]:
     """Draw both pictures.
 
     Args:
@@ -58,11 +65,11 @@ def write(output: Path, shots: Sequence[Shot], checks: Sequence[Check], model: M
         shots: The frames with a distribution, at least one.
         checks: The verdict, for the figure's title.
         model: Which object it is.
+        points: Samples of the object's surface [M, 3], metres; None draws no outline.
 
     Returns:
         Paths of the files.
     """
-    points = _surface(model.mesh) if model.mesh.is_file() else None
     summary, animation = output / "summary.png", output / "animation.webp"
     Image.fromarray(summary_picture(shots, checks, model, points)).save(summary)
     indices = np.linspace(0, len(shots) - 1, min(len(shots), _ANIMATION_FRAMES)).round().astype(int)
@@ -72,6 +79,26 @@ def write(output: Path, shots: Sequence[Shot], checks: Sequence[Check], model: M
         animation, save_all=True, append_images=others, duration=_MILLISECONDS, loop=0, quality=75
     )
     return [summary, animation]
+
+
+def surface_points(model: Model, data_root: str | Path) -> np.ndarray | None:
+    """Samples of an object's surface, of the bundle's mesh or else of the data set's.
+
+    Args:
+        model: Which object it is.
+        data_root: Folder of the downloaded data sets.
+
+    Returns:
+        Points [M, 3] in metres, float32; None without a mesh.
+    """
+    name = model.object_name.removeprefix("lmo/")
+    if model.mesh.is_file():
+        mesh = trimesh.load(model.mesh, force="mesh")
+    elif name in LMO_OBJECTS:
+        mesh = load_mesh(Path(data_root) / "lmo", LMO_OBJECTS[name])
+    else:
+        return None
+    return np.float32(trimesh.sample.sample_surface(mesh, _MESH_POINTS, seed=0)[0])
 
 
 def close_up(shot: Shot, model: Model, points: np.ndarray | None, size: int) -> np.ndarray:
@@ -269,10 +296,3 @@ def _pixels(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
-
-
-def _surface(path: Path) -> np.ndarray:
-    """Points on the surface of a mesh, float32 [M, 3]."""
-    mesh = trimesh.load(path, force="mesh")
-    points, _ = trimesh.sample.sample_surface(mesh, _MESH_POINTS, seed=0)
-    return np.float32(points)

@@ -9,6 +9,7 @@ from pathlib import Path
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
 _MAX_POSES = 1024  # per message: enough for the whole arc of poses of a hidden handle
+_BEAM = 128  # a quarter of the node's default: 0.1 to 0.2 nats worse, twice as fast on a CPU
 _MAX_AGE = 10.0  # seconds; the camera waits for every frame, so a late one is not obsolete
 
 RULE = """\
@@ -131,11 +132,16 @@ def parameters(
         "estimator": {
             "objects": [str(model.directory)],
             "device": device,
+            "search.beam": _BEAM,
             "qos.reliability": "reliable",
             "sync.max_age": _MAX_AGE,
             "output.max_poses": _MAX_POSES,
         },
         "demo_camera": {"object": model.object_name, "frames": frames, "data_root": data_root},
         "demo_detector": {},
-        "demo_summary": {"model": str(model.directory), "output": output},
+        "demo_summary": {
+            "model": str(model.directory),
+            "output": output,
+            "data_root": data_root,
+        },
     }

@@ -12,7 +12,7 @@ from spyropose_ros.scenes.renderer import Light, Renderer, shade
 
 WIDTH, HEIGHT = 640, 480
 K = np.array([[600.0, 0.0, 319.5], [0.0, 600.0, 239.5], [0.0, 0.0, 1.0]])
-MUG_COLOUR = np.array([0.16, 0.42, 0.62], np.float32)
+MUG_COLOUR = np.array([0.42, 0.72, 0.72], np.float32)
 
 _ELEVATION = np.radians(24.0)
 _LOOK_AT = np.array([0.0, 0.0, 0.07])  # world point in the middle of the image

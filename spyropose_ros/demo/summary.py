@@ -49,6 +49,8 @@ class Summary(node.DemoNode):
         super().__init__("demo_summary")
         self._model = Model.read(self.setting("model", "", "folder of the model bundle"))
         self._output = Path(self.setting("output", "demo_output", "folder for the results"))
+        data_root = self.setting("data_root", "data", "folder of the downloaded data sets")
+        self._points = pictures.surface_points(self._model, data_root)
         self._output.mkdir(parents=True, exist_ok=True)
         self._unicode = "utf" in (sys.stdout.encoding or "").lower()
         self._parts: dict[int, dict[str, Any]] = {}  # by stamp, then by topic
@@ -112,7 +114,7 @@ class Summary(node.DemoNode):
         paths = [self._write_json(results, checks, passed)]
         if shots:
             self._print("\nDrawing ...")
-            paths += pictures.write(self._output, shots, checks, self._model)
+            paths += pictures.write(self._output, shots, checks, self._model, self._points)
         tick, cross = ("✓", "✗") if self._unicode else ("ok  ", "FAIL")
         lines = [f"  {tick if check.passed else cross} {check.text}" for check in checks]
         outcome = "passed" if passed else "FAILED (./run demo --help has the rule)"

@@ -147,6 +147,8 @@ def explain_silence(
             f"nothing arrives on {' and '.join(silent)}: check that it publishes, and "
             "qos.reliability (large images need reliable, some drivers only offer best_effort)"
         )
+    elif drops == "none":
+        remedy = "the model is still working on the last frame"
     else:
-        remedy = f"all frames were dropped, so far by reason: {drops}"
+        remedy = f"all frames were dropped or are still in work; drops so far: {drops}"
     return f"nothing published for {seconds:.0f} s; received {seen}; {remedy}"

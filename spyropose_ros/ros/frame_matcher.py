@@ -115,7 +115,8 @@ class FrameMatcher(Generic[Image, Detections]):
             )
         return (
             f"no image has the stamp of the detections, the nearest is {distance:+.3f} s away: "
-            "let the detector copy the header of its image, or raise sync.slop"
+            "either images get lost (try qos.reliability: reliable) or the detector does not copy "
+            "the header of its image (raise sync.slop)"
         )
 
     def _reset(self, jump: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
 from spyropose_ros.core.bundle import BundleError
@@ -64,6 +65,8 @@ class Models:
     """
 
     def __init__(self, parameters: Parameters, inform: Callable[[str], object]) -> None:
+        if parameters.threads:
+            torch.set_num_threads(parameters.threads)
         bundles = [locate(bundle) for bundle in parameters.objects]
         if not bundles:
             bundles = [demo_bundle()]

@@ -101,10 +101,10 @@ class QosParameters:
     """Quality of service of the image and camera_info subscriptions."""
 
     reliability: str = _parameter(
-        "best_effort",
-        "best_effort accepts every publisher but loses large raw images; reliable needs a "
-        "reliable publisher",
-        choices=("best_effort", "reliable"),
+        "reliable",
+        "reliable loses no image but needs a reliable publisher; best_effort accepts every "
+        "publisher and loses most raw images above about 0.5 MB",
+        choices=("reliable", "best_effort"),
     )
 
 
@@ -138,6 +138,13 @@ class Parameters:
         "Detector classes that are named unlike the model's object: 'class_id=object_name' each",
     )
     device: str = _parameter("auto", "Where the model runs: 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    threads: int = _parameter(
+        0,
+        "CPU threads of the models; 0 takes PyTorch's choice, all cores. On a busy CPU fewer are "
+        "several times faster",
+        low=0,
+        high=256,
+    )
     search: SearchParameters = SearchParameters()
     detections: DetectionParameters = DetectionParameters()
     sync: SyncParameters = SyncParameters()

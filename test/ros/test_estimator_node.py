@@ -398,7 +398,7 @@ def test_changes_that_are_not_allowed_are_refused(bench, name, value):
         ({"objects": "mug"}, "'objects' is 'mug' but must be a list of texts"),
         ({"output__mesh": "yes"}, "'output.mesh' is 'yes' but must be true or false"),
         ({"sync__max_age": 1000.0}, "'sync.max_age' is 1000.0 but must be from 0.0 to 60.0"),
-        ({"qos__reliability": "relaible"}, "write one of best_effort, reliable"),
+        ({"qos__reliability": "relaible"}, "write one of reliable, best_effort"),
         ({"class_map": ["mug"]}, "write 'class_id=object_name'"),
     ],
 )
@@ -408,6 +408,17 @@ def test_wrong_parameters_stop_the_start_and_are_explained(values, text):
     with pytest.raises(ParameterError) as caught:
         EstimatorNode(parameter_overrides=graph.overrides(**values))
     assert text in str(caught.value)
+
+
+def test_no_image_of_common_size_is_lost(start):
+    peer = start(sync__max_age=0.0)
+    rgb = np.zeros((480, 640, 3), np.uint8)  # more than fits into a shared-memory segment
+    topic = peer.estimator.resolve_topic_name("image_rect")
+    for count in range(1, 21):
+        peer.image.publish(graph.image_message(peer.now(), rgb))
+        peer.spin_until(
+            lambda count=count: peer.estimator.activity.snapshot()[0][topic] == count, 10
+        )
 
 
 @pytest.mark.parametrize("reliability", ["best_effort", "reliable"])

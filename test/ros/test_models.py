@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from ament_index_python.packages import get_package_share_directory
 
 from spyropose_ros.ros.models import DEMO_MODEL, Models, demo_bundle, locate
@@ -78,6 +79,17 @@ def test_unusable_bundles_are_refused_by_name(mug_bundle, tmp_path, change, text
 def test_settings_that_cannot_work_are_refused_by_name(mug_bundle, parameters, text):
     with pytest.raises(ValueError, match=text):
         load(mug_bundle, **parameters)
+
+
+def test_number_of_threads_is_that_of_the_parameter(mug_bundle):
+    before = torch.get_num_threads()
+    try:
+        load(mug_bundle, threads=before + 1)
+        assert torch.get_num_threads() == before + 1
+        load(mug_bundle, threads=0)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_two_models_of_one_object_are_refused(mug_bundle):

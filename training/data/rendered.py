@@ -168,30 +168,28 @@ def _within_ball(center: torch.Tensor, estimate: torch.Tensor, diameter: float) 
 
 
 class EpochSampler(Sampler[int]):
-    """Consecutive indices; epoch e continues where e - 1 ended, also after a resume.
+    """Consecutive indices; an epoch begins where the steps so far have ended, also after a resume.
+
+    (The epoch that Lightning passes to `set_epoch` is one too high after a resume.)
 
     Args:
+        trainer: counts the steps and shares each epoch between its processes.
         items: per epoch.
-        rank: of this process.
-        world_size: number of processes that share each epoch.
+        batch_size: items per step and process.
     """
 
-    def __init__(self, items: int, rank: int = 0, world_size: int = 1):
+    def __init__(self, trainer: lightning.Trainer, items: int, batch_size: int):
+        self.trainer = trainer
         self.items = items
-        self.rank = rank
-        self.world_size = world_size
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
-        self.epoch = epoch
+        self.batch_size = batch_size
 
     def __iter__(self) -> Iterator[int]:
-        first = self.epoch * self.items
-        return iter(range(first + self.rank, first + self.items, self.world_size))
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
+        first = self.trainer.global_step * self.batch_size * processes
+        return iter(range(first + rank, first + self.items, processes))
 
     def __len__(self) -> int:
-        return len(range(self.rank, self.items, self.world_size))
+        return len(range(self.trainer.global_rank, self.items, self.trainer.world_size))
 
 
 class RenderedData(lightning.LightningDataModule):
@@ -228,7 +226,7 @@ class RenderedData(lightning.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Loader of one epoch's stretch of the stream."""
         items = self.optim.steps_per_epoch * self.optim.batch_size
-        sampler = EpochSampler(items, self.trainer.global_rank, self.trainer.world_size)
+        sampler = EpochSampler(self.trainer, items, self.optim.batch_size)
         return self._loader(self.train_set, sampler)
 
     def val_dataloader(self) -> DataLoader:

@@ -76,7 +76,7 @@ def rendered_samples(name: str, n: int, seed: int, data_root: str) -> Iterator[S
 
 
 def photograph_samples(name: str, half: str, seed: int, data_root: str) -> Iterator[Sample]:
-    """LM-O photographs, official visible boxes with seeded detector noise.
+    """LM-O photographs, boxes of the annotated visible silhouettes with seeded noise.
 
     Args:
         name: "lmo/<object>".
