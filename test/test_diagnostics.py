@@ -85,7 +85,7 @@ def test_counts_survive_concurrent_use(clock):
     [
         ({"/image": 0, "/boxes": 3}, {"/image": 0, "/boxes": 1}, "start what publishes /image"),
         ({"/image": 0, "/boxes": 3}, {"/image": 1, "/boxes": 1}, "check .* qos.reliability"),
-        ({"/image": 2, "/boxes": 3}, {"/image": 1, "/boxes": 1}, "dropped, so far .* stale 2"),
+        ({"/image": 2, "/boxes": 3}, {"/image": 1, "/boxes": 1}, "drops so far: stale 2"),
     ],
 )
 def test_silence_names_what_arrived_and_the_remedy(received, publishers, remedy):

@@ -133,6 +133,7 @@ def parameters(
             "objects": [str(model.directory)],
             "device": device,
             "search.beam": _BEAM,
+            "threads": 1,  # four processes share the cores: more threads wait for each other
             "qos.reliability": "reliable",
             "sync.max_age": _MAX_AGE,
             "output.max_poses": _MAX_POSES,
