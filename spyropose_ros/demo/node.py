@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -52,7 +53,7 @@ def run(make_node: Callable[[], DemoNode], interrupted: int = 0) -> int:
     Returns:
         The exit code; 1 when the node could not start or failed.
     """
-    node = None
+    executor = None
     try:
         rclpy.init()
         node = make_node()
@@ -66,6 +67,9 @@ def run(make_node: Callable[[], DemoNode], interrupted: int = 0) -> int:
         rclpy.logging.get_logger("demo").fatal(str(error))
         return 1
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not disturb the end
+        if executor is not None:
+            executor.shutdown(0)  # before the context, or its destructor complains
         rclpy.try_shutdown()
 
 
