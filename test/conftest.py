@@ -6,7 +6,8 @@ from hypothesis import settings
 
 from spyropose_ros.core import se3_grid
 from spyropose_ros.core.bundle import ModelBundle, ObjectInfo
-from spyropose_ros.core.model import ModelConfig, PoseModel
+from spyropose_ros.core.model import PoseModel
+from spyropose_ros.core.model_config import ModelConfig
 
 settings.register_profile(
     "repeatable", deadline=None, derandomize=True, database=None, max_examples=50

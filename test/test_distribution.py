@@ -237,20 +237,42 @@ def test_moments_of_a_gaussian(narrow):
     covariance = narrow.covariance().double()
     torch.testing.assert_close(covariance, covariance.T)
     deviation = covariance.diagonal().sqrt()
-    np.testing.assert_allclose(deviation[:3] * 1e3, [4, 5, 6], rtol=0.03)
-    np.testing.assert_allclose(deviation[3:].rad2deg(), [6, 8, 12], rtol=0.03)
+    cell = np.array([SIDE / 16 * 1e3, 7.4]) / math.sqrt(12)  # mm and degrees of a uniform cell
+    np.testing.assert_allclose(deviation[:3] * 1e3, np.hypot([4, 5, 6], cell[0]), rtol=0.03)
+    np.testing.assert_allclose(deviation[3:].rad2deg(), np.hypot([6, 8, 12], cell[1]), rtol=0.03)
     correlation = covariance / torch.outer(deviation, deviation)
     assert float((correlation - torch.eye(6)).abs().max()) < 0.03
 
 
 def test_covariance_matches_samples(narrow, generator):
-    """Rotation vectors in the camera's axes, about the mean; samples add the cells' extent."""
+    """Rotation vectors in the camera's axes, about the mean; both include the cells' extent."""
     R, t = narrow.sample(20_000, generator)
     R_mean, t_mean = narrow.mean()
     delta = torch.cat((t - t_mean, rotation_vectors(R, R_mean).float()), 1)
-    extent = torch.tensor([SIDE / 16] * 3 + [math.radians(7.4)] * 3).square() / 12
-    variance = narrow.covariance().diagonal() + extent
-    np.testing.assert_allclose(torch.cov(delta.T).diagonal(), variance, rtol=0.06)
+    np.testing.assert_allclose(
+        torch.cov(delta.T).diagonal(), narrow.covariance().diagonal(), rtol=0.06
+    )
+
+
+def test_a_single_leaf_has_its_own_extent(generator):
+    """All mass in one cell, far from the object's origin: the moments of uniform samples in it."""
+    center = torch.tensor([0.3, -0.2, 0.1])
+
+    def scorer(level, rotations, translations):
+        logits = torch.full(rotations.shape[:2], -60.0)
+        logits[:, 7] = 0
+        return logits
+
+    for depth in (2, 4):
+        leaf = search(scorer, VIEW, depth, beam=8).distribution(0, center)
+        R, t = leaf.sample(40_000, generator)
+        R_mean, t_mean = leaf.mean()
+        delta = torch.cat((t - t_mean, rotation_vectors(R, R_mean).float()), 1)
+        measured, stated = torch.cov(delta.T), leaf.covariance()
+        scale = measured.diagonal().sqrt()
+        difference = (stated - measured) / torch.outer(scale, scale)
+        assert float(difference.abs().max()) < 0.35  # cells are not quite isotropic
+        assert float(torch.linalg.eigvalsh(stated.double()).min()) > 0
 
 
 def test_entropy_of_a_gaussian(isotropic):
@@ -300,7 +322,7 @@ def test_the_mode_is_the_densest_leaf_not_the_heaviest():
     cell = se3_grid.containing(R[None, None], t[None, None], VIEW, 1)
     assert (
         cell.keys().item()
-        == se3_grid.base_cells(1, "cpu").take(torch.tensor([[10]])).children().keys()[0, 17]
+        == se3_grid.all_cells(VIEW).take(torch.tensor([[10]])).children().keys()[0, 17]
     )
 
 
@@ -338,7 +360,8 @@ def test_twelve_equal_modes(tetrahedral):
         assert math.degrees(float(angle.min())) < 0.5
         torch.testing.assert_close(mode.translation, T0, atol=2e-4, rtol=0)
         moment = float(mode.covariance[3:, 3:].trace())
-        assert moment == pytest.approx(isotropic_moment(math.radians(6), 2), rel=0.1)
+        within = 3 * math.radians(7.4) ** 2 / 12
+        assert moment == pytest.approx(isotropic_moment(math.radians(6), 2) + within, rel=0.1)
     assert len(found) == 12
     masses = [mode.mass for mode in modes]
     assert masses == sorted(masses, reverse=True)

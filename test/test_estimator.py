@@ -274,7 +274,7 @@ def test_malformed_views_are_named(tiny_bundle, views):
         run([], [], np.zeros((0, 4, 4)), center)
     with pytest.raises(ValueError, match="got 2, 1, 2"):
         run(images, [K], np.stack(cameras), center)
-    with pytest.raises(ValueError, match="'sum' or 'mean', got 'max'"):
+    with pytest.raises(ValueError, match="'sum', 'mean' or a positive number, got 'max'"):
         run(images, [K] * 2, np.stack(cameras), center, "max")
     with pytest.raises(ValueError, match="behind one of the cameras"):
         run(images, [K] * 2, np.stack(cameras), -center)

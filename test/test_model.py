@@ -9,7 +9,10 @@ from torch.nn import functional as F
 
 from spyropose_ros.core import so3_grid
 from spyropose_ros.core.backbone import NAMED_BACKBONES, FeatureExtractor, resolve_backbone
-from spyropose_ros.core.model import ModelConfig, PoseModel
+from spyropose_ros.core.model import PoseModel, make_model
+from spyropose_ros.core.model_config import ModelConfig
+
+RESNET18 = NAMED_BACKBONES["resnet18"][1]
 
 
 def size(module):
@@ -28,7 +31,7 @@ def scene(tiny_model, generator):
 
 def test_sizes_of_the_paper():
     """Table 2.3, to the parameter."""
-    model = PoseModel(ModelConfig.paper(), torch.zeros(16, 3))
+    model = PoseModel(ModelConfig(RESNET18), torch.zeros(16, 3))
     encoder = size(model.extractor.encoder)
     assert encoder == 11_176_512
     assert size(model.extractor) - encoder == 6_637_952
@@ -42,7 +45,7 @@ def test_sizes_of_the_paper():
 
 def test_taps_of_the_paper():
     """Stem at half resolution, then /4 to /32 with 64, 64, 128, 256, 512 channels."""
-    model = PoseModel(ModelConfig.paper(), torch.zeros(16, 3)).eval()
+    model = PoseModel(ModelConfig(RESNET18), torch.zeros(16, 3)).eval()
     with torch.no_grad():
         taps = model.extractor.encoder(torch.zeros(1, 3, 224, 224))
     assert [tuple(tap.shape[1:]) for tap in taps] == [
@@ -66,7 +69,17 @@ def test_feature_maps_have_their_stride(name, stride):
 def test_another_family_of_backbones():
     """ConvNeXt V2 has no stem tap; nothing else changes."""
     architecture = {"model_type": "convnextv2", "hidden_sizes": [8, 16, 24, 32], "depths": [1] * 4}
-    config = ModelConfig(architecture, 2, 64, 4, (16, 16, 16), 8, 4, 16, 1)
+    config = ModelConfig(
+        architecture,
+        depth=2,
+        crop_resolution=64,
+        feature_stride=4,
+        decoder_channels=(16, 16, 16),
+        feature_channels=8,
+        embed_dim=4,
+        hidden_dim=16,
+        hidden_layers=1,
+    )
     model = PoseModel(config, torch.zeros(4, 3)).eval()
     assert model.features(torch.zeros(1, 3, 64, 64)).shape == (1, 8, 16, 16)
 
@@ -77,7 +90,7 @@ def test_unpretrained_backbones_need_no_network():
 
 
 def test_configuration_survives_a_dict():
-    config = ModelConfig.paper(depth=5, feature_stride=2, batchnorm=True)
+    config = ModelConfig(RESNET18, depth=5, feature_stride=2, batchnorm=True)
     assert ModelConfig.from_dict(config.to_dict()) == config
     with pytest.raises(TypeError, match="colour"):
         ModelConfig.from_dict(config.to_dict() | {"colour": 1})
@@ -164,11 +177,11 @@ def test_point_dropout_hides_keypoints_from_whole_images(generator):
     """Same keypoints for all poses of an image, others for other images, and none in eval mode."""
     config = ModelConfig(
         NAMED_BACKBONES["resnet18-slim"][1],
-        1,
-        32,
-        4,
-        (8, 8, 8),
-        8,
+        depth=1,
+        crop_resolution=32,
+        feature_stride=4,
+        decoder_channels=(8, 8, 8),
+        feature_channels=8,
         embed_dim=4,
         hidden_dim=8,
         hidden_layers=0,
@@ -233,3 +246,51 @@ def test_gradients_reach_every_parameter(tiny_model, scene):
         assert parameter.grad is not None, name
         assert bool(parameter.grad.isfinite().all()), name
     assert float(model.out_of_image.grad.abs().max()) > 0
+
+
+# --- without keypoints ---
+
+
+def vector_config(**changes):
+    return ModelConfig(
+        NAMED_BACKBONES["resnet50"][1], "vector", rotation_only=True, batchnorm=True, **changes
+    )
+
+
+def test_size_of_the_papers_model_without_keypoints():
+    """Table 2.3: 24.98 M with batch norm, exactly by section 2.2."""
+    model = make_model(vector_config(), torch.empty(0, 3))
+    assert size(model.encoder) == 23_508_032
+    assert size(model.image) == 2048 * 256 + 256 and size(model.rotation) == 54 * 256 + 256
+    assert [size(head) for head in model.heads] == [133_377] * 7
+    assert size(model) == 24_980_295
+
+
+def test_the_rotation_encoding(generator):
+    """Sines and cosines of 2^k times the nine entries, k = 0 .. 2, through one shared layer."""
+    architecture = NAMED_BACKBONES["resnet18-slim"][1]
+    config = ModelConfig(architecture, "vector", True, depth=2, hidden_dim=16)
+    model = make_model(config, torch.empty(0, 3)).eval()
+    rotations = so3_grid.random_rotations(10, generator).view(2, 5, 3, 3)
+    features = model.features(torch.rand((2, 3, 64, 64), generator=generator))
+    found = model.logits(features, None, 1, rotations, None)
+    entries = rotations.reshape(2, 5, 9)
+    encoding = torch.stack(
+        [
+            f(2**k * entries[..., i])
+            for i in range(9)
+            for f in (torch.sin, torch.cos)
+            for k in range(3)
+        ],
+        -1,
+    )
+    summed = features[:, None] + model.rotation(encoding)
+    expected = model.heads[1](summed.reshape(10, 16)).view(2, 5)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_vector_scorer_knows_rotations_only():
+    with pytest.raises(ValueError, match="rotation_only"):
+        ModelConfig(RESNET18, "vector")
+    with pytest.raises(ValueError, match="keypoints, vector"):
+        ModelConfig(RESNET18, "point cloud")

@@ -27,11 +27,11 @@ def random_cells(level, n, batch=1, seed=0):
     return Cells(level, torch.from_numpy(rotation), torch.from_numpy(position))
 
 
-def test_base_level():
-    cells = se3_grid.base_cells(2, "cpu")
+def test_base_level(box):
+    cells = se3_grid.all_cells(box)
     assert cells.rotation_index.shape == (2, 576) and cells.position_index.shape == (2, 576, 3)
     assert torch.equal(cells.keys()[0].unique(), torch.arange(576))
-    enlarged = se3_grid.base_cells(1, "cpu", positions_per_axis=3)
+    enlarged = se3_grid.all_cells(box[0], positions_per_axis=3)
     poses = torch.cat((enlarged.rotation_index[..., None], enlarged.position_index), -1)[0]
     assert len(poses.unique(dim=0)) == len(poses) == 1944
     assert poses[:, 1:].min() == 0 and poses[:, 1:].max() == 2
@@ -127,3 +127,30 @@ def test_any_pose_is_within_half_a_cell_of_its_centre(quaternion, g, level):
     assert float(so3_grid.geodesic_angle(R, rotation)) < math.radians(74) / 2**level
     offset = box.coordinates(t) - box.coordinates(position)
     assert float(offset.abs().max()) <= 0.5 / 2 ** (level + 1) + 1e-5
+
+
+def test_all_cells_of_a_level_have_consecutive_keys(box):
+    for level in (0, 1):
+        keys = se3_grid.all_cells(box, level).keys()
+        assert torch.equal(keys[1], torch.arange(576 * 64**level))
+
+
+def test_a_known_translation_leaves_the_grid_on_so3():
+    center = torch.tensor([[0.1, 0.0, 0.7], [0.0, -0.2, 0.5]])
+    known = TranslationBox.known(center)
+    cells = se3_grid.all_cells(known)
+    assert cells.branching == 8 and torch.equal(cells.keys()[1], torch.arange(72))
+    children = cells.take(torch.tensor([[3, 71], [0, 5]])).children()
+    assert torch.equal(
+        children.keys(), so3_grid.children(torch.tensor([[3, 71], [0, 5]])).flatten(1)
+    )
+    R, t = children.poses(known)
+    torch.testing.assert_close(R, so3_grid.rotations(children.rotation_index, 1))
+    assert torch.equal(t, center.unsqueeze(1).expand_as(t))
+    inside = se3_grid.containing(R, t, known, 1)
+    assert torch.equal(inside.keys(), children.keys())
+    for level in range(9):
+        # Table 1.1: the log density of a one-cell delta.
+        delta = -float(se3_grid.log_volume(known, level)[0])
+        assert delta == pytest.approx(1.987 + level * math.log(8), abs=1e-3)
+    assert se3_grid.uniform_log_density(known).tolist() == pytest.approx([-2.2895] * 2, abs=1e-4)

@@ -86,6 +86,8 @@ class Encoder(nn.Module):
         if self.has_stem:
             self.backbone.embedder.embedder.register_forward_hook(self._keep_stem)
         self._stem: Tensor | None = None
+        stem = [config.embedding_size] if self.has_stem else []
+        self.channels = [*stem, *self.backbone.channels]  # of the taps
 
     def _keep_stem(self, _module: nn.Module, _inputs: tuple, output: Tensor) -> None:
         self._stem = output

@@ -19,7 +19,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from spyropose_ros.core.model import ModelConfig, PoseModel
+from spyropose_ros.core.model import PoseModel, make_model
+from spyropose_ros.core.model_config import ModelConfig
+from spyropose_ros.core.rotation_model import RotationModel
 
 FORMAT = "spyropose_ros/1"
 WEIGHTS = "model.safetensors"
@@ -42,7 +44,7 @@ class ObjectInfo:
         diameter: of the bounding sphere, metres.
         size_ratio: mean over views of the apparent size; see `camera.translation_from_boxes`.
         size_ratio_std: its standard deviation over views.
-        keypoints: relative to the centre, metres, [P][3].
+        keypoints: relative to the centre, metres, [P][3]; empty for the vector scorer.
     """
 
     name: str
@@ -74,7 +76,7 @@ class ModelBundle:
         name: folder or hub id it came from.
     """
 
-    model: PoseModel
+    model: PoseModel | RotationModel
     object: ObjectInfo
     temperatures: list[float]
     record: dict = field(default_factory=dict)
@@ -121,7 +123,7 @@ class ModelBundle:
             info = ObjectInfo(**config["object"])
             model_config = ModelConfig.from_dict(config["model"])
             temperatures = [float(t) for t in config["temperatures"]]
-            model = PoseModel(model_config, torch.tensor(info.keypoints))
+            model = make_model(model_config, torch.tensor(info.keypoints))
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise BundleError(
                 f"{directory / CONFIG} does not describe a model of this version "
@@ -182,7 +184,7 @@ def _read_config(directory: Path) -> dict:
     return config
 
 
-def _load_weights(model: PoseModel, path: Path, sha256: str | None) -> None:
+def _load_weights(model: PoseModel | RotationModel, path: Path, sha256: str | None) -> None:
     """Fill the model; every tensor must be there, of the right shape and finite."""
     if not path.is_file():
         raise BundleError(f"{path.parent} is incomplete: {WEIGHTS} is missing")

@@ -169,7 +169,12 @@ class PoseDistribution:
 
     @property
     def translation_resolution(self) -> float:
-        """Half the mean edge of the finest translation cell in metres (cube of equal volume)."""
+        """Half the mean edge of the finest translation cell in metres (cube of equal volume).
+
+        0 where the translation is known.
+        """
+        if self.box.axes == 0:
+            return 0.0
         return float(self.box.volume[0]) ** (1 / 3) / 2 ** (self.depth + 1)
 
     # --- density and samples ---
@@ -230,10 +235,10 @@ class PoseDistribution:
         """Covariance about the mean, [6, 6], order x y z rx ry rz.
 
         Metres and radians; the rotation part is the rotation vector in the camera's fixed axes
-        that carries the mean to the pose (REP-103). It includes the leaves' own extent only
-        through their centres.
+        that carries the mean to the pose (REP-103). The poses within a leaf count as well, so that
+        a single leaf has its own extent (its rotations taken as isotropic).
         """
-        return _covariance(self.rotations, self.translations, self.probabilities, *self.mean())
+        return self._covariance(slice(None), self.probabilities, *self.mean())
 
     def modes(
         self,
@@ -276,7 +281,8 @@ class PoseDistribution:
             if float(weights.sum()) >= min_mass:
                 poses = rotations[members], translations[members]
                 mean = _mean(*poses, weights / weights.sum())
-                spread = _covariance(*poses, weights / weights.sum(), *mean)
+                leaves = members.nonzero().squeeze(1)
+                spread = self._covariance(leaves, weights / weights.sum(), *mean)
                 modes.append(Mode(*mean, float(weights.sum()), spread))
             free = free.masked_fill(members, 0)
         return sorted(modes, key=lambda mode: -mode.mass)
@@ -388,6 +394,41 @@ class PoseDistribution:
         """Bounding-sphere centres in the camera frame -> translations of the object frame."""
         return position - rotation @ self.center
 
+    def _covariance(
+        self, leaves: slice | Tensor, weights: Tensor, rotation: Tensor, translation: Tensor
+    ) -> Tensor:
+        """Second moment of leaves about a pose, [6, 6]; see `covariance`.
+
+        Args:
+            leaves: which leaves.
+            weights: of these leaves, sum 1, [n].
+            rotation: [3, 3].
+            translation: [3].
+        """
+        rotations, translations = self.rotations[leaves], self.translations[leaves]
+        offset = translations - translation
+        delta = torch.cat((offset, _log_so3(rotations @ rotation.mT)), -1).double()  # [n, 6]
+        weights, levels = weights.double(), self.levels[leaves].double()
+        between = torch.einsum("n,ni,nj->ij", weights, delta, delta)
+
+        # Uniform within the cells: edge^2 / 12 per axis, about isotropic in the rotation.
+        edges = self.box.basis[0].double()  # [3, axes]
+        within_position = (weights * 4 ** -(levels + 1)).sum() / 12 * (edges @ edges.mT)
+        turn = weights * (2 * so3_grid.cell_radius(0) / 2**levels).square() / 12  # [n]
+        # A small turn d moves the object frame by d x (-arm): its origin is not the centre.
+        arm = (rotations @ self.center).double()  # [n, 3]
+        identity = torch.eye(3, dtype=turn.dtype, device=turn.device)
+        lever = torch.linalg.cross(arm.unsqueeze(1), identity.expand(len(arm), 3, 3)).mT  # [a]x
+        cross = torch.einsum("n,nij->ij", turn, lever)
+        moved = torch.einsum("n,nij,nkj->ik", turn, lever, lever)
+        within = torch.cat(
+            (
+                torch.cat((within_position + moved, cross), 1),
+                torch.cat((cross.mT, turn.sum() * identity), 1),
+            )
+        )
+        return (between + within).float()
+
 
 def _mean(rotations: Tensor, translations: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
     """Chordal L2 mean (Markley et al. 2007; Hartley et al. 2013) and the mean translation."""
@@ -397,14 +438,6 @@ def _mean(rotations: Tensor, translations: Tensor, weights: Tensor) -> tuple[Ten
     flip[2] = torch.linalg.det(u @ vt).sign()
     mean = (weights.to(translations).unsqueeze(-1) * translations).sum(0)
     return ((u * flip) @ vt).float(), mean
-
-
-def _covariance(
-    rotations: Tensor, translations: Tensor, weights: Tensor, rotation: Tensor, translation: Tensor
-) -> Tensor:
-    """Second moment about a pose, [6, 6]; see `PoseDistribution.covariance`."""
-    delta = torch.cat((translations - translation, _log_so3(rotations @ rotation.mT)), -1).double()
-    return torch.einsum("n,ni,nj->ij", weights.double(), delta, delta).float()
 
 
 def _log_so3(rotation: Tensor) -> Tensor:

@@ -63,6 +63,7 @@ class Estimator:
                 "levels"
             )
         self.model = bundle.model.eval().to(self.device, memory_format=torch.channels_last)
+        self.rotation_only = bundle.model.config.rotation_only
         self._center = torch.tensor(bundle.object.center, device=self.device)
 
     @classmethod
@@ -83,6 +84,8 @@ class Estimator:
         translation_estimates: np.ndarray | None = None,
     ) -> list[PoseDistribution]:
         """Distributions of the object's pose, one per box, in one batched pass.
+
+        A model of rotations only takes the translation estimates for the truth.
 
         Args:
             image: RGB uint8 [H, W, 3].
@@ -131,8 +134,25 @@ class Estimator:
                     f"got {tuple(estimate.shape)}"
                 )
             estimate = estimate.to(self.device)
-        box = TranslationBox.from_view(estimate, info.diameter)
-        features, K_crop = self._features(pixels, intrinsics, estimate)
+        crops, K_crop = self._crops(pixels, intrinsics, estimate)
+        return self.search_crops(crops, K_crop, self.box(estimate))
+
+    def box(self, estimate: Tensor) -> TranslationBox:
+        """Region of translations that is searched around estimates [B, 3] of the centre, metres."""
+        if self.rotation_only:
+            return TranslationBox.known(estimate)
+        return TranslationBox.from_view(estimate, self.bundle.object.diameter)
+
+    @torch.inference_mode()
+    def search_crops(self, crops: Tensor, K_crop: Tensor, box: TranslationBox) -> PosePyramid:
+        """Search where the crops and the regions are given, for evaluation.
+
+        Args:
+            crops: RGB in [0, 1], [B, 3, H, W] of the model's resolution.
+            K_crop: their intrinsics, [B, 3, 3].
+            box: region of translations of the bounding-sphere centre, [B].
+        """
+        features = self.model.features(crops)
 
         def score(level: int, rotations: Tensor, translations: Tensor) -> Tensor:
             return self._logits(features, K_crop, level, rotations, translations)
@@ -145,7 +165,7 @@ class Estimator:
         Ks: Sequence[np.ndarray],
         world_from_cameras: np.ndarray,
         translation_estimate: np.ndarray,
-        fusion: str = "sum",
+        fusion: str | float = "sum",
     ) -> PoseDistribution:
         """One distribution from several views of one object.
 
@@ -157,7 +177,8 @@ class Estimator:
             Ks: intrinsics [3, 3] each.
             world_from_cameras: camera to world, [V, 4, 4].
             translation_estimate: bounding-sphere centre in the world, metres, [3].
-            fusion: "sum" for independent views, "mean" for their geometric mean.
+            fusion: "sum" for independent views, "mean" for their geometric mean, or the number
+                that the sum is divided by.
 
         Returns:
             Distribution of the object frame in the world frame.
@@ -165,31 +186,27 @@ class Estimator:
         Raises:
             ValueError: no view, unequal counts, or an estimate behind a camera.
         """
-        if not len(images) == len(Ks) == len(world_from_cameras) > 0:
-            raise ValueError(
-                f"need as many images, Ks and camera poses, at least one; got {len(images)}, "
-                f"{len(Ks)}, {len(world_from_cameras)}"
-            )
-        if fusion not in ("sum", "mean"):
-            raise ValueError(f"fusion must be 'sum' or 'mean', got '{fusion}'")
-        with torch.inference_mode():
-            return self._multiview(images, Ks, world_from_cameras, translation_estimate, fusion)
+        pyramid = self.search_multiview(
+            images, Ks, world_from_cameras, translation_estimate, fusion
+        )
+        return self._distributions(pyramid)[0]
 
-    def warm_up(self, detections: int = 1) -> None:
-        """Run once on an empty image, so that the first frame is not slow."""
-        K = np.array([[500.0, 0, 319.5], [0, 500.0, 239.5], [0, 0, 1]])
-        boxes = np.tile([270.0, 190.0, 370.0, 290.0], (detections, 1))
-        self.estimate(np.zeros((480, 640, 3), np.uint8), K, boxes)
-
-    def _multiview(
+    @torch.inference_mode()
+    def search_multiview(
         self,
         images: Sequence[np.ndarray],
         Ks: Sequence[np.ndarray],
         world_from_cameras: np.ndarray,
         translation_estimate: np.ndarray,
-        fusion: str,
-    ) -> PoseDistribution:
-        diameter = self.bundle.object.diameter
+        fusion: str | float = "sum",
+    ) -> PosePyramid:
+        """As `estimate_multiview`, with all levels kept, for evaluation."""
+        if not len(images) == len(Ks) == len(world_from_cameras) > 0:
+            raise ValueError(
+                f"need as many images, Ks and camera poses, at least one; got {len(images)}, "
+                f"{len(Ks)}, {len(world_from_cameras)}"
+            )
+        divisor = _fusion_divisor(fusion, len(images))
         center = torch.as_tensor(translation_estimate, dtype=torch.float32, device=self.device)
         world_from = torch.as_tensor(world_from_cameras, dtype=torch.float32, device=self.device)
         views = []
@@ -198,18 +215,24 @@ class Estimator:
             estimate = (R @ center + t).unsqueeze(0)
             if estimate[0, 2] <= 0:
                 raise ValueError("the translation estimate lies behind one of the cameras")
-            views.append((R, t, *self._features(self._image(image), self._intrinsics(K), estimate)))
+            crops, K_crop = self._crops(self._image(image), self._intrinsics(K), estimate)
+            views.append((R, t, self.model.features(crops), K_crop))
 
         def score(level: int, rotations: Tensor, translations: Tensor) -> Tensor:
             logits = [
                 self._logits(f, K_crop, level, R @ rotations, translations @ R.mT + t)
                 for R, t, f, K_crop in views
             ]
-            total = torch.stack(logits).sum(0)
-            return total / len(views) if fusion == "mean" else total
+            return torch.stack(logits).sum(0) / divisor
 
-        box = TranslationBox.cubic(center.unsqueeze(0), diameter)
-        return self._distributions(self._search(score, box))[0]
+        box = TranslationBox.cubic(center.unsqueeze(0), self.bundle.object.diameter)
+        return self._search(score, box)
+
+    def warm_up(self, detections: int = 1) -> None:
+        """Run once on an empty image, so that the first frame is not slow."""
+        K = np.array([[500.0, 0, 319.5], [0, 500.0, 239.5], [0, 0, 1]])
+        boxes = np.tile([270.0, 190.0, 370.0, 290.0], (detections, 1))
+        self.estimate(np.zeros((480, 640, 3), np.uint8), K, boxes)
 
     def _search(self, score, box: TranslationBox) -> PosePyramid:
         return search(score, box, self.depth, self.settings.beam, self.settings.mass_tolerance)
@@ -218,13 +241,13 @@ class Estimator:
         diameter = self.bundle.object.diameter
         return [pyramid.distribution(b, self._center, diameter) for b in range(len(pyramid.box))]
 
-    def _features(self, image: Tensor, K: Tensor, estimate: Tensor) -> tuple[Tensor, Tensor]:
-        """Feature maps and intrinsics of the crops around estimates [N, 3]."""
-        resolution = self.model.config.crop_resolution
-        K_crop = camera.crop_intrinsics(estimate, self.bundle.object.diameter, K, resolution)
+    def _crops(self, image: Tensor, K: Tensor, estimate: Tensor) -> tuple[Tensor, Tensor]:
+        """Crops around estimates [N, 3], [N, 3, h, w] in [0, 1], and their intrinsics."""
+        config = self.model.config
+        diameter, resolution = self.bundle.object.diameter, config.crop_resolution
+        K_crop = camera.crop_intrinsics(estimate, diameter, K, resolution, config.crop_padding)
         # The same rounding as a stored crop in training.
-        crops = camera.crop_image(image, K, K_crop, resolution).mul(255).round().div(255)
-        return self.model.features(crops), K_crop
+        return camera.crop_image(image, K, K_crop, resolution).mul(255).round().div(255), K_crop
 
     def _logits(
         self, features: Tensor, K_crop: Tensor, level: int, rotations: Tensor, translations: Tensor
@@ -249,6 +272,15 @@ class Estimator:
         if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
             raise ValueError(f"K must be a finite 3x3 matrix with positive focal lengths, got {K}")
         return torch.tensor(K, dtype=torch.float32, device=self.device)
+
+
+def _fusion_divisor(fusion: str | float, n_views: int) -> float:
+    """What the sum of the views' logits is divided by."""
+    named = {"sum": 1.0, "mean": float(n_views)}
+    divisor = named.get(fusion, fusion)
+    if isinstance(divisor, str) or not 0 < divisor < float("inf"):
+        raise ValueError(f"fusion must be 'sum', 'mean' or a positive number, got {fusion!r}")
+    return divisor
 
 
 def resolve_device(name: str | torch.device | None) -> torch.device:

@@ -1,4 +1,4 @@
-"""The network: (crop) -> feature map; (feature map, poses, level) -> logits.
+"""The keypoint network: (crop) -> feature map; (feature map, poses, level) -> logits.
 
 A pose is scored by what the image shows where the object's keypoints would be: project the
 keypoints, look up the feature map, and feed the concatenated features to the level's MLP. All
@@ -7,61 +7,14 @@ levels share the feature map.
 Source: Haugaard et al., ICCVW 2023, section 3 and the sizes in its supplement.
 """
 
-from dataclasses import asdict, dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spyropose_ros.core.backbone import NAMED_BACKBONES, FeatureExtractor
+from spyropose_ros.core.backbone import Encoder, FeatureExtractor
 from spyropose_ros.core.camera import project, to_grid_sample
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Architecture. The defaults are the paper's.
-
-    Attributes:
-        backbone: `transformers` configuration of the encoder, with its model_type.
-        depth: number of pyramid levels, each with its own head.
-        crop_resolution: side of the input in pixels.
-        feature_stride: crop pixels per feature-map pixel.
-        decoder_channels: of the decoder's steps, coarse to fine.
-        feature_channels: of the feature map.
-        embed_dim: features per keypoint.
-        hidden_dim: width of the heads' MLPs.
-        hidden_layers: hidden layers of each MLP.
-        dropout: after each hidden layer.
-        point_dropout: probability that a keypoint's features are zeroed for a whole image.
-        batchnorm: batch norm after each hidden linear layer.
-    """
-
-    backbone: dict
-    depth: int = 7
-    crop_resolution: int = 224
-    feature_stride: int = 1
-    decoder_channels: tuple[int, ...] = (512, 256, 256, 128)
-    feature_channels: int = 128
-    embed_dim: int = 64
-    hidden_dim: int = 256
-    hidden_layers: int = 3
-    dropout: float = 0.1
-    point_dropout: float = 0.1
-    batchnorm: bool = False
-
-    @classmethod
-    def paper(cls, **changes) -> "ModelConfig":
-        """ResNet-18 U-Net at full resolution, depth 7."""
-        return cls(backbone=NAMED_BACKBONES["resnet18"][1], **changes)
-
-    def to_dict(self) -> dict:
-        """Plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict) -> "ModelConfig":
-        """Inverse of `to_dict`; TypeError on unknown or missing keys."""
-        return cls(**(values | {"decoder_channels": tuple(values["decoder_channels"])}))
+from spyropose_ros.core.model_config import ModelConfig
+from spyropose_ros.core.rotation_model import RotationModel
 
 
 class Head(nn.Module):
@@ -92,11 +45,14 @@ class PoseModel(nn.Module):
     Args:
         config: architecture.
         keypoints: points of the object relative to its bounding-sphere centre, metres, [P, 3].
+
+    Raises:
+        ValueError: no keypoints, or of another shape.
     """
 
     def __init__(self, config: ModelConfig, keypoints: Tensor):
         super().__init__()
-        if keypoints.ndim != 2 or keypoints.shape[1] != 3:
+        if keypoints.ndim != 2 or keypoints.shape[1] != 3 or len(keypoints) == 0:
             raise ValueError(f"keypoints must be [P, 3], got {tuple(keypoints.shape)}")
         self.config = config
         self.extractor = FeatureExtractor(
@@ -109,6 +65,11 @@ class PoseModel(nn.Module):
         self.heads = nn.ModuleList(Head(config, len(keypoints)) for _ in range(config.depth))
         self.out_of_image = nn.Parameter(torch.randn(config.embed_dim))
         self.register_buffer("keypoints", keypoints.float(), persistent=False)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The part that published weights may be loaded into."""
+        return self.extractor.encoder
 
     def features(self, crops: Tensor) -> Tensor:
         """Crops [B, 3, H, W] in [0, 1] -> feature map [B, C, h, w], channels last in memory."""
@@ -149,3 +110,16 @@ class PoseModel(nn.Module):
         values = torch.where(outside.unsqueeze(-1), self.out_of_image, values)
         batch, n = values.shape[:2]
         return head.mlp(values.reshape(batch * n, -1)).reshape(batch, n)
+
+
+def make_model(config: ModelConfig, keypoints: Tensor) -> PoseModel | RotationModel:
+    """The network that a configuration describes, with fresh weights.
+
+    Args:
+        config: architecture.
+        keypoints: relative to the bounding-sphere centre, metres, [P, 3]; not used by the vector
+            scorer.
+    """
+    if config.scorer == "vector":
+        return RotationModel(config)
+    return PoseModel(config, keypoints)

@@ -1,6 +1,7 @@
 """Product grid on SE(3): rotation level r pairs with translation level r + 1.
 
-The base level has 72 * 2^3 = 576 cells per box; every cell splits into 8 * 8 = 64 children.
+The base level has 72 * 2^3 = 576 cells per box; every cell splits into 8 * 8 = 64 children. Where
+the translation is known, 72 cells and 8 children: the grid on SO(3).
 
 Source: Haugaard et al., ICCVW 2023, section 3.
 """
@@ -14,12 +15,8 @@ from torch import Tensor
 from spyropose_ros.core import so3_grid
 from spyropose_ros.core.translation_grid import TranslationBox
 
-BRANCHING = 64
 MAX_DEPTH = 9
 """Deepest pyramid whose cells still fit one int64 key."""
-
-# The 8 octants of a translation cell, [8, 3].
-_OCTANTS = torch.cartesian_prod(*[torch.arange(2)] * 3)
 
 
 @dataclass(frozen=True)
@@ -29,23 +26,31 @@ class Cells:
     Attributes:
         level: pyramid level r.
         rotation_index: SO(3) cells of level r, int64 [B, N].
-        position_index: translation cells of level r + 1, int64 [B, N, 3].
+        position_index: translation cells of level r + 1, int64 [B, N, axes]; see
+            `TranslationBox.axes`.
     """
 
     level: int
     rotation_index: Tensor
     position_index: Tensor
 
+    @property
+    def branching(self) -> int:
+        """Children of every cell: 64 on SE(3), 8 where the translation is known."""
+        return so3_grid.BRANCHING * 2 ** self.position_index.shape[-1]
+
     def children(self) -> "Cells":
-        """All 64 children of each cell, [B, N] -> [B, 64 N]; rotations outer, octants inner."""
+        """All C children of each cell, [B, N] -> [B, C N]; rotations outer, octants inner."""
+        axes = self.position_index.shape[-1]
+        octants = _lattice(2, axes, self.position_index.device)  # [2^axes, axes]
         rotation = so3_grid.children(self.rotation_index)  # [B, N, 8]
-        octants = _OCTANTS.to(self.position_index.device)
-        position = 2 * self.position_index.unsqueeze(2) + octants  # [B, N, 8, 3]
+        position = 2 * self.position_index.unsqueeze(2) + octants  # [B, N, 2^axes, axes]
         batch, n = self.rotation_index.shape
+        shape = (batch, n, so3_grid.BRANCHING, len(octants))
         return Cells(
             self.level + 1,
-            rotation.unsqueeze(-1).expand(batch, n, 8, 8).reshape(batch, -1),
-            position.unsqueeze(2).expand(batch, n, 8, 8, 3).reshape(batch, -1, 3),
+            rotation.unsqueeze(-1).expand(shape).reshape(batch, -1),
+            position.unsqueeze(2).expand(*shape, axes).reshape(batch, n * self.branching, axes),
         )
 
     def take(self, index: Tensor) -> "Cells":
@@ -53,7 +58,9 @@ class Cells:
         return Cells(
             self.level,
             self.rotation_index.gather(1, index),
-            self.position_index.gather(1, index.unsqueeze(-1).expand(-1, -1, 3)),
+            self.position_index.gather(
+                1, index.unsqueeze(-1).expand(-1, -1, self.position_index.shape[-1])
+            ),
         )
 
     def poses(self, box: TranslationBox) -> tuple[Tensor, Tensor]:
@@ -74,25 +81,29 @@ class Cells:
 
     def keys(self) -> Tensor:
         """One int64 per cell, unique within the level and inside the box, [B, N]."""
-        bits = self.level + 1
-        x, y, z = self.position_index.unbind(-1)
-        return (((self.rotation_index << bits | x) << bits | y) << bits) | z
+        key = self.rotation_index
+        for index in self.position_index.unbind(-1):
+            key = key << (self.level + 1) | index
+        return key
 
 
-def base_cells(batch: int, device: torch.device | str, positions_per_axis: int = 2) -> Cells:
-    """All cells of level 0, [B, 72 * positions_per_axis^3].
+def all_cells(box: TranslationBox, level: int = 0, positions_per_axis: int | None = None) -> Cells:
+    """All cells of a level in order, [B, 72 * 8^level * positions_per_axis^axes].
 
-    Training shifts the grid by up to one cell and enlarges it to 3 positions per axis, so that the
-    box stays covered.
+    Args:
+        box: [B].
+        level: pyramid level.
+        positions_per_axis: 2^(level + 1) by default. Training shifts the grid by up to one base
+            cell and enlarges it by one half, so that the box stays covered.
     """
-    axis = torch.arange(positions_per_axis, device=device)
-    positions = torch.cartesian_prod(axis, axis, axis)  # [P, 3]
-    n_rotations, n_positions = so3_grid.BASE_CELLS, len(positions)
-    rotation = torch.arange(n_rotations, device=device).repeat_interleave(n_positions)
+    device = box.center.device
+    positions = _lattice(positions_per_axis or 2 ** (level + 1), box.axes, device)  # [P, axes]
+    n_rotations = so3_grid.cell_count(level)
+    rotation = torch.arange(n_rotations, device=device).repeat_interleave(len(positions))
     return Cells(
-        0,
-        rotation.expand(batch, -1),
-        positions.repeat(n_rotations, 1).expand(batch, -1, -1),
+        level,
+        rotation.expand(len(box), -1),
+        positions.repeat(n_rotations, 1).expand(len(box), -1, -1),
     )
 
 
@@ -102,11 +113,20 @@ def containing(rotation: Tensor, position: Tensor, box: TranslationBox, level: i
 
 
 def log_volume(box: TranslationBox, level: int) -> Tensor:
-    """Log of a cell's volume in (pi^2-convention rotation volume) x m^3, [B]."""
-    cells = so3_grid.cell_count(level) * 8 ** (level + 1)
+    """Log of a cell's volume in (pi^2-convention rotation volume) x m^3, [B].
+
+    Per rotation volume alone where the translation is known.
+    """
+    cells = so3_grid.cell_count(level) * 2 ** (box.axes * (level + 1))
     return box.volume.double().log() + math.log(so3_grid.TOTAL_VOLUME) - math.log(cells)
 
 
 def uniform_log_density(box: TranslationBox) -> Tensor:
     """Log density of the uniform distribution over SO(3) x box, [B]."""
     return -box.volume.double().log() - math.log(so3_grid.TOTAL_VOLUME)
+
+
+def _lattice(n: int, axes: int, device: torch.device) -> Tensor:
+    """All integer points of [0, n)^axes, the last axis fastest, int64 [n^axes, axes]."""
+    steps = n ** torch.arange(axes - 1, -1, -1, device=device)
+    return torch.arange(n**axes, device=device).unsqueeze(1) // steps % n

@@ -1,4 +1,4 @@
-"""Coarse-to-fine search over SE(3): a scorer and a box in, a pyramid of probabilities out.
+"""Coarse-to-fine search over SE(3) or SO(3): a scorer and a box in, a pyramid of probabilities out.
 
 Source: Haugaard et al., ICCVW 2023, section 3: at every level the expanded cells' mass is
 redistributed among all their children by a joint softmax; what is not expanded stays a leaf.
@@ -126,12 +126,12 @@ def search(
     beam: int = 512,
     mass_tolerance: float = 0.0,
 ) -> PosePyramid:
-    """Search the pyramid from 576 base cells to the finest level.
+    """Search the pyramid from its base cells (576, or 72 on SO(3) alone) to the finest level.
 
     Args:
         scorer: (level, rotations [B, N, 3, 3], translations [B, N, 3]) -> logits [B, N]; any
             callable works. Translations are those of the bounding-sphere centre.
-        box: region of translations, [B].
+        box: region of translations, [B]; `TranslationBox.known` to search rotations only.
         depth: number of levels, 1 to 9.
         beam: most cells expanded per level.
         mass_tolerance: total mass that may stay above the finest level; each level expands only
@@ -151,7 +151,7 @@ def search(
     if not 0 <= mass_tolerance < 1:
         raise ValueError(f"mass_tolerance must be in [0, 1), got {mass_tolerance}")
 
-    cells = se3_grid.base_cells(len(box), box.center.device)
+    cells = se3_grid.all_cells(box)
     log_p = _log_softmax(_score(scorer, cells, box), 0)
     levels = []
     for _ in range(depth - 1):
@@ -161,7 +161,7 @@ def search(
         parent_log_p = log_p.gather(1, index).masked_fill(~keep, -torch.inf)
         cells = cells.take(index).children()
         logits = _score(scorer, cells, box)
-        padded = ~keep.repeat_interleave(se3_grid.BRANCHING, 1)
+        padded = ~keep.repeat_interleave(cells.branching, 1)
         logits = logits.masked_fill(padded, -torch.inf)
         mass = parent_log_p.logsumexp(1, keepdim=True)
         log_p = _log_softmax(logits, cells.level) + mass

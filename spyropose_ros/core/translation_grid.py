@@ -1,7 +1,8 @@
 """Dyadic grid over a parallelepiped of translations around an estimate.
 
 Unit-cube coordinates g in [0, 1]^3 map to center + basis (g - 0.5). Level k has 2^k cells per axis;
-a cell is an int64 triple, child = 2 * parent + {0, 1} per axis.
+a cell is an int64 triple, child = 2 * parent + {0, 1} per axis. A box without axes is a translation
+that is known: one cell at every level, of volume 1, so that a search is over SO(3) alone.
 
 Source: Haugaard et al., ICCVW 2023 (frustum-aligned grid with a random orientation).
 """
@@ -18,17 +19,17 @@ class TranslationBox:
 
     Attributes:
         center: middle of each box in metres, [B, 3].
-        basis: columns are the edges in metres, [B, 3, 3].
+        basis: columns are the edges in metres, [B, 3, 3]; [B, 3, 0] where the translation is known.
     """
 
     center: Tensor
     basis: Tensor
 
     def __post_init__(self):
-        batch = self.center.shape[0]
-        if self.center.shape != (batch, 3) or self.basis.shape != (batch, 3, 3):
+        batch, shapes = self.center.shape[0], ((3, 3), (3, 0))
+        if self.center.shape != (batch, 3) or self.basis.shape not in [(batch, *s) for s in shapes]:
             raise ValueError(
-                f"TranslationBox needs center [B, 3] and basis [B, 3, 3], "
+                f"TranslationBox needs center [B, 3] and basis [B, 3, 3] or [B, 3, 0], "
                 f"got {tuple(self.center.shape)} and {tuple(self.basis.shape)}"
             )
 
@@ -70,6 +71,11 @@ class TranslationBox:
         orientation = orientation.to(center).expand(len(center), 3, 3)
         return cls(center, orientation * _as_batch(side, center)[:, None, None])
 
+    @classmethod
+    def known(cls, center: Tensor) -> "TranslationBox":
+        """Translations that are known exactly, [B, 3] metres: nothing of them is searched."""
+        return cls(center, center.new_empty((len(center), 3, 0)))
+
     def __len__(self) -> int:
         return len(self.center)
 
@@ -82,41 +88,50 @@ class TranslationBox:
         return TranslationBox(self.center.to(device), self.basis.to(device))
 
     @property
+    def axes(self) -> int:
+        """Number of searched axes: 3, or 0 where the translation is known."""
+        return self.basis.shape[2]
+
+    @property
     def volume(self) -> Tensor:
-        """Volumes in m^3, [B]."""
+        """Volumes in m^3, [B]; 1 where the translation is known."""
+        if self.axes == 0:
+            return self.center.new_ones(len(self))
         return torch.linalg.det(self.basis).abs()
 
     def shifted(self, u: Tensor) -> "TranslationBox":
-        """Boxes moved by -basis u (u in box units, [B, 3]): the training's grid offset."""
+        """Boxes moved by -basis u (u in box units, [B, axes]): the training's grid offset."""
         return TranslationBox(self.center - (self.basis @ u.unsqueeze(-1)).squeeze(-1), self.basis)
 
     def coordinates(self, position: Tensor) -> Tensor:
-        """Unit-cube coordinates of positions [B, N, 3] in metres -> [B, N, 3]."""
+        """Unit-cube coordinates of positions [B, N, 3] in metres -> [B, N, axes]."""
+        if self.axes == 0:
+            return position.new_empty((*position.shape[:2], 0), dtype=torch.float64)
         offset = (position - self.center.unsqueeze(1)).double()
         return torch.linalg.solve(self.basis.double(), offset.mT).mT + 0.5
 
     def from_coordinates(self, coordinates: Tensor) -> Tensor:
-        """Positions in metres of unit-cube coordinates, [B, N, 3] -> [B, N, 3]."""
+        """Positions in metres of unit-cube coordinates, [B, N, axes] -> [B, N, 3]."""
         offset = (coordinates - 0.5).to(self.basis.dtype) @ self.basis.mT
         return offset + self.center.unsqueeze(1)
 
     def positions(self, index: Tensor, level: int) -> Tensor:
-        """Centres of cells in metres, int64 [B, N, 3] -> [B, N, 3]."""
+        """Centres of cells in metres, int64 [B, N, axes] -> [B, N, 3]."""
         return self.from_coordinates((index.to(self.basis.dtype) + 0.5) / 2**level)
 
     def index(self, position: Tensor, level: int) -> Tensor:
-        """Cells of positions [B, N, 3]; outside the box indices leave [0, 2^level)."""
+        """Cells of positions [B, N, 3], int64 [B, N, axes]; outside they leave [0, 2^level)."""
         return (self.coordinates(position) * 2**level).floor().long()
 
     def contains(self, position: Tensor) -> Tensor:
-        """Whether positions [B, N, 3] lie inside, bool [B, N]."""
+        """Whether positions [B, N, 3] lie inside, bool [B, N]; always, where they are known."""
         g = self.coordinates(position)
         return ((g >= 0) & (g < 1)).all(-1)
 
     def sample_in_cells(
         self, index: Tensor, level: int, generator: torch.Generator | None = None
     ) -> Tensor:
-        """One position per cell, uniform within it. Int64 [B, N, 3] -> [B, N, 3] metres."""
+        """One position per cell, uniform within it. Int64 [B, N, axes] -> [B, N, 3] metres."""
         u = torch.rand(index.shape, generator=generator, device=index.device, dtype=torch.float64)
         return self.from_coordinates((index + u) / 2**level)
 

@@ -10,7 +10,8 @@ import rclpy
 import torch
 
 from spyropose_ros.core.bundle import ModelBundle, ObjectInfo
-from spyropose_ros.core.model import ModelConfig, PoseModel
+from spyropose_ros.core.model import PoseModel
+from spyropose_ros.core.model_config import ModelConfig
 
 sys.path.append(str(Path(__file__).parent))  # for graph.py
 import graph

@@ -1,0 +1,62 @@
+"""Architecture of a model, as a bundle stores it."""
+
+from dataclasses import asdict, dataclass
+
+SCORERS = ("keypoints", "vector")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture. The defaults are the paper's.
+
+    Attributes:
+        backbone: `transformers` configuration of the encoder, with its model_type.
+        scorer: "keypoints" reads a feature map where the pose puts the object's keypoints;
+            "vector" adds an encoding of the rotation to one vector per image (rotations only).
+        rotation_only: the translation is known, only the rotation is estimated.
+        depth: number of pyramid levels, each with its own head.
+        crop_resolution: side of the input in pixels.
+        crop_padding: side of the crop over the projected diameter.
+        feature_stride: crop pixels per feature-map pixel.
+        decoder_channels: of the decoder's steps, coarse to fine.
+        feature_channels: of the feature map.
+        embed_dim: features per keypoint.
+        hidden_dim: width of the heads' MLPs, and of the image vector.
+        hidden_layers: hidden layers of each MLP.
+        dropout: after each hidden layer of a keypoint head.
+        point_dropout: probability that a keypoint's features are zeroed for a whole image.
+        batchnorm: batch norm in the MLPs.
+        fourier_components: octaves of the vector scorer's rotation encoding.
+    """
+
+    backbone: dict
+    scorer: str = "keypoints"
+    rotation_only: bool = False
+    depth: int = 7
+    crop_resolution: int = 224
+    crop_padding: float = 1.5
+    feature_stride: int = 1
+    decoder_channels: tuple[int, ...] = (512, 256, 256, 128)
+    feature_channels: int = 128
+    embed_dim: int = 64
+    hidden_dim: int = 256
+    hidden_layers: int = 3
+    dropout: float = 0.1
+    point_dropout: float = 0.1
+    batchnorm: bool = False
+    fourier_components: int = 3
+
+    def __post_init__(self):
+        if self.scorer not in SCORERS:
+            raise ValueError(f"scorer must be one of {', '.join(SCORERS)}, got '{self.scorer}'")
+        if self.scorer == "vector" and not self.rotation_only:
+            raise ValueError("the vector scorer sees no translation: it needs rotation_only")
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "ModelConfig":
+        """Inverse of `to_dict`; TypeError on unknown or missing keys."""
+        return cls(**(values | {"decoder_channels": tuple(values["decoder_channels"])}))
