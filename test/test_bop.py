@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import trimesh
 
+import bop_files
+from bop_files import BLOCK, CAN
 from spyropose_ros.scenes import bop
+from spyropose_ros.scenes.renderer import Renderer
 from training import download
 
 K = [200.0, 0, 49.5, 0, 200.0, 39.5, 0, 0, 1]
@@ -27,7 +30,8 @@ def annotation(object_id, x, z):
 @pytest.fixture
 def dataset(tmp_path):
     """Two plates: 9 is 100 x 60 mm, 10 is 40 x 200 mm; both 2 mm thick."""
-    (tmp_path / "models").mkdir()
+    tmp_path = tmp_path / "lmo"
+    (tmp_path / "models").mkdir(parents=True)
     infos = {}
     for number, size in ((9, (100, 60, 2)), (10, (40, 200, 2))):
         trimesh.creation.box(size).export(tmp_path / "models" / f"obj_{number:06d}.ply")
@@ -126,6 +130,178 @@ def test_visibility_of_another_annotation_is_refused(dataset):
     (directory / "scene_gt.json").write_text(json.dumps(truth))
     with pytest.raises(ValueError, match="does not match"):
         bop.BopScene(directory)
+
+
+def test_symmetries_leave_the_object_where_it_was(tmp_path):
+    bop_files.write_models(tmp_path)
+    moved = {"axis": [0, 2, 0], "offset": [100, 0, -50]}
+    path = tmp_path / "models" / "models_info.json"
+    bop_files.change(path, lambda infos: infos["1"].update(symmetries_continuous=[moved]))
+    infos = bop.load_models_info(tmp_path)
+    can = infos[CAN].symmetries
+    assert can.shape == (2 * 315, 4, 4)  # the turned can, too, is turned about its axis
+    np.testing.assert_array_equal(can[0], np.eye(4))
+    angles = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    rim = 0.001 * np.stack([30 * np.cos(angles), 30 * np.sin(angles), np.full(48, 40)], 1)
+    places = rim @ can[:, :3, :3].mT + can[:, None, :3, 3]
+    np.testing.assert_allclose(np.linalg.norm(places[..., :2], axis=-1), 0.03)
+    np.testing.assert_allclose(abs(places[..., 2]), 0.04)
+    assert {round(float(z), 6) for z in places[..., 2].ravel()} == {0.04, -0.04}
+    steps = np.linalg.norm(np.diff(places[:315, 0], axis=0), axis=-1)
+    np.testing.assert_allclose(steps, 2 * 0.03 * np.sin(np.pi / 315))
+    turns = infos[BLOCK].symmetries
+    assert turns.shape == (315, 4, 4)
+    fixed = turns @ [0.1, 0.7, -0.05, 1]  # on the axis, in metres
+    np.testing.assert_allclose(fixed, np.tile([0.1, 0.7, -0.05, 1], (315, 1)), atol=1e-12)
+    bop_files.change(
+        path, lambda infos: infos["1"]["symmetries_continuous"][0].update(axis=[0] * 3)
+    )
+    with pytest.raises(ValueError, match="models_info.json is damaged.*axis"):
+        bop.load_models_info(tmp_path)
+
+
+def test_cad_models_come_first_and_the_metrics_have_their_own(tmp_path):
+    for folder in ("models_reconst", "models_eval", "models_cad"):
+        bop_files.write_models(tmp_path, folder)
+    assert bop.models_directory(tmp_path).name == "models_cad"
+    assert bop.models_directory(tmp_path, evaluation=True).name == "models_eval"
+    (tmp_path / "models_eval" / "obj_000002.ply").unlink()
+    assert bop.load_mesh(tmp_path, CAN).extents == pytest.approx([0.06, 0.06, 0.08], rel=1e-3)
+    with pytest.raises(FileNotFoundError, match="models_eval/obj_000002.ply"):
+        bop.load_mesh(tmp_path, CAN, evaluation=True)
+    with pytest.raises(FileNotFoundError, match="no folder models_cad or models"):
+        bop.models_directory(tmp_path / "models_cad")
+
+
+@pytest.mark.parametrize(
+    ("options", "tolerance"),
+    [
+        ({}, 0),
+        ({"extension": ".jpg"}, 25),
+        ({"images": "gray", "extension": ".tif"}, 0),
+        ({"images": "gray", "extension": ".tif", "bits": 16}, 1),
+        ({"images": "gray", "camera": "cam1"}, 0),
+    ],
+)
+def test_images_of_every_kind(tmp_path, options, tolerance):
+    bop_files.write_scene(tmp_path / "000004", 0, n=1, **options)
+    (frame,) = bop.BopScene(tmp_path / "000004").frames
+    image = frame.image()
+    assert image.shape == (bop_files.HEIGHT, bop_files.WIDTH, 3) and image.dtype == np.uint8
+    assert frame.image_path.suffix == options.get("extension", ".png")
+    expected = np.array(bop_files.BACKGROUND)
+    if "images" in options:
+        expected = np.full(3, int(expected.mean()))
+    assert abs(image[0, 0].astype(int) - expected).max() <= tolerance
+    for instance in frame.instances:
+        mask = frame.visible_mask(instance)
+        assert mask.sum() == instance.visibility.pixels > 500
+        rows, columns = np.nonzero(mask)
+        box = columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5
+        np.testing.assert_array_equal(instance.visibility.box, box)
+        assert abs(image[mask].astype(int) - expected).max() > 20
+
+
+def test_poses_project_the_mesh_onto_the_masks(tmp_path):
+    bop_files.write_models(tmp_path)
+    bop_files.write_scene(tmp_path / "test" / "000004", 0)
+    for frame in bop.BopScene(tmp_path / "test" / "000004").frames:
+        can = frame.instances[1]
+        renderer = Renderer(bop.load_mesh(tmp_path, can.object_id))
+        height, width = frame.image().shape[:2]
+        seen = renderer.render(can.rotation, can.translation, frame.K, width, height).mask
+        assert (seen != frame.visible_mask(can)).sum() <= 2  # rounding of the mesh file
+        assert can.visibility.fraction == 1
+
+
+def test_scenes_with_several_cameras_need_a_choice(tmp_path):
+    for camera in ("cam1", "photoneo"):
+        bop_files.write_scene(tmp_path / "000004", 0, n=1, camera=camera, images="gray")
+    (tmp_path / "000004" / "scene_gt_coco_cam1.json").write_text("{}")
+    with pytest.raises(ValueError, match="cameras cam1, photoneo: choose"):
+        bop.BopScene(tmp_path / "000004")
+    with pytest.raises(ValueError, match="but not 'cam2'"):
+        bop.BopScene(tmp_path / "000004", "cam2")
+    (frame,) = bop.BopScene(tmp_path / "000004", "photoneo").frames
+    assert frame.image_path.parent.name == "gray_photoneo"
+    assert frame.mask_directory.name == "mask_visib_photoneo"
+    # HOT3D's folders have the camera's name alone.
+    (tmp_path / "000004" / "gray_cam1").rename(tmp_path / "000004" / "cam1")
+    assert bop.BopScene(tmp_path / "000004", "cam1").frames[0].image().any()
+
+
+def test_one_object_keeps_its_place_in_the_annotation(tmp_path):
+    bop_files.write_scene(tmp_path / "000004", 0, masks=False)
+    cans = bop.BopScene(tmp_path / "000004", object_id=CAN).frames
+    assert [[i.index for i in frame.instances] for frame in cans] == [[1]] * 3
+    assert cans[0].visible_mask(cans[0].instances[0]) is None
+    assert bop.BopScene(tmp_path / "000004", object_id=7).frames == []
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """Training images in four scenes, a hidden test split and an open validation split."""
+    root = tmp_path / "toy"
+    bop_files.write_models(root)
+    for number in (0, 1, 2, 10):
+        bop_files.write_scene(root / "train_pbr" / f"{number:06d}", number, extension=".jpg")
+    bop_files.write_scene(root / "test_kinect" / "000001", 90, n=1)
+    (root / "test_kinect" / "000001" / "scene_gt.json").unlink()
+    bop_files.write_scene(root / "val_kinect" / "000001", 90, n=1)
+    return root
+
+
+def test_splits_with_public_poses_are_found(whole):
+    dataset = bop.BopDataset(whole)
+    assert dataset.name == "toy"
+    assert dataset.split("train_pbr", "train") == "train_pbr"
+    assert dataset.split("test", "val") == "val_kinect"
+    assert dataset.split("test") is None
+    assert [path.name for path in dataset.scenes("train_pbr", (1, 10))] == [
+        "000001", "000002", "000010",
+    ]  # fmt: skip
+    with pytest.raises(FileNotFoundError, match="no annotated scene from 3 to 9.*bop.felk"):
+        dataset.scenes("train_pbr", (3, 9))
+    with pytest.raises(FileNotFoundError, match="poses of some test sets are not public"):
+        bop.BopScene(whole / "test_kinect" / "000001")
+    with pytest.raises(FileNotFoundError, match="no data set in .*nowhere"):
+        bop.BopDataset(whole / "nowhere")
+
+
+def test_objects_go_by_number_or_name(whole):
+    dataset = bop.BopDataset(whole)
+    assert dataset.object_id("2") == dataset.object_id(2) == CAN
+    assert dataset.object_name(CAN) == "obj_000002"
+    with pytest.raises(ValueError, match="no object 'can': choose a number from 1, 2"):
+        dataset.object_id("can")
+    bop_files.change(whole / "models/models_info.json", lambda i: i["2"].update(name="can"))
+    dataset = bop.BopDataset(whole)
+    assert dataset.object_id("can") == CAN and dataset.object_name(CAN) == "can"
+    lmo = bop.BopDataset(whole.rename(whole.with_name("lmo")))
+    assert lmo.object_id("1") == lmo.object_id("ape") == BLOCK
+    assert lmo.object_name(BLOCK) == "ape"
+    with pytest.raises(ValueError, match="no object 'duck'"):
+        lmo.object_id("duck")  # its model is not there
+
+
+def test_only_images_that_show_enough_are_targets(whole):
+    dataset = bop.BopDataset(whole)
+    scenes = dataset.scenes("train_pbr")
+    everything = dataset.targets(scenes, BLOCK, 0, 1)
+    assert [target.id for target in everything[:4]] == [
+        "000000/000000/0", "000000/000010/0", "000000/000020/0", "000001/000000/0",
+    ]  # fmt: skip
+    seen = [target.instance.visibility for target in everything]
+    fraction = float(np.median([s.fraction for s in seen]))
+    pixels = int(np.median([s.pixels for s in seen]))
+    assert 0 < len(dataset.targets(scenes, BLOCK, fraction, 1)) < len(everything)
+    assert 0 < len(dataset.targets(scenes, BLOCK, 0, pixels)) < len(everything)
+    assert all(
+        t.instance.visibility.pixels >= pixels for t in dataset.targets(scenes, 1, 0, pixels)
+    )
+    bop.visibility_path(scenes[1]).unlink()
+    with pytest.raises(FileNotFoundError, match="000001 lacks scene_gt_info.json.*calc_gt_info"):
+        dataset.targets(scenes, BLOCK, 0.1, 1)
 
 
 def test_unpacking_repairs_only_what_is_damaged(tmp_path):

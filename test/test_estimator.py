@@ -1,6 +1,7 @@
 """The estimator: the same as its parts put together, one image or many, one view or several."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from spyropose_ros.core import camera, estimator, se3_grid, so3_grid
 from spyropose_ros.core.estimator import Estimator, SearchSettings, resolve_device
+from spyropose_ros.core.model import make_model
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
 
@@ -291,3 +293,43 @@ def test_known_devices():
     expected = "cuda" if torch.cuda.is_available() else "cpu"
     assert resolve_device(None).type == resolve_device("auto").type == expected
     assert so3_grid.random_rotations(1, device=resolve_device(None)).device.type == expected
+
+
+# --- models of rotations, and other paddings ---
+
+
+def changed(bundle, **changes):
+    """The bundle with another configuration and the same weights."""
+    model = make_model(replace(bundle.model.config, **changes), bundle.model.keypoints)
+    model.load_state_dict(bundle.model.state_dict())
+    return replace(bundle, model=model.eval())
+
+
+def test_a_model_of_rotations_takes_the_translation_for_known(tiny_bundle, image):
+    rotation_only = Estimator(changed(tiny_bundle, rotation_only=True), "cpu", BEAM)
+    estimates = np.array([[0.05, 0.02, 0.5], [-0.03, 0.0, 0.8], [0.0, 0.01, 0.4]])
+    found = rotation_only.estimate(image, K, BOXES, estimates)
+    for distribution, expected in zip(found, estimates, strict=True):
+        center = torch.tensor(tiny_bundle.object.center)
+        where = distribution.translations + distribution.rotations @ center
+        torch.testing.assert_close(where, torch.tensor(expected).float().expand_as(where))
+        assert len(distribution) == 72 + 7 * 20 + 7 * 20
+
+
+def test_the_crops_have_the_models_padding(tiny_bundle, image):
+    seen = []
+    for padding in (1.5, 3.0):
+        one = Estimator(changed(tiny_bundle, crop_padding=padding), "cpu", BEAM)
+        one.search_crops = lambda crops, K_crop, box: seen.append(K_crop)
+        one.search(image, K, BOXES)
+    torch.testing.assert_close(seen[0][:, :2, :2], 2 * seen[1][:, :2, :2])
+
+
+def test_the_exhaustive_setting_scores_a_whole_level(tiny_bundle, image):
+    bundle = changed(tiny_bundle, rotation_only=True)
+    settings = SearchSettings(depth=2, exhaustive=True)
+    (found,) = Estimator(bundle, "cpu", settings).estimate(image, K, BOXES[:1])
+    assert len(found) == 576 and set(found.levels.tolist()) == {1}
+    pruned = SearchSettings(beam=72, mass_tolerance=0.0, depth=2)
+    (expected,) = Estimator(bundle, "cpu", pruned).estimate(image, K, BOXES[:1])
+    assert_same(found, expected)

@@ -9,7 +9,7 @@ import torch
 from spyropose_ros.core import se3_grid, so3_grid
 from spyropose_ros.core.translation_grid import TranslationBox
 from training import objective
-from training.objective import ObjectiveConfig, TrainingGrid, level_losses
+from training.objective import BatchRandom, ObjectiveConfig, TrainingGrid, level_losses
 
 DIAMETER = 0.1
 ESTIMATE = torch.tensor([[0.05, -0.02, 0.6]])
@@ -29,7 +29,7 @@ def truths_near(estimate, generator):
 @pytest.fixture
 def grid(generator):
     """Randomly placed, one for all elements of a batch: a function of the batch size."""
-    one = TrainingGrid.draw(ESTIMATE, DIAMETER, ObjectiveConfig(), generator)
+    one = TrainingGrid.draw(ESTIMATE, DIAMETER, ObjectiveConfig(), BatchRandom(generator))
 
     def repeat(n):
         box = TranslationBox(one.box.center.repeat(n, 1), one.box.basis.repeat(n, 1, 1))
@@ -88,7 +88,7 @@ def test_importance_sampling_is_unbiased(grid, weighted, generator, n_samples):
     scorer, grid = SumScorer(0.8), grid(batch)
     truth = (x.expand(batch, *x.shape[1:]) for x in truths_near(ESTIMATE, generator))
     config = ObjectiveConfig(n_samples)
-    list(level_losses(scorer, grid, *truth, depth, config, generator))
+    list(level_losses(scorer, grid, *truth, depth, config, BatchRandom(generator)))
     for level, (_, negatives) in enumerate(weighted):
         log_z = scorer.log_partition(grid, level)
         ratio = (negatives.double().logsumexp(1) - log_z).exp()
@@ -110,22 +110,22 @@ def test_sampled_families_come_from_the_models_own_belief(grid, weighted, genera
         return torch.zeros(rotations.shape[:2])
 
     truth = (x.expand(batch, *x.shape[1:]) for x in truths_near(ESTIMATE, generator))
-    list(level_losses(constant, grid(batch), *truth, 4, ObjectiveConfig(8), generator))
+    list(level_losses(constant, grid(batch), *truth, 4, ObjectiveConfig(8), BatchRandom(generator)))
     for level, (_, negatives) in enumerate(weighted[1:], 1):
         total = negatives.double().exp().sum(1)
         np.testing.assert_allclose(total, 8 * 1944 * 64**level, rtol=1e-3)
 
 
 def test_without_importance_sampling_negatives_are_uniform(grid, weighted, generator):
-    """All base cells, then n cells of each level: their mean estimates Z / cells."""
-    batch, depth, n = 300, 3, 100
+    """N cells of each level, all where n suffices: their mean estimates Z / cells."""
+    batch, depth, n = 300, 3, 2000
     scorer, grid = SumScorer(), grid(batch)
     truth = (x.expand(batch, *x.shape[1:]) for x in truths_near(ESTIMATE, generator))
     config = ObjectiveConfig(n, importance_sampling=False)
-    list(level_losses(scorer, grid, *truth, depth, config, generator))
+    list(level_losses(scorer, grid, *truth, depth, config, BatchRandom(generator)))
     for level, (_, negatives) in enumerate(weighted):
         cells = 1944 * 64**level
-        assert negatives.shape == (batch, n if level else 1944)
+        assert negatives.shape == (batch, min(n, cells))
         ratio = (
             negatives.double().exp().mean(1) * cells / math.exp(scorer.log_partition(grid, level))
         )
@@ -150,7 +150,7 @@ def test_the_floor_of_a_perfect_scorer(n_samples, config, generator):
     """log(1 + n) above the base level, log(1 + base cells / 64) on it."""
     config = ObjectiveConfig(n_samples, True, config.rotation_offset, config.translation_offset)
     R, t = truths_near(ESTIMATE, generator)
-    grid = TrainingGrid.draw(ESTIMATE, DIAMETER, config, generator)
+    grid = TrainingGrid.draw(ESTIMATE, DIAMETER, config, BatchRandom(generator))
 
     def perfect(level, rotations, translations):
         true = grid.containing(R, t, level)
@@ -160,7 +160,9 @@ def test_the_floor_of_a_perfect_scorer(n_samples, config, generator):
         ).all(-1)
         return torch.where(same, 0.0, -60.0)
 
-    losses = [float(v) for v in level_losses(perfect, grid, R, t, 5, config, generator)]
+    losses = [
+        float(v) for v in level_losses(perfect, grid, R, t, 5, config, BatchRandom(generator))
+    ]
     base = 1944 if config.translation_offset else 576
     assert losses[0] == pytest.approx(math.log(1 + base / 64), abs=1e-4)
     assert losses[1:] == pytest.approx([math.log(1 + n_samples)] * 4, abs=1e-4)
@@ -176,7 +178,7 @@ def test_gradients_stay_within_their_level(grid, generator):
         return scales[level] * scorer(level, *poses)
 
     for level, loss in enumerate(
-        level_losses(scaled, grid(1), R, t, 3, ObjectiveConfig(8), generator)
+        level_losses(scaled, grid(1), R, t, 3, ObjectiveConfig(8), BatchRandom(generator))
     ):
         (gradient,) = torch.autograd.grad(loss, scales)
         others = [r for r in range(3) if r != level]
@@ -193,7 +195,7 @@ def test_levels_are_computed_one_after_the_other(grid, generator):
         seen.append(level)
         return scorer(level, *poses)
 
-    losses = level_losses(spy, grid(1), R, t, 3, ObjectiveConfig(4), generator)
+    losses = level_losses(spy, grid(1), R, t, 3, ObjectiveConfig(4), BatchRandom(generator))
     assert seen == []
     for level in range(3):
         next(losses)
@@ -209,7 +211,7 @@ def test_levels_are_computed_one_after_the_other(grid, generator):
 def test_positives_are_the_cells_that_hold_the_truth(config, level, generator):
     estimate = ESTIMATE.repeat(300, 1)
     R, t = truths_near(estimate, generator)
-    grid = TrainingGrid.draw(estimate, DIAMETER, config, generator)
+    grid = TrainingGrid.draw(estimate, DIAMETER, config, BatchRandom(generator))
     cell = grid.containing(R, t, level)
     side = grid.positions_per_axis * 2**level
     assert bool(((cell.position_index >= 0) & (cell.position_index < side)).all())
@@ -228,8 +230,8 @@ def test_the_base_grid_covers_every_truth(generator):
     estimate = ESTIMATE.repeat(500, 1)
     R, t = truths_near(estimate, generator)
     for config in (ObjectiveConfig(), PLAIN):
-        grid = TrainingGrid.draw(estimate, DIAMETER, config, generator)
-        base, cell = grid.base_cells(), grid.containing(R, t, 0)
+        grid = TrainingGrid.draw(estimate, DIAMETER, config, BatchRandom(generator))
+        base, cell = grid.all_cells(0), grid.containing(R, t, 0)
         hit = (base.rotation_index == cell.rotation_index) & (
             base.position_index == cell.position_index
         ).all(-1)
@@ -239,7 +241,7 @@ def test_the_base_grid_covers_every_truth(generator):
 
 def test_offsets_are_random_and_can_be_switched_off(generator):
     estimate = ESTIMATE.repeat(2000, 1)
-    grid = TrainingGrid.draw(estimate, DIAMETER, ObjectiveConfig(), generator)
+    grid = TrainingGrid.draw(estimate, DIAMETER, ObjectiveConfig(), BatchRandom(generator))
     counts = torch.bincount(so3_grid.index(grid.offset, 0), minlength=72)
     assert int(counts.min()) > 5
     # The box moves back by half of u, uniform in [0, 1], along its own axes.
@@ -250,7 +252,7 @@ def test_offsets_are_random_and_can_be_switched_off(generator):
     np.testing.assert_allclose(u.std(0), math.sqrt(1 / 12), atol=0.02)
     volume = torch.full((2000,), DIAMETER**2 * 0.6)
     torch.testing.assert_close(grid.box.volume, volume, rtol=1e-4, atol=0)
-    still = TrainingGrid.draw(estimate, DIAMETER, PLAIN, generator)
+    still = TrainingGrid.draw(estimate, DIAMETER, PLAIN, BatchRandom(generator))
     assert torch.equal(still.box.center, estimate)
     assert torch.equal(still.offset, torch.eye(3).expand(2000, 3, 3))
     # The position grid is turned in any case.
@@ -263,7 +265,60 @@ def test_a_seed_decides_the_losses(generator):
     runs = []
     for seed in (1, 1, 2):
         generator.manual_seed(seed)
-        grid = TrainingGrid.draw(estimate, DIAMETER, ObjectiveConfig(), generator)
-        losses = level_losses(SumScorer(), grid, R, t, 3, ObjectiveConfig(4), generator)
+        grid = TrainingGrid.draw(estimate, DIAMETER, ObjectiveConfig(), BatchRandom(generator))
+        losses = level_losses(
+            SumScorer(), grid, R, t, 3, ObjectiveConfig(4), BatchRandom(generator)
+        )
         runs.append([float(loss) for loss in losses])
     assert runs[0] == runs[1] != runs[2]
+
+
+def test_the_number_of_processes_does_not_change_a_step(generator):
+    """Two processes with every second item draw what one with all items draws."""
+    estimate = ESTIMATE.repeat(4, 1)
+    R, t = truths_near(estimate, generator)
+    config, scorer = ObjectiveConfig(4), SumScorer()
+
+    def losses(rows, *share):
+        random = BatchRandom(torch.Generator().manual_seed(5), *share)
+        grid = TrainingGrid.draw(estimate[rows], DIAMETER, config, random)
+        found = level_losses(scorer, grid, R[rows], t[rows], 3, config, random)
+        return torch.tensor([float(loss) for loss in found])
+
+    together = losses(slice(None))
+    apart = losses(slice(0, None, 2), 0, 2), losses(slice(1, None, 2), 1, 2)
+    assert float((apart[0] - apart[1]).abs().min()) > 1e-3
+    torch.testing.assert_close((apart[0] + apart[1]) / 2, together)
+
+
+# --- rotations alone ---
+
+
+@pytest.mark.parametrize(
+    "config", [ObjectiveConfig(16), ObjectiveConfig(16, rotation_offset=False)]
+)
+def test_known_translations_leave_the_objective_on_so3(config, weighted, generator):
+    """Base weight 72 / 8 = 9 (algorithm.md 3.1); the sampled families estimate n Z."""
+    batch = 400
+    estimate = ESTIMATE.repeat(batch, 1)
+    R = so3_grid.random_rotations(1, generator).expand(batch, 3, 3)
+    random = BatchRandom(generator)
+    grid = TrainingGrid.draw(estimate, None, config, random)
+    grid = TrainingGrid(grid.box, grid.offset[:1].expand(batch, 3, 3), 3)
+    scorer = SumScorer(0.8)
+
+    def of_rotation(level, rotations, _translations):
+        return scorer.of_rotation(level, rotations)
+
+    list(level_losses(of_rotation, grid, R, estimate, 3, config, random))
+    for level, (_, negatives) in enumerate(weighted):
+        cells = torch.arange(so3_grid.cell_count(level))
+        rotations = grid.offset[0].T @ so3_grid.rotations(cells, level)
+        log_z = float(scorer.of_rotation(level, rotations).logsumexp(0))
+        ratio = (negatives.double().logsumexp(1) - log_z).exp()
+        if level == 0:
+            np.testing.assert_allclose(ratio, 9, rtol=1e-4)
+            continue
+        assert negatives.shape == (batch, 16 * 8)
+        error = float(ratio.std()) / math.sqrt(batch)
+        assert float(ratio.mean()) == pytest.approx(16, abs=4 * error)

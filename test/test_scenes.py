@@ -237,6 +237,9 @@ def test_scenes_are_what_they_say(sampler, scenes):
         fraction = scene.mask.sum() / alone.mask.sum()
         assert scene.visible_fraction == pytest.approx(fraction, abs=0.005)
         assert fraction >= settings.min_visible_fraction - 0.005
+        assert np.count_nonzero(scene.silhouette != buffer.mask) <= 3  # rounding at the outline
+        assert scene.full_count == pytest.approx(alone.mask.sum(), abs=3)
+        np.testing.assert_allclose(scene.full_box, mask_box(alone.mask) - 500, atol=1)
         occluded += (buffer.mask & ~scene.mask).any()
 
         handle = model.handle_faces[buffer.face] & scene.mask

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax, logsumexp
 
 from spyropose_ros.core import se3_grid, so3_grid
-from spyropose_ros.core.search import search
+from spyropose_ros.core.search import search, search_exhaustively
 from spyropose_ros.core.translation_grid import TranslationBox
 
 BOX = TranslationBox.from_view(torch.tensor([[0.05, -0.02, 0.6]]), 0.1)
@@ -296,3 +296,56 @@ def test_a_scorer_that_cannot_be_normalised_is_named(rough_scorer, value, bad_le
 
     with pytest.raises(FloatingPointError, match=f"at level {bad_level}"):
         search(scorer, BOX, 3, beam=4)
+
+
+# --- rotations alone, and exhaustively ---
+
+
+def delta_scorer(rotation, sharpness):
+    """Logits that fall with the angle to a rotation: sharp at any level."""
+
+    def score(level, rotations, translations):
+        return -sharpness * so3_grid.geodesic_angle(rotations, rotation)
+
+    return score
+
+
+def test_a_search_of_rotations_finds_the_cell_of_one():
+    """Table 1.1: a one-cell delta at level 6 has log density 14.464; 21,128 evaluations at 512."""
+    center = torch.tensor([[0.1, 0.2, 0.9]])
+    rotation = so3_grid.random_rotations(1, torch.Generator().manual_seed(4))[0]
+    cell = so3_grid.index(rotation, 6)
+    truth = so3_grid.rotations(cell, 6)
+    known = TranslationBox.known(center)
+    pyramid = search(delta_scorer(truth, 5e3), known, 7, beam=512)
+    levels = pyramid.log_density_per_level(truth[None, None], center[None])[0, 0]
+    assert float(levels[-1]) == pytest.approx(14.464, abs=1e-3)
+    assert int(pyramid.evaluations) == 72 + 576 + 5 * 4096
+    found = pyramid.distribution(0)
+    R, t = found.mode()
+    torch.testing.assert_close(R, truth, atol=1e-5, rtol=0)
+    assert torch.equal(t, center[0])
+    R, t = found.sample(50, torch.Generator().manual_seed(0))
+    assert bool((so3_grid.index(R, 6) == cell).all()) and torch.equal(t, center.expand(50, 3))
+    assert float(found.log_density(truth[None], torch.zeros(1, 3))) == pytest.approx(
+        14.464, abs=1e-3
+    )
+    assert found.translation_resolution == 0 and float(found.covariance()[:3, :3].abs().max()) == 0
+
+
+@pytest.mark.parametrize("box", [BOX, TranslationBox.known(BOX.center)], ids=["SE(3)", "SO(3)"])
+def test_an_exhaustive_search_is_the_softmax_of_its_level(box, rough_scorer):
+    """With every cell expanded the pyramid's last level is the same."""
+    scorer = rough_scorer()
+    pyramid = search(scorer, box, 2, beam=576)
+    whole = search_exhaustively(scorer, box, 1)
+    (level,) = whole.levels
+    order = pyramid.levels[1].cells.keys().argsort(1)
+    assert torch.equal(level.cells.keys(), pyramid.levels[1].cells.keys().gather(1, order))
+    expected = pyramid.levels[1].log_probability.gather(1, order)
+    torch.testing.assert_close(level.log_probability, expected, atol=1e-4, rtol=1e-4)
+    a, b = whole.distribution(0), pyramid.distribution(0)
+    assert a.entropy() == pytest.approx(b.entropy(), abs=1e-3) and a.depth == 2
+    assert float(whole.unexpanded_mass) == 0
+    with pytest.raises(ValueError, match="level must be 0 to 8, got 9"):
+        search_exhaustively(scorer, box, 9)

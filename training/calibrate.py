@@ -1,64 +1,124 @@
-"""Fit one temperature per level on validation renderings: `python -m training.calibrate BUNDLE`.
+"""Fit one temperature per level: `python -m training.calibrate RUN_ID_OR_BUNDLE`.
 
 At each level the temperature maximises the likelihood of the true child among the expanded cells.
-The bundle is rewritten in place with the temperatures; weights do not change.
+The temperatures are written into the bundle's config.json; weights do not change.
 
 Source: Guo et al., ICML 2017 (temperature scaling), applied level by level.
 """
 
+import json
 import logging
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
 
+import numpy as np
 import torch
-from jsonargparse import auto_cli
 from scipy.optimize import minimize_scalar
 from tqdm import tqdm
 
 from spyropose_ros.core import se3_grid
-from spyropose_ros.core.bundle import ModelBundle
+from spyropose_ros.core.bundle import CONFIG, ModelBundle
 from spyropose_ros.core.estimator import Estimator, SearchSettings
 from spyropose_ros.core.search import PosePyramid
-from training.data.samples import rendered_samples
+from training import cli, runs
+from training.data.source import CropSettings, Source
+from training.data.streams import VALIDATION, item_generator
+from training.protocol import Protocol
 
 log = logging.getLogger(__name__)
 
 _SEED_OFFSET = 10_000  # apart from every evaluation seed
 _BOUNDS = (0.3, 5.0)
 
+Searched = tuple[PosePyramid, torch.Tensor, torch.Tensor]
+"""A pyramid with the true rotation [3, 3] and translation of the sphere's centre [3]."""
+
 
 def calibrate(
-    bundle: str, images: int = 200, seed: int = 0, beam: int = 64, data_root: str = "data"
+    run_or_bundle: str,
+    split: str | None = None,
+    images: int = 200,
+    seed: int = 0,
+    beam: int = 64,
+    device: str | None = None,
+    data_root: str = "data",
 ) -> list[float]:
     """Fit and store the temperatures.
 
     Args:
-        bundle: folder of the bundle.
-        images: validation renderings.
-        seed: of the renderings.
+        run_or_bundle: run id or folder of a bundle.
+        split: an evaluation split to fit on, such as LM-O's "dev"; the validation images of the
+            training by default.
+        images: most images.
+        seed: of the images and boxes.
         beam: of the search that collects logits.
-        data_root: where downloaded data sets lie.
+        device: where to run.
+        data_root: where data sets lie.
 
     Returns:
         The temperatures, coarse to fine.
+
+    Raises:
+        ValueError: if the split does not exist.
     """
-    loaded = ModelBundle.from_pretrained(bundle)
-    depth = loaded.model.config.depth
-    loaded.temperatures = [1.0] * depth
-    estimator = Estimator(loaded, settings=SearchSettings(beam, 0.0))
-    center = torch.tensor(loaded.object.center)
+    bundle = ModelBundle.from_pretrained(runs.bundle_directory(run_or_bundle))
+    source = runs.bundle_source(bundle, data_root)
+    depth = bundle.model.config.depth
+    bundle.temperatures = [1.0] * depth
+    estimator = Estimator(bundle, device, SearchSettings(beam, 0.0))
+    if split is None:
+        searched, data = _validation(estimator, source, images, seed), "validation images"
+    else:
+        source.check_split(split)
+        searched, data = _evaluation(estimator, source, split, images, seed), f"{split} images"
+
     collected: list[list[tuple[torch.Tensor, int]]] = [[] for _ in range(depth)]
-    samples = rendered_samples(loaded.record["object"], images, seed + _SEED_OFFSET, data_root)
-    for sample in tqdm(samples, total=images, unit="image"):
-        pyramid = estimator.search(sample.image, sample.K, sample.box[None])
-        R = torch.from_numpy(sample.rotation).float()
-        t = torch.from_numpy(sample.translation).float() + R @ center
+    count = 0
+    for pyramid, R, t in tqdm(searched, unit="image"):
+        count += 1
         for level, found in enumerate(_true_cells(pyramid, R, t)):
             if found is not None:
                 collected[level].append(found)
-    loaded.temperatures = [round(_fit(pairs), 4) for pairs in collected]
-    loaded.record["calibration"] = {"images": images, "seed": seed, "beam": beam}
-    loaded.save_pretrained(bundle)
-    log.info("temperatures: %s", loaded.temperatures)
-    return loaded.temperatures
+    temperatures = [round(_fit(pairs), 4) for pairs in collected]
+    record = {"images": count, "data": f"{data} of {source.name}", "seed": seed, "beam": beam}
+    _store(Path(bundle.name) / CONFIG, temperatures, record)
+    log.info("temperatures: %s", temperatures)
+    return temperatures
+
+
+def _validation(estimator: Estimator, source: Source, images: int, seed: int) -> Iterator[Searched]:
+    """Crops as the training validates on."""
+    config = estimator.bundle.model.config
+    crop = CropSettings(
+        resolution=config.crop_resolution,
+        map_size=config.crop_resolution // config.feature_stride,
+        padding=config.crop_padding,
+        detector_noise="boxes",
+        max_roll=0.0,
+        surface=False,
+    )
+    items = source.validation_items(crop)
+    for index in range(min(images, len(items))):
+        item = items.item(index, item_generator(seed + _SEED_OFFSET, VALIDATION, index))
+        item = {key: value[None].to(estimator.device) for key, value in item.items()}
+        crops, box = item["crop"].float().div(255), estimator.box(item["estimate"])
+        pyramid = estimator.search_crops(crops, item["K_crop"], box)
+        yield pyramid, item["rotation"][0], item["translation"][0]
+
+
+def _evaluation(
+    estimator: Estimator, source: Source, split: str, images: int, seed: int
+) -> Iterator[Searched]:
+    """Images of an evaluation split, as the node sees them."""
+    center = np.array(estimator.bundle.object.center)
+    for sample in islice(source.samples(split, seed + _SEED_OFFSET), images):
+        sphere = sample.rotation @ center + sample.translation
+        yield (
+            Protocol().search(estimator, sample, seed),
+            torch.from_numpy(sample.rotation).float(),
+            torch.from_numpy(sphere).float(),
+        )
 
 
 def _true_cells(
@@ -91,6 +151,16 @@ def _fit(pairs: list[tuple[torch.Tensor, int]]) -> float:
     return float(torch.tensor(best.x).exp())
 
 
+def _store(path: Path, temperatures: list[float], record: dict) -> None:
+    """Put the temperatures and where they come from into a bundle's config.json."""
+    config = json.loads(path.read_text())
+    config["temperatures"] = temperatures
+    config["record"]["calibration"] = record
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(config, indent=1) + "\n")
+    partial.replace(path)
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    auto_cli(calibrate, as_positional=True)
+    cli.run(calibrate)

@@ -4,21 +4,21 @@ The card (README.md beside the weights) holds nothing that was not recorded by t
 measured by the evaluation.
 """
 
-import json
 from pathlib import Path
 
 import yaml
-from jsonargparse import auto_cli
 
 from spyropose_ros.core.bundle import WEIGHTS, ModelBundle
-from training.report import metrics_table
+from training import cli, runs
+from training.report import find_reports, read_report, report_lines, title
 
 
-def write_card(bundle: str, note: str = "") -> Path:
+def write_card(run_or_bundle: str, note: str = "") -> Path:
     """Write README.md.
 
     Args:
-        bundle: folder with the bundle and at least one report*.json of `training.evaluate`.
+        run_or_bundle: run id, or folder with the bundle and at least one report*.json of
+            `training.evaluate`.
         note: a paragraph on what the model is for.
 
     Returns:
@@ -27,45 +27,59 @@ def write_card(bundle: str, note: str = "") -> Path:
     Raises:
         FileNotFoundError: if there is no report.
     """
-    directory = Path(bundle)
+    directory = Path(runs.bundle_directory(run_or_bundle))
     loaded = ModelBundle.from_pretrained(directory)
-    reports = sorted(directory.glob("report*.json"))
+    reports = find_reports(directory)
     if not reports:
         raise FileNotFoundError(
             f"{directory} has no report*.json: run python -m training.evaluate {directory} first"
         )
-    record, info = loaded.record, loaded.object
-    n_parameters = sum(p.numel() for p in loaded.model.parameters())
-    size = (directory / WEIGHTS).stat().st_size / 1e6
-    lines = [
-        f"# {directory.name}",
-        "",
-        *([note, ""] if note else []),
-        f"Pose distributions of `{info.name}` (bounding sphere {info.diameter:.4f} m), "
-        f"{loaded.model.config.depth} levels, {n_parameters / 1e6:.2f} M parameters, "
-        f"{size:.1f} MB. Trained on renderings only.",
-        "",
-        "## Training",
-        "",
-        f"- command: `{record['command']}`",
-        f"- seed {record['config']['seed']}, {record['steps']} steps of "
-        f"{record['config']['optim']['batch_size']} images",
-        f"- hardware: {record['hardware']}",
-        f"- wall time: {record['seconds'] / 60:.0f} min",
-        f"- package version {record['package_version']}, commit {record['git_commit']}",
-        f"- temperatures per level: {loaded.temperatures} "
-        f"(`python -m training.calibrate {directory}`)",
-        "",
-    ]
+    record = loaded.record
+    lines = [f"# {directory.name}", "", *([note, ""] if note else [])]
+    lines += [*_model_lines(loaded, directory), "", "## Training", "", *_training_lines(loaded), ""]
     for path in reports:
-        report = json.loads(path.read_text())
-        lines += [f"## {report['images'][0].upper()}{report['images'][1:]}", ""]
-        lines += [*metrics_table(report), "", f"![figures]({path.stem}.png)", ""]
+        report, times = read_report(path)
+        lines += [f"## {title(report)}", "", *report_lines(report, times), ""]
+        lines += [f"![figures]({path.stem}.png)", ""]
     lines += ["## Settings", "", "```yaml", yaml.safe_dump(record["config"]).strip(), "```", ""]
     card = directory / "README.md"
     card.write_text("\n".join(lines))
     return card
 
 
+def _model_lines(bundle: ModelBundle, directory: Path) -> list[str]:
+    """Object and size."""
+    config, info = bundle.model.config, bundle.object
+    parameters = sum(p.numel() for p in bundle.model.parameters())
+    kind = "Rotation" if config.rotation_only else "Pose"
+    return [
+        f"{kind} distributions of `{info.name}` (bounding sphere {info.diameter:.4f} m), "
+        f"{config.depth} levels, {parameters / 1e6:.2f} M parameters, "
+        f"{(directory / WEIGHTS).stat().st_size / 1e6:.1f} MB. "
+        f"Trained on {bundle.record['dataset']}/{bundle.record['object']}."
+    ]
+
+
+def _training_lines(bundle: ModelBundle) -> list[str]:
+    """How, on what and for how long."""
+    record = bundle.record
+    fitted = record.get("calibration")
+    temperatures = (
+        f"{bundle.temperatures}, fitted on {fitted['images']} {fitted['data']} (seed "
+        f"{fitted['seed']}, beam {fitted['beam']})"
+        if fitted
+        else "off"
+    )
+    return [
+        f"- command: `{record['command']}`",
+        f"- seed {record['config']['seed']}, {record['steps']} steps of "
+        f"{record['config']['batch_size']} images",
+        f"- hardware: {record['hardware']}",
+        f"- wall time: {record['seconds'] / 60:.0f} min",
+        f"- package version {record['package_version']}, commit {record['git_commit']}",
+        f"- temperatures per level: {temperatures}",
+    ]
+
+
 if __name__ == "__main__":
-    auto_cli(write_card, as_positional=True)
+    cli.run(write_card)

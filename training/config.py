@@ -1,24 +1,38 @@
-"""Settings of a training run and its presets."""
+"""Settings of a training run and its presets. Every field is a flag of `training.train`."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Literal
 
 from training.objective import ObjectiveConfig
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Architecture by name; see `spyropose_ros.core.model.ModelConfig` for the meanings.
+    """Architecture by name; see `spyropose_ros.core.model_config.ModelConfig` for the meanings.
 
     Attributes:
         backbone: "resnet18", "resnet50", "resnet18-slim" or a hub id.
-        pretrained: start from published weights when the hub is reachable.
-        keypoints: "fps" (farthest points on the surface) or "box".
+        pretrained: start from published weights when they are to be had.
+        keypoints: "fps" (farthest points on the surface), "box" (corners of two cubes, needs no
+            mesh) or "none" (an image vector; rotations only).
         n_keypoints: number of farthest points.
+        depth: number of pyramid levels.
+        crop_resolution: side of the crops, pixels.
+        feature_stride: crop pixels per feature-map pixel.
+        decoder_channels: of the decoder's steps, coarse to fine.
+        feature_channels: of the feature map.
+        embed_dim: features per keypoint.
+        hidden_dim: width of the heads' MLPs.
+        hidden_layers: hidden layers of each MLP.
+        dropout: after each hidden layer.
+        point_dropout: probability that a keypoint is hidden for a whole image.
+        batchnorm: batch norm in the MLPs.
+        fourier_components: octaves of the rotation encoding, without keypoints.
     """
 
     backbone: str = "resnet18"
     pretrained: bool = True
-    keypoints: str = "fps"
+    keypoints: Literal["fps", "box", "none"] = "fps"
     n_keypoints: int = 16
     depth: int = 7
     crop_resolution: int = 224
@@ -31,34 +45,72 @@ class NetworkConfig:
     dropout: float = 0.1
     point_dropout: float = 0.1
     batchnorm: bool = False
+    fourier_components: int = 3
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Optimiser and schedule.
+    """Optimiser, schedule and numerics.
 
     Attributes:
         max_steps: optimiser steps.
-        batch_size: images per step.
+        batch_size: images per step and process.
         lr: peak learning rate of AdamW.
+        encoder_lr: of the encoder, relative to lr.
         weight_decay: of AdamW.
         warmup_steps: linear warm-up.
         gradient_clip: largest gradient norm; 0 is off.
-        augment: colour jitter and erasing of the crops.
+        ema: decay of the running average of the weights that is validated and exported; 0 is off.
         surface_weight: of the auxiliary loss that reads the visible surface's object coordinates
             from the feature map; 0 is the paper.
         steps_per_epoch: validation and checkpoint after so many steps.
+        patience: stop after so many validations without a better last level, and export the best;
+            0 is off.
+        precision: as Lightning names it, e.g. "32-true", "bf16-mixed", "16-mixed".
+        channels_last: memory format of the convolutions.
+        compile: compile the encoder and decoder with torch.compile.
     """
 
     max_steps: int = 50_000
     batch_size: int = 4
     lr: float = 1e-4
+    encoder_lr: float = 1.0
     weight_decay: float = 0.0
     warmup_steps: int = 1000
     gradient_clip: float = 0.0
-    augment: bool = True
+    ema: float = 0.0
     surface_weight: float = 0.0
     steps_per_epoch: int = 1000
+    patience: int = 0
+    precision: str = "32-true"
+    channels_last: bool = True
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class AugmentationConfig:
+    """Changes of the crops' pixels, on the batch's device. `shapes` and SYMSOL are not changed.
+
+    Attributes:
+        image_augmentations: on or off as a whole.
+        cj_p: share of the crops whose colours are jittered.
+        cj_brightness: largest relative change of brightness.
+        cj_contrast: of contrast.
+        cj_saturation: of saturation.
+        cj_hue: of hue, in turns.
+        sensor: blur, noise, mosaic artefacts, sharpening and local contrast, as a bad camera has
+            them.
+        erase: share of the crops with erased patches.
+    """
+
+    image_augmentations: bool = True
+    cj_p: float = 1.0
+    cj_brightness: float = 0.5
+    cj_contrast: float = 0.5
+    cj_saturation: float = 0.5
+    cj_hue: float = 0.1
+    sensor: bool = True
+    erase: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -69,40 +121,112 @@ class DataConfig:
         detector_noise: "boxes" simulates a detector (noisy tight box of the visible mask), "paper"
             draws a truncated Gaussian offset around the truth.
         max_roll: largest in-plane turn of a training crop, degrees; 180 is the paper.
-        data_root: where downloaded data sets lie.
+        low_data_regime: the first 10,000 images of SYMSOL: 9,500 to train, 500 to validate.
+        data_root: where the data sets lie.
         num_workers: loader processes.
-        validation_images: held out by seed.
+        validation_images: watched during training.
     """
 
-    detector_noise: str = "boxes"
+    detector_noise: Literal["boxes", "paper"] = "boxes"
     max_roll: float = 180.0
+    low_data_regime: bool = False
     data_root: str = "data"
-    num_workers: int = 1
+    num_workers: int = 10
     validation_images: int = 64
 
 
 @dataclass(frozen=True)
+class BopOptions:
+    """Which images of a data set are used; the defaults are the paper's.
+
+    Attributes:
+        train_split: folder of the training images; None for train_pbr, train or train_*.
+        train_scenes: first and last training scene; None for all but the validation scenes.
+        validation_scenes: of the training split; None for its last two, or for the last 5 % of its
+            images if it has fewer than four scenes.
+        test_split: folder of the test images; None for test* with public poses, or else val*.
+        test_scenes: first and last; None for all.
+        camera: whose images to take where scenes have several cameras.
+        min_visible: least visible share of the object's silhouette.
+        min_pixels: least number of visible pixels.
+    """
+
+    train_split: str | None = None
+    train_scenes: tuple[int, int] | None = None
+    validation_scenes: tuple[int, int] | None = None
+    test_split: str | None = None
+    test_scenes: tuple[int, int] | None = None
+    camera: str | None = None
+    min_visible: float = 0.1
+    min_pixels: int = 1024
+
+
+PAPER_BOP = BopOptions()
+
+
+@dataclass(frozen=True)
 class TrainConfig:
-    """Everything that defines a run.
+    """Everything that defines a run, apart from its data set and object.
 
     Attributes:
         network: architecture.
         objective: loss.
         optim: optimiser.
+        augmentation: of the crops.
         data: images.
+        bop: which images of a BOP data set.
         seed: of weights, images and sampling.
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    bop: BopOptions = field(default_factory=BopOptions)
     seed: int = 0
 
+    def to_flat(self) -> dict:
+        """Plain values by field name, for YAML, JSON and flags."""
+        flat = {}
+        for part in PARTS:
+            flat |= asdict(getattr(self, part))
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
+        return plain | {"seed": self.seed}
 
-_PAPER = TrainConfig()
+    @classmethod
+    def from_flat(cls, values: dict) -> "TrainConfig":
+        """Inverse of `to_flat`; what is missing has the paper's value.
 
-_SMALL = TrainConfig(
+        Raises:
+            ValueError: unknown names.
+        """
+        values, parts = dict(values), {}
+        for part, kind in PARTS.items():
+            known = {f.name for f in fields(kind)} & values.keys()
+            given = {name: values.pop(name) for name in known}
+            parts[part] = kind(
+                **{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+            )
+        seed = values.pop("seed", 0)
+        if values:
+            raise ValueError(f"unknown settings: {', '.join(sorted(values))}")
+        return cls(**parts, seed=seed)
+
+
+PARTS = {
+    "network": NetworkConfig,
+    "objective": ObjectiveConfig,
+    "optim": OptimConfig,
+    "augmentation": AugmentationConfig,
+    "data": DataConfig,
+    "bop": BopOptions,
+}
+"""The settings that are classes of their own."""
+
+_PAPER = TrainConfig(data=DataConfig(detector_noise="paper"))
+
+_DEFAULT = TrainConfig(
     network=NetworkConfig(
         backbone="resnet18-slim",
         n_keypoints=12,
@@ -128,8 +252,17 @@ _SMALL = TrainConfig(
         surface_weight=2.0,
         steps_per_epoch=200,
     ),
-    data=DataConfig(max_roll=20.0),
+    augmentation=AugmentationConfig(
+        cj_p=0.8,
+        cj_brightness=0.3,
+        cj_contrast=0.3,
+        cj_saturation=0.3,
+        cj_hue=0.03,
+        sensor=False,
+        erase=0.2,
+    ),
+    data=DataConfig(max_roll=20.0, num_workers=1),
 )
 
-PRESETS = {"paper": _PAPER, "small": _SMALL}
-"""paper: the published settings. small: two CPU cores, under two hours."""
+PRESETS = {"paper": _PAPER, "default": _DEFAULT}
+"""paper: the published settings. default: what pays on two CPU cores in about an hour."""

@@ -1,39 +1,32 @@
-"""Evaluate a model bundle: `python -m training.evaluate models/demo_mug`.
+"""Evaluate a model: `python -m training.evaluate RUN_ID_OR_BUNDLE --split test`.
 
-Runs the same `Estimator` as the node on held-out renderings, or on the LM-O photographs, and writes
-report.json, report.md and figures next to the bundle (or to --output). Deterministic: the images,
-the boxes' noise and the grid's orientation follow from the seed.
+Runs the same `Estimator` as the node on an evaluation split and writes, next to the bundle or to
+--output, report.json, report.md, report.png (report_<split> for splits other than the first) and,
+with what no two runs share, report_times.json. Deterministic: images, noise and grids follow from
+the seed. Per-image records are kept as they come, so that the same command goes on after a kill.
 """
 
 import logging
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from itertools import islice
 
 import numpy as np
-from jsonargparse import auto_cli
 from tqdm import tqdm
 
-from spyropose_ros.core.estimator import Estimator, SearchSettings
-from training import provenance
-from training.data.samples import (
-    Sample,
-    evaluation_object,
-    photograph_samples,
-    rendered_samples,
-)
-from training.metrics import image_metrics, summarise
-from training.report import write_report
-
-log = logging.getLogger(__name__)
+from spyropose_ros.core.estimator import SearchSettings
+from training import cli, provenance
+from training.bop_results import BopEstimate, with_image_times, write_results
+from training.evaluation import Evaluation
+from training.protocol import Protocol
+from training.records import RecordFile
 
 HANDLE_VISIBLE = 0.05  # share of the visible pixels
 
 
 def evaluate(
-    bundle: str,
-    photographs: str | None = None,
-    images: int = 500,
+    run_or_bundle: str,
+    split: str | None = None,
+    limit: int | None = None,
     seed: int = 1,
     beam: int = 512,
     mass_tolerance: float = 0.01,
@@ -41,86 +34,100 @@ def evaluate(
     device: str | None = None,
     data_root: str = "data",
     output: str | None = None,
+    paper_protocol: bool = False,
+    regular_grid: bool = False,
+    exhaustive: bool = False,
+    results_csv: str | None = None,
 ) -> dict:
     """Evaluate a bundle and write the report.
 
     Args:
-        bundle: folder or hub id.
-        photographs: "dev" or "test" half of the LM-O photographs; None for held-out renderings.
-        images: number of renderings, or at most so many photographs.
-        seed: of the renderings and of the boxes' noise.
+        run_or_bundle: run id, folder of a bundle, or hub id.
+        split: of the data that the bundle was trained for; the first evaluation split by default.
+        limit: most images.
+        seed: of the images, where they are rendered, and of the boxes' noise.
         beam: most cells expanded per level.
         mass_tolerance: mass that may stay at coarse levels.
         depth: levels; None for all.
         device: where to run.
-        data_root: where downloaded data sets lie.
+        data_root: where data sets lie.
         output: folder of the report; next to the bundle by default.
+        paper_protocol: evaluate as published, see `training.protocol.Protocol`.
+        regular_grid: a cubic grid of translations instead of the frustum-aligned one.
+        exhaustive: score every cell of the last level instead of searching, as a baseline.
+        results_csv: also write the answers to this file, in the BOP format.
 
     Returns:
         The report.
+
+    Raises:
+        ValueError: if the split does not exist or has no image, or if results are asked for where
+            only rotations are estimated.
     """
-    settings = SearchSettings(beam, mass_tolerance, depth)
-    estimator = Estimator.from_pretrained(bundle, device, settings)
-    info = estimator.bundle.object
-    name = estimator.bundle.record["object"]
-    target = evaluation_object(name, data_root)
-    samples, identity = _samples(name, photographs, images, seed, data_root)
-
-    estimator.warm_up()
-    records = []
-    for sample in tqdm(samples, total=images if photographs is None else None, unit="image"):
-        started = time.perf_counter()
-        pyramid = estimator.search(sample.image, sample.K, sample.box[None])
-        seconds = time.perf_counter() - started
-        metrics = image_metrics(pyramid, np.array(info.center), info.diameter, sample, target)
-        records.append(metrics | {"seconds": seconds})
-        if len(records) == images:
-            break
-
-    groups = {"all": records}
-    if np.isfinite(records[0]["handle_fraction"]):
-        seen = [r for r in records if r["handle_fraction"] >= HANDLE_VISIBLE]
-        groups["handle visible (>= 5 %)"] = seen
-        groups["handle hidden"] = [r for r in records if r["handle_fraction"] == 0]
-    groups["visible >= 0.9"] = [r for r in records if r["visible_fraction"] >= 0.9]
-    groups["visible < 0.5"] = [r for r in records if r["visible_fraction"] < 0.5]
-    report = {
-        "object": name,
-        "images": identity,
-        "seed": seed,
-        "search": {"beam": beam, "mass_tolerance": mass_tolerance, "depth": estimator.depth},
-        "protocol": "box from the detector's estimate, regular grid, T from validation data",
-        "command": provenance.command("training.evaluate"),
-        "package_version": provenance.package_version(),
-        "git_commit": provenance.git_commit(),
-        "hardware": provenance.hardware(str(estimator.device)),
-        "seconds_per_image_median": float(np.median([r["seconds"] for r in records])),
-        "metrics": {k: summarise(v, target, info.diameter) for k, v in groups.items() if v},
-    }
-    stem = "report" if photographs is None else f"report_photographs_{photographs}"
-    directory = Path(output or estimator.bundle.name)
-    write_report(directory, stem, report, records)
-    return report
-
-
-def _samples(
-    name: str, photographs: str | None, images: int, seed: int, data_root: str
-) -> tuple[Iterator[Sample], str]:
-    """Samples and what to call them."""
-    if photographs is None:
-        text = f"held-out renderings of {name}, stream of seed {seed}"
-        return rendered_samples(name, images, seed, data_root), text
-    if photographs not in ("dev", "test"):
-        raise ValueError(f"photographs must be 'dev' or 'test', got '{photographs}'")
-    if not name.startswith("lmo/"):
-        raise ValueError(f"there are photographs of LM-O objects only, not of '{name}'")
-    text = (
-        f"LM-O photographs, {photographs} half, visible >= 10 %, "
-        "boxes of the annotated silhouettes with noise"
+    protocol = Protocol(paper_protocol, regular_grid)
+    settings = SearchSettings(beam, mass_tolerance, depth, exhaustive)
+    evaluation = Evaluation.open(
+        run_or_bundle, split, seed, settings, protocol, device, data_root, output
     )
-    return photograph_samples(name, photographs, seed, data_root), text
+    source, split = evaluation.source, evaluation.split
+    if results_csv is not None and source.rotation_only:
+        raise ValueError(f"{source.name} has known translations: there is no BOP result of it")
+    head = evaluation.head(protocol.describe(evaluation.estimator.bundle, source.rotation_only))
+    stem = "report" + ("" if split == source.splits[0] else f"_{split}") + protocol.suffix
+    stem += "_exhaustive" * exhaustive
+    file = RecordFile(evaluation.directory / f"{stem}.records.jsonl", head)
+    _measure(evaluation, limit, file)
+    records = file.records[:limit]
+    if not records:
+        raise ValueError(f"{source.name} has no image to evaluate in its split '{split}'")
+    if results_csv is not None:
+        write_results(results_csv, with_image_times(map(_bop_estimate, records)))
+    seconds, command = (r["seconds"] for r in records), provenance.command("training.evaluate")
+    return evaluation.write(stem, head, visibility_groups(records), seconds, command)
+
+
+def _measure(evaluation: Evaluation, limit: int | None, file: RecordFile) -> None:
+    """Search every sample that has no record yet, and record its metrics."""
+    done, seed = len(file.records), evaluation.seed
+    samples = evaluation.source.samples(evaluation.split, seed)
+    rest = islice(samples, done, None if limit is None else max(done, limit))
+    for sample in tqdm(rest, initial=done, total=limit, unit="image"):
+        started = time.perf_counter()
+        pyramid = evaluation.protocol.search(evaluation.estimator, sample, seed)
+        seconds = time.perf_counter() - started
+        identity = {"scene": sample.scene_id, "image": sample.image_id, "object": sample.object_id}
+        file.append(evaluation.metrics(pyramid, sample) | identity | {"seconds": seconds})
+
+
+def visibility_groups(records: list[dict]) -> dict[str, list[dict]]:
+    """All records, and those parts by what is visible that are neither empty nor everything."""
+    groups = {
+        "visible >= 0.9": [r for r in records if r["visible_fraction"] >= 0.9],
+        "visible >= 0.5": [r for r in records if r["visible_fraction"] >= 0.5],
+        "visible < 0.5": [r for r in records if r["visible_fraction"] < 0.5],
+    }
+    handle = [r for r in records if r["handle_fraction"] is not None]
+    groups["handle visible (>= 5 %)"] = [
+        r for r in handle if r["handle_fraction"] >= HANDLE_VISIBLE
+    ]
+    groups["handle hidden"] = [r for r in handle if r["handle_fraction"] == 0]
+    parts = {name: part for name, part in groups.items() if 0 < len(part) < len(records)}
+    return {"all": records} | parts
+
+
+def _bop_estimate(record: dict) -> BopEstimate:
+    """The leading mode, its mass as the score."""
+    return BopEstimate(
+        record["scene"],
+        record["image"],
+        record["object"],
+        record["mode_mass"],
+        np.array(record["R"]),
+        np.array(record["t"]),
+        record["seconds"],
+    )
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    auto_cli(evaluate, as_positional=True)
+    cli.run(evaluate)

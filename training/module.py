@@ -2,30 +2,30 @@
 
 import lightning
 import torch
-from kornia.augmentation import AugmentationSequential, ColorJitter, RandomErasing
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spyropose_ros.core import se3_grid
 from spyropose_ros.core.model import PoseModel
+from spyropose_ros.core.rotation_model import RotationModel
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
-from training.config import OptimConfig
-from training.objective import ObjectiveConfig, TrainingGrid, level_losses
+from training.augment import make_augmentation
+from training.config import AugmentationConfig, OptimConfig
+from training.objective import BatchRandom, ObjectiveConfig, TrainingGrid, level_losses
 
 _VALIDATION_BEAM = 64
+_STEP_STRIDE = 7919  # apart from the seeds that people choose
 
 
 class PoseModule(lightning.LightningModule):
-    """Trains one `PoseModel`.
+    """Trains one model.
 
     Manual optimisation for the paper's memory trick: every level's loss is backwarded at once to
-    the detached feature map, then one backward goes through the backbone. Peak memory holds one
+    the detached features, then one backward goes through the backbone. Peak memory holds one
     level's graph instead of all.
 
-    A batch is a dict: crop uint8 [B, 3, H, W], K_crop [B, 3, 3], estimate [B, 3], rotation
-    [B, 3, 3], translation [B, 3] (bounding-sphere centre), surface [B, 4, h, w] (see
-    `training.data.rendered.surface_map`).
+    A batch is a dict of items, see `training.data.source.Items`.
 
     Beyond the paper, an auxiliary convolution (not exported) reads the visible surface in object
     coordinates from the feature map: dense supervision that a network without pretrained weights
@@ -37,40 +37,38 @@ class PoseModule(lightning.LightningModule):
         diameter: of the object's bounding sphere, metres.
         objective: settings of the loss.
         optim: settings of the optimiser.
-        seed: of the grid offsets and samples.
+        augmentation: settings of the crops' changes.
+        seed: of the grid offsets, samples, augmentation and dropout.
     """
 
     def __init__(
         self,
-        model: PoseModel,
+        model: PoseModel | RotationModel,
         diameter: float,
         objective: ObjectiveConfig,
         optim: OptimConfig,
+        augmentation: AugmentationConfig,
         seed: int,
     ):
         super().__init__()
         self.automatic_optimization = False
         self.model = model
-        self.diameter = diameter
+        self.diameter = None if model.config.rotation_only else diameter
         self.objective = objective
         self.optim = optim
         self.seed = seed
-        self.surface = nn.Conv2d(model.config.feature_channels, 4, 1)
-        self.augment = AugmentationSequential(
-            ColorJitter(0.3, 0.3, 0.3, 0.03, p=0.8),
-            RandomErasing(scale=(0.01, 0.06), p=0.2, value=0.5),
-        )
+        self.augment = make_augmentation(augmentation)
+        self.surface = None
+        if optim.surface_weight > 0:
+            self.surface = nn.Conv2d(model.config.feature_channels, 4, 1)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """One optimiser step; logs the loss of each level."""
         optimizer = self.optimizers()
-        crops = batch["crop"].float().div(255)
-        if self.optim.augment:
-            with torch.no_grad():
-                crops = self.augment(crops)
-        # Seeded by the step, so that a resumed run continues as the uninterrupted one.
-        generator = torch.Generator(self.device).manual_seed(self.seed + 7919 * self.global_step)
-        grid = TrainingGrid.draw(batch["estimate"], self.diameter, self.objective, generator)
+        random = self._seed_step()
+        with torch.no_grad():
+            crops = self.augment(batch["crop"].float().div(255))
+        grid = TrainingGrid.draw(batch["estimate"], self.diameter, self.objective, random)
 
         features = self.model.features(crops)
         detached = features.detach().requires_grad_()
@@ -82,14 +80,16 @@ class PoseModule(lightning.LightningModule):
         losses = []
         truth = batch["rotation"], batch["translation"]
         optimizer.zero_grad()
-        for loss in level_losses(score, grid, *truth, depth, self.objective, generator):
+        for loss in level_losses(score, grid, *truth, depth, self.objective, random):
             self.manual_backward(loss)
             losses.append(loss.detach())
-        if self.optim.surface_weight > 0:
+        if self.surface is not None:
             surface = surface_loss(self.surface(detached), batch["surface"])
             self.manual_backward(self.optim.surface_weight * surface)
             self.log("train/surface", surface.detach())
-        self.manual_backward(features, gradient=detached.grad)
+        # The gradient is scaled already where mixed precision scales losses.
+        features.backward(detached.grad)
+        self._average_gradients()
         if self.optim.gradient_clip > 0:
             self.clip_gradients(optimizer, self.optim.gradient_clip, "norm")
         optimizer.step()
@@ -97,9 +97,41 @@ class PoseModule(lightning.LightningModule):
         self.log("train/loss", torch.stack(losses).mean(), prog_bar=True)
         self.log_dict({f"train/loss_{r}": loss for r, loss in enumerate(losses)})
 
+    def _seed_step(self) -> BatchRandom:
+        """Seed everything random by the step: a resumed run continues as the uninterrupted one."""
+        seed = self.seed + _STEP_STRIDE * self.global_step
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
+        torch.manual_seed(seed + rank)  # augmentation and dropout
+        return BatchRandom(torch.Generator(self.device).manual_seed(seed), rank, processes)
+
+    def on_fit_start(self) -> None:
+        """Switch DDP's own averaging off.
+
+        It expects every parameter's gradient once a step; here the levels share parameters and are
+        backwarded one by one.
+        """
+        if self.trainer.world_size > 1:
+            self.trainer.model.require_backward_grad_sync = False
+
+    def _average_gradients(self) -> None:
+        """Mean gradient over all processes."""
+        if self.trainer.world_size == 1:
+            return
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in gradients])
+        torch.distributed.all_reduce(flat)
+        flat /= self.trainer.world_size
+        parts = flat.split([g.numel() for g in gradients])
+        for gradient, mean in zip(gradients, parts, strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Mean log-likelihood gain over the uniform box, per level."""
-        box = TranslationBox.from_view(batch["estimate"], self.diameter)
+        """Mean log-likelihood gain over the uniform distribution, per level."""
+        estimate = batch["estimate"]
+        if self.diameter is None:
+            box = TranslationBox.known(estimate)
+        else:
+            box = TranslationBox.from_view(estimate, self.diameter)
         features = self.model.features(batch["crop"].float().div(255))
 
         def score(level: int, rotations: Tensor, translations: Tensor) -> Tensor:
@@ -108,24 +140,26 @@ class PoseModule(lightning.LightningModule):
         pyramid = search(score, box, self.model.config.depth, beam=_VALIDATION_BEAM)
         truth = batch["rotation"].unsqueeze(1), batch["translation"].unsqueeze(1)
         ll = pyramid.log_density_per_level(*truth)[:, 0]  # [B, depth]
-        gain = ll - se3_grid.uniform_log_density(box).unsqueeze(1)
+        gain = (ll - se3_grid.uniform_log_density(box).unsqueeze(1)).float()
+        options = {"batch_size": len(gain), "sync_dist": True}
         for r, value in enumerate(gain.mean(0)):
-            self.log(f"val/ll_gain_{r}", value.float(), batch_size=len(gain))
-        self.log("val/ll_gain", gain[:, -1].mean().float(), prog_bar=True, batch_size=len(gain))
+            self.log(f"val/ll_gain_{r}", value, **options)
+        self.log("val/ll_gain", gain[:, -1].mean(), prog_bar=True, **options)
 
     def configure_optimizers(self) -> dict:
         """AdamW, linear warm-up, cosine to zero."""
-        optimizer = torch.optim.AdamW(
-            self.parameters(), lr=self.optim.lr, weight_decay=self.optim.weight_decay
-        )
-        warmup = torch.optim.lr_scheduler.LinearLR(
-            optimizer, 1e-3, total_iters=self.optim.warmup_steps
-        )
+        optim = self.optim
+        encoder = list(self.model.encoder.parameters())
+        own = {id(parameter) for parameter in encoder}
+        rest = [parameter for parameter in self.parameters() if id(parameter) not in own]
+        groups = [{"params": rest}, {"params": encoder, "lr": optim.lr * optim.encoder_lr}]
+        optimizer = torch.optim.AdamW(groups, lr=optim.lr, weight_decay=optim.weight_decay)
+        warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-3, total_iters=optim.warmup_steps)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimizer, max(1, self.optim.max_steps - self.optim.warmup_steps)
+            optimizer, max(1, optim.max_steps - optim.warmup_steps)
         )
         schedule = torch.optim.lr_scheduler.SequentialLR(
-            optimizer, [warmup, cosine], [self.optim.warmup_steps]
+            optimizer, [warmup, cosine], [optim.warmup_steps]
         )
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from spyropose_ros.core import se3_grid, so3_grid
-from spyropose_ros.core.se3_grid import BRANCHING, Cells
+from spyropose_ros.core.se3_grid import Cells
 from spyropose_ros.core.search import Scorer
 from spyropose_ros.core.translation_grid import TranslationBox
 
@@ -30,23 +30,61 @@ class ObjectiveConfig:
     """Settings of the objective; the defaults are the paper's for SE(3).
 
     Attributes:
-        n_samples: families drawn per level with importance sampling (64 evaluations each), or
-            poses per level without.
+        n_samples: families drawn per level with importance sampling (64 evaluations each, 8 where
+            only rotations are searched), or poses per level without.
         importance_sampling: off draws the negatives uniformly.
         rotation_offset: random rotation of the SO(3) grid per sample.
         translation_offset: random shift of the translation grid per sample; the base grid grows
             from 2^3 to 3^3 positions to keep the box covered.
+        last_level_only: train only the finest level, with uniform negatives: for an exhaustive
+            search of it, after Implicit-PDF (Murphy et al., ICML 2021).
     """
 
     n_samples: int = 32
     importance_sampling: bool = True
     rotation_offset: bool = True
     translation_offset: bool = True
+    last_level_only: bool = False
+
+    def __post_init__(self):
+        if self.last_level_only and self.importance_sampling:
+            raise ValueError("last_level_only needs importance_sampling off: nothing proposes")
 
     @property
     def positions_per_axis(self) -> int:
         """Of the base level's translation grid."""
         return 3 if self.translation_offset else 2
+
+
+class BatchRandom:
+    """Random numbers for a batch that one or several processes share.
+
+    Every process draws the numbers of the whole batch and keeps the rows of its own items (each
+    `processes`-th from its rank on), so that a step does not depend on how many processes make it.
+
+    Args:
+        generator: seeded alike in all processes.
+        rank: of this process.
+        processes: that share the batch.
+    """
+
+    def __init__(self, generator: torch.Generator, rank: int = 0, processes: int = 1):
+        self._generator = generator
+        self._rank = rank
+        self._processes = processes
+
+    def uniform(self, batch: int, *shape: int) -> Tensor:
+        """Float64 in [0, 1), [batch, *shape]."""
+        device = self._generator.device
+        every = (batch * self._processes, *shape)
+        u = torch.rand(every, generator=self._generator, device=device, dtype=torch.float64)
+        return u[self._rank :: self._processes]
+
+    def rotations(self, batch: int) -> Tensor:
+        """Uniform on SO(3), [batch, 3, 3]."""
+        every = batch * self._processes
+        rotations = so3_grid.random_rotations(every, self._generator, self._generator.device)
+        return rotations[self._rank :: self._processes]
 
 
 @dataclass(frozen=True)
@@ -66,22 +104,27 @@ class TrainingGrid:
 
     @classmethod
     def draw(
-        cls,
-        estimate: Tensor,
-        diameter: float,
-        config: ObjectiveConfig,
-        generator: torch.Generator | None = None,
+        cls, estimate: Tensor, diameter: float | None, config: ObjectiveConfig, random: BatchRandom
     ) -> "TrainingGrid":
-        """Place a frustum-aligned, randomly turned grid around translation estimates [B, 3]."""
-        batch, device = len(estimate), estimate.device
-        orientation = so3_grid.random_rotations(batch, generator, device)
-        box = TranslationBox.from_view(estimate, diameter, orientation)
-        offset = torch.eye(3, device=device).expand(batch, 3, 3)
+        """Place a randomly turned grid.
+
+        Args:
+            estimate: translation estimates, metres, [B, 3].
+            diameter: of the bounding sphere, metres: the box is frustum-aligned; None where the
+                estimates are the known translations.
+            config: settings.
+            random: on the estimates' device.
+        """
+        batch = len(estimate)
+        if diameter is None:
+            box = TranslationBox.known(estimate)
+        else:
+            box = TranslationBox.from_view(estimate, diameter, random.rotations(batch))
+        offset = torch.eye(3, device=estimate.device).expand(batch, 3, 3)
         if config.rotation_offset:
-            offset = so3_grid.random_rotations(batch, generator, device)
+            offset = random.rotations(batch)
         if config.translation_offset:
-            u = torch.rand((batch, 3), generator=generator, device=device)
-            box = box.shifted(u / 2)
+            box = box.shifted(random.uniform(batch, box.axes).to(estimate) / 2)
         return cls(box, offset, config.positions_per_axis)
 
     def poses(self, cells: Cells) -> tuple[Tensor, Tensor]:
@@ -94,9 +137,18 @@ class TrainingGrid:
         rotation = (self.offset @ rotation).unsqueeze(1)
         return se3_grid.containing(rotation, translation.unsqueeze(1), self.box, level)
 
-    def base_cells(self) -> Cells:
-        """All cells of level 0."""
-        return se3_grid.base_cells(len(self.box), self.offset.device, self.positions_per_axis)
+    def all_cells(self, level: int) -> Cells:
+        """All cells of a level."""
+        return se3_grid.all_cells(self.box, level, self.positions_per_axis * 2**level)
+
+    def uniform_cells(self, level: int, n: int, random: BatchRandom) -> Cells:
+        """N cells of a level, uniform and independent, per batch element; all, where n suffices."""
+        batch, axes = len(self.box), self.box.axes
+        n_rotations, steps = so3_grid.cell_count(level), self.positions_per_axis * 2**level
+        if n_rotations * steps**axes <= n:
+            return self.all_cells(level)
+        u = random.uniform(batch, n, 1 + axes)
+        return Cells(level, (u[..., 0] * n_rotations).long(), (u[..., 1:] * steps).long())
 
 
 def level_losses(
@@ -106,7 +158,7 @@ def level_losses(
     translation: Tensor,
     depth: int,
     config: ObjectiveConfig,
-    generator: torch.Generator | None = None,
+    random: BatchRandom,
 ) -> Iterator[Tensor]:
     """Loss of each level, coarse to fine; lazily, so that each can be backwarded on its own.
 
@@ -117,73 +169,93 @@ def level_losses(
         translation: true translations of the bounding-sphere centre, metres, [B, 3].
         depth: number of levels.
         config: settings.
-        generator: on the grid's device.
+        random: on the grid's device.
 
     Yields:
-        Scalar mean over the batch, for levels 0 .. depth - 1.
+        Scalar mean over the batch, for levels 0 .. depth - 1, or for the last alone.
     """
-    cells = grid.base_cells()
-    log_weight = torch.tensor(math.log(cells.rotation_index.shape[1] / BRANCHING))
+    if not config.importance_sampling:
+        for level in range(depth - 1 if config.last_level_only else 0, depth):
+            cells = grid.uniform_cells(level, config.n_samples, random)
+            yield _level_loss(scorer, grid, rotation, translation, cells)[0]
+        return
+    cells = grid.all_cells(0)
+    n_cells, branching = cells.rotation_index.shape[1], cells.branching
+    log_weight = torch.tensor(math.log(n_cells / branching), device=rotation.device)
     log_q = None  # of the sampled parents, [B, S]
     for level in range(depth):
-        positive = grid.containing(rotation, translation, level)
-        logits = scorer(level, *grid.poses(_concatenate(positive, cells)))
-        negatives = logits[:, 1:]
-        if not config.importance_sampling:
-            yield _cross_entropy(logits[:, :1], negatives)
-            cells = _uniform_cells(grid, level + 1, config.n_samples, generator)
-            continue
-        if level > 0:
-            log_weight = -log_q.repeat_interleave(BRANCHING, 1)
-        yield _cross_entropy(logits[:, :1], negatives + log_weight.to(logits.device))
+        loss, negatives = _level_loss(scorer, grid, rotation, translation, cells, log_weight)
+        yield loss
         if level + 1 < depth:
-            proposal = negatives.detach().float()
-            sampled, log_q = _ancestral_sample(proposal, log_q, config.n_samples, generator)
+            sampled, log_q = _ancestral_sample(negatives, log_q, config.n_samples, random)
             cells = cells.take(sampled).children()
+            log_weight = -log_q.repeat_interleave(branching, 1)
+
+
+def _level_loss(
+    scorer: Scorer,
+    grid: TrainingGrid,
+    rotation: Tensor,
+    translation: Tensor,
+    cells: Cells,
+    log_weight: Tensor | float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of the true cell against weighted negatives.
+
+    Args:
+        scorer: as in `level_losses`.
+        grid: of this step.
+        rotation: [B, 3, 3].
+        translation: [B, 3].
+        cells: the negatives, [B, N].
+        log_weight: of the negatives, scalar or [B, N].
+
+    Returns:
+        The mean loss, and the negatives' unweighted, detached logits, [B, N].
+    """
+    positive = grid.containing(rotation, translation, cells.level)
+    logits = scorer(cells.level, *grid.poses(_concatenate(positive, cells))).float()
+    true, negatives = logits[:, :1], logits[:, 1:]
+    return _cross_entropy(true, negatives + log_weight), negatives.detach()
 
 
 def _cross_entropy(positive: Tensor, negatives: Tensor) -> Tensor:
     """-log of the positive's share, mean over B; the positive is in the denominator as well."""
-    every = torch.cat((positive, negatives), 1).float()
-    return (every.logsumexp(1) - positive.squeeze(1).float()).mean()
+    every = torch.cat((positive, negatives), 1)
+    return (every.logsumexp(1) - positive.squeeze(1)).mean()
 
 
 def _ancestral_sample(
-    logits: Tensor, log_q: Tensor | None, n_samples: int, generator: torch.Generator | None
+    logits: Tensor, log_q: Tensor | None, n_samples: int, random: BatchRandom
 ) -> tuple[Tensor, Tensor]:
     """Draw the cells to expand: from all base cells, later one child within each family.
 
     Args:
-        logits: of the current level's cells, [B, N] or [B, S * 64].
+        logits: of the current level's cells, [B, N] or [B, S * C] for C children.
         log_q: of the parents, [B, S]; None at the base level.
         n_samples: S.
-        generator: random generator.
+        random: random numbers.
 
     Returns:
         Indices into the cells, [B, S], and their accumulated log q, [B, S].
     """
+    u = random.uniform(len(logits), n_samples)
     if log_q is None:
         log_p = logits.log_softmax(1)  # [B, N]
-        index = torch.multinomial(log_p.exp(), n_samples, replacement=True, generator=generator)
+        index = _inverse_cdf(log_p, u)
         return index, log_p.gather(1, index)
-    families = logits.unflatten(1, (n_samples, BRANCHING)).log_softmax(-1)  # [B, S, 64]
-    child = torch.multinomial(families.exp().flatten(0, 1), 1, generator=generator)
-    child = child.view(-1, n_samples)  # [B, S]
-    log_child = families.gather(2, child.unsqueeze(-1)).squeeze(-1)
-    first = torch.arange(n_samples, device=logits.device) * BRANCHING
-    return first + child, log_q + log_child
+    families = logits.unflatten(1, (n_samples, -1)).log_softmax(-1)  # [B, S, C]
+    child = _inverse_cdf(families, u.unsqueeze(-1))  # [B, S, 1]
+    log_child = families.gather(2, child).squeeze(-1)
+    first = torch.arange(n_samples, device=logits.device) * families.shape[2]
+    return first + child.squeeze(-1), log_q + log_child
 
 
-def _uniform_cells(
-    grid: TrainingGrid, level: int, n: int, generator: torch.Generator | None
-) -> Cells:
-    """N cells of a level, uniform and independent, per batch element."""
-    batch, device = len(grid.box), grid.offset.device
-    # rand in float64: randint cannot take a generator and a bound above int32 on every device.
-    u = torch.rand((batch, n, 4), generator=generator, device=device, dtype=torch.float64)
-    rotation = (u[..., 0] * so3_grid.cell_count(level)).long()
-    position = (u[..., 1:] * (grid.positions_per_axis * 2**level)).long()
-    return Cells(level, rotation, position)
+def _inverse_cdf(log_p: Tensor, u: Tensor) -> Tensor:
+    """Samples by the uniform numbers u [..., S] of the categorical log_p [..., N]."""
+    cdf = log_p.double().exp().cumsum(-1)
+    index = torch.searchsorted(cdf, u * cdf[..., -1:], right=True)
+    return index.clamp(max=log_p.shape[-1] - 1)
 
 
 def _concatenate(a: Cells, b: Cells) -> Cells:

@@ -1,179 +1,162 @@
-"""Train a model: `python -m training.train mug --preset small --run-dir runs/mug`.
+"""Train a model: `python -m training.train DATASET OBJECT [--preset paper] [flags]`.
 
-Every setting of `training.config.TrainConfig` is a flag (`--config.optim.max_steps 1000`); without
-flags the preset decides. A run folder holds the resolved configuration, TensorBoard logs,
-checkpoints and the exported bundle. Running the same command again resumes from the checkpoint.
+Every setting of `training.config` is a flag. A run has an id; runs/<id> holds its configuration,
+log, TensorBoard logs, checkpoints and the exported bundle. Naming an existing run with --run-id
+resumes it with the settings it was started with.
 """
 
 import argparse
 import logging
+import sys
 import time
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
-import cv2
-import lightning
-import numpy as np
-import torch
-import trimesh
 import yaml
 from jsonargparse import ArgumentParser, Namespace
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
 
-from spyropose_ros.core.backbone import resolve_backbone
-from spyropose_ros.core.bundle import MESH, ModelBundle, ObjectInfo
-from spyropose_ros.core.keypoints import box_keypoints, farthest_points
-from spyropose_ros.core.model import ModelConfig, PoseModel
-from spyropose_ros.scenes.detector import apparent_size_ratio
-from spyropose_ros.scenes.sampler import (
-    ObjectModel,
-    SceneSampler,
-    load_object_model,
-    scene_settings,
-)
-from training import provenance
-from training.config import PRESETS, NetworkConfig, TrainConfig
-from training.data.rendered import RenderedData
-from training.module import PoseModule
+from training import cli
+from training.config import PARTS, PRESETS, TrainConfig
+from training.data import open_source
+from training.data.symsol import LOW_DATA_TRAIN, LOW_DATA_VALIDATION
+from training.fit import fit
 
 log = logging.getLogger(__name__)
 
-_SURFACE_SAMPLES = 10_000
+SEED_FLAGS = {
+    "--kpts": "--keypoints",
+    "--n-pts": "--n-keypoints",
+    "--vis-model": "--backbone",
+    "--d-ff": "--hidden-dim",
+    "--n-layers": "--hidden-layers",
+    "--recursion-depth": "--depth",
+    "--crop-res": "--crop-resolution",
+    "--number-fourier-components": "--fourier-components",
+    "--no-is": "--importance-sampling=false",
+}
+"""Flags of the original project that have another name here; the others are called the same."""
+
+UNET_NAMES = {"unet18": "resnet18"}
+"""The original's names of backbones that differ from ours."""
+
+CONFIG = "config.yaml"
+_PATIENCE = 5  # validations, of the low-data regime
 
 
-def object_info(model: ObjectModel, network: NetworkConfig) -> ObjectInfo:
-    """Geometry that the bundle stores: keypoints, bounding sphere and apparent size.
-
-    Raises:
-        ValueError: unknown kind of keypoints.
-    """
-    if network.keypoints == "fps":
-        surface, _ = trimesh.sample.sample_surface(model.mesh, _SURFACE_SAMPLES, seed=0)
-        keypoints = farthest_points(surface - model.center, network.n_keypoints)
-    elif network.keypoints == "box":
-        keypoints = box_keypoints(model.diameter / 2)
-    else:
-        raise ValueError(f"keypoints must be 'fps' or 'box', got '{network.keypoints}'")
-    ratio, ratio_std = apparent_size_ratio(model.mesh.vertices - model.center, model.diameter)
-    return ObjectInfo(
-        model.name,
-        [float(v) for v in model.center],
-        float(model.diameter),
-        ratio,
-        ratio_std,
-        np.round(keypoints, 6).tolist(),
+def build_parser(preset: str) -> ArgumentParser:
+    """Parser of the command line with a preset's defaults."""
+    parser = ArgumentParser(
+        prog="python -m training.train",
+        description="Train a model. Flags may be written with hyphens; --no-FLAG switches off.",
     )
-
-
-def build_model(network: NetworkConfig, info: ObjectInfo) -> PoseModel:
-    """A fresh network, with pretrained encoder weights where they are to be had."""
-    architecture, weights = resolve_backbone(network.backbone, network.pretrained)
-    shared = set(ModelConfig.__dataclass_fields__) - {"backbone"}
-    options = {k: v for k, v in asdict(network).items() if k in shared}
-    model = PoseModel(ModelConfig(architecture, **options), torch.tensor(info.keypoints))
-    if weights is not None:
-        model.extractor.encoder.backbone.load_state_dict(weights)
-    return model
-
-
-def train(name: str, config: TrainConfig, run_dir: Path, accelerator: str = "auto") -> Path:
-    """Train, or resume, and export the bundle.
-
-    Args:
-        name: object, "mug" or "lmo/<object>".
-        config: settings.
-        run_dir: for everything the run writes.
-        accelerator: as Lightning names it.
-
-    Returns:
-        Folder of the bundle.
-    """
-    started = time.time()
-    lightning.seed_everything(config.seed, verbose=False)
-    cv2.setNumThreads(1)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(config))))
-
-    model = load_object_model(name, config.data.data_root)
-    info = object_info(model, config.network)
-    network = build_model(config.network, info)
-    data = RenderedData(
-        SceneSampler(model, scene_settings(name)),
-        info.size_ratio,
-        config.network,
-        config.data,
-        config.optim,
-        config.seed,
-    )
-    module = PoseModule(
-        network.to(memory_format=torch.channels_last),
-        info.diameter,
-        config.objective,
-        config.optim,
-        config.seed,
-    )
-    checkpoints = ModelCheckpoint(
-        run_dir / "checkpoints", save_last=True, enable_version_counter=False
-    )
-    trainer = lightning.Trainer(
-        accelerator=accelerator,
-        devices=1,
-        max_steps=config.optim.max_steps,
-        logger=TensorBoardLogger(run_dir, name="", version="tensorboard"),
-        callbacks=[checkpoints, TQDMProgressBar(refresh_rate=10)],
-        log_every_n_steps=25,
-        num_sanity_val_steps=0,
-    )
-    last = run_dir / "checkpoints" / "last.ckpt"
-    if last.is_file():
-        log.info("resuming from %s", last)
-    trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
-    record = {
-        "package_version": provenance.package_version(),
-        "git_commit": provenance.git_commit(),
-        "command": provenance.command("training.train"),
-        "object": name,
-        "config": _plain(asdict(config)),
-        "steps": trainer.global_step,
-        "hardware": provenance.hardware(str(trainer.strategy.root_device)),
-        "seconds": round(time.time() - started),
-    }
-    bundle = ModelBundle(network, info, [1.0] * config.network.depth, record)
-    bundle.save_pretrained(run_dir / "bundle")
-    model.mesh.export(run_dir / "bundle" / MESH)
-    log.info("bundle written to %s", run_dir / "bundle")
-    return run_dir / "bundle"
-
-
-def _plain(value):
-    """Tuples as lists, for YAML and JSON."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+    parser.add_argument("dataset", type=str, help="rendered, lmo, shapes, symsol, tless, hb, PATH")
+    parser.add_argument("object", type=str, help="mug; duck; cube; 1; ...")
+    parser.add_argument("--preset", choices=list(PRESETS), default="default")
+    parser.add_argument("--config", action="config", help="YAML file with settings by flag name")
+    parser.add_argument("--run_id", type=str, help="name of a new run, or of the run to resume")
+    parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
+    parser.add_argument("--accelerator", type=str, default="auto", help="cpu, gpu or auto")
+    parser.add_argument("--devices", type=int, default=1, help="processes or GPUs on this machine")
+    parser.add_argument("--gpu_idx", type=int, help="use just this GPU")
+    parser.add_argument("--num_nodes", type=int, default=1, help="machines")
+    parser.add_argument("--logger", choices=["tensorboard", "csv", "none"], default="tensorboard")
+    parser.add_argument("--debug", type=bool, default=False, help="a few steps; nothing is written")
+    parser.add_argument("--seed", type=int, default=0)
+    for kind in PARTS.values():
+        parser.add_class_arguments(kind, None)
+    parser.set_defaults(PRESETS[preset].to_flat())
+    return parser
 
 
 def parse_args(arguments: list[str] | None = None) -> Namespace:
-    """Command line; the preset gives the defaults of all settings."""
+    """Command line -> namespace; the preset, or the run to resume, gives the defaults.
+
+    Raises:
+        SystemExit: wrong flags, or flags that an existing run was not started with.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    switches = [k for k, v in PRESETS["paper"].to_flat().items() if isinstance(v, bool)]
+    arguments = cli.normalise(arguments, [*switches, "debug"], SEED_FLAGS)
     first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--preset", default="small")
+    first.add_argument("--preset", default="default")
     preset = first.parse_known_args(arguments)[0].preset
-    parser = ArgumentParser(prog="python -m training.train", description=__doc__.split("\n")[0])
-    parser.add_argument("object", type=str, help="mug or lmo/<object>")
-    parser.add_argument("--preset", choices=list(PRESETS), default="small")
-    parser.add_argument("--run_dir", type=str, help="default: runs/<object>")
-    parser.add_argument("--accelerator", type=str, default="auto", help="cpu, gpu or auto")
-    parser.add_argument("--settings", action="config", help="YAML file with the same keys")
-    parser.add_argument("--config", type=TrainConfig, default=PRESETS.get(preset))
-    return parser.instantiate_classes(parser.parse_args(arguments))
+    parser = build_parser(preset if preset in PRESETS else "default")
+    args = parser.parse_args(arguments)
+    if args.run_id is None:
+        name = f"{Path(args.dataset).name}-{args.object}-{time.strftime('%Y%m%d-%H%M%S')}"
+        args.run_id = name
+    stored_path = Path(args.runs) / args.run_id / CONFIG
+    if stored_path.is_file():
+        stored = yaml.safe_load(stored_path.read_text())
+        given = parser.parse_args(arguments, defaults=False)
+        other = [k for k in stored if k in given and given[k] != stored[k]]
+        if other:
+            changes = ", ".join(f"{k} {stored[k]}, not {given[k]}" for k in other)
+            parser.error(
+                f"run '{args.run_id}' was started with {changes}: leave these out to resume it, or "
+                "choose another --run-id"
+            )
+        for name, value in stored.items():
+            args[name] = value
+    return args
+
+
+def settings_of(args: Namespace) -> TrainConfig:
+    """The settings among the arguments."""
+    known = PRESETS["paper"].to_flat().keys()
+    config = TrainConfig.from_flat({name: args[name] for name in known})
+    backbone = UNET_NAMES.get(config.network.backbone, config.network.backbone)
+    config = replace(config, network=replace(config.network, backbone=backbone))
+    return low_data(config) if config.data.low_data_regime else config
+
+
+def low_data(config: TrainConfig) -> TrainConfig:
+    """The published regime: validate on 500 images once an epoch, stop when it gets no better."""
+    steps = -(-LOW_DATA_TRAIN // config.optim.batch_size)
+    optim = replace(config.optim, steps_per_epoch=steps, patience=_PATIENCE)
+    data = replace(config.data, validation_images=LOW_DATA_VALIDATION)
+    return replace(config, optim=optim, data=data)
+
+
+def train(args: Namespace) -> Path:
+    """Run or resume what the command line says; returns the folder of the bundle."""
+    config = settings_of(args)
+    run_dir = Path(args.runs) / args.run_id
+    source = open_source(
+        args.dataset,
+        args.object,
+        config.data.data_root,
+        config.data.low_data_regime,
+        config.network.crop_resolution,
+        config.bop,
+    )
+    identity = {"dataset": args.dataset, "object": args.object}
+    if not args.debug:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / CONFIG).write_text(yaml.safe_dump(identity | config.to_flat(), sort_keys=False))
+        logging.getLogger().addHandler(logging.FileHandler(run_dir / "log.txt"))
+    log.info("run %s: %s on %s", args.run_id, args.dataset, args.object)
+    return fit(
+        source,
+        config,
+        run_dir,
+        identity=identity,
+        accelerator=args.accelerator if args.gpu_idx is None else "gpu",
+        devices=args.devices if args.gpu_idx is None else [args.gpu_idx],
+        num_nodes=args.num_nodes,
+        logger=args.logger,
+        debug=args.debug,
+    )
 
 
 def main() -> None:
-    """Entry point."""
+    """Entry point; what a user can mend ends in one line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     args = parse_args()
-    run_dir = Path(args.run_dir or f"runs/{args.object.replace('/', '_')}")
-    train(args.object, args.config, run_dir, args.accelerator)
+    try:
+        train(args)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(f"train: {error}") from error
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from torch import Tensor
 from spyropose_ros.core import camera
 from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.distribution import PoseDistribution
-from spyropose_ros.core.search import PosePyramid, search
+from spyropose_ros.core.search import PosePyramid, search, search_exhaustively
 from spyropose_ros.core.translation_grid import TranslationBox
 
 _POSES_PER_PASS = 65_536  # bounds the memory of one scoring pass
@@ -28,11 +28,13 @@ class SearchSettings:
         beam: most cells expanded per level and detection.
         mass_tolerance: mass that may stay at coarse levels.
         depth: levels to search, at most the model's; None uses all.
+        exhaustive: score every cell of the last level instead, as a baseline.
     """
 
     beam: int = 512
     mass_tolerance: float = 0.01
     depth: int | None = None
+    exhaustive: bool = False
 
 
 class Estimator:
@@ -235,6 +237,8 @@ class Estimator:
         self.estimate(np.zeros((480, 640, 3), np.uint8), K, boxes)
 
     def _search(self, score, box: TranslationBox) -> PosePyramid:
+        if self.settings.exhaustive:
+            return search_exhaustively(score, box, self.depth - 1)
         return search(score, box, self.depth, self.settings.beam, self.settings.mass_tolerance)
 
     def _distributions(self, pyramid: PosePyramid) -> list[PoseDistribution]:

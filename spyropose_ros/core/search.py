@@ -40,7 +40,7 @@ class PosePyramid:
 
     Attributes:
         box: the boxes, [B].
-        levels: coarse to fine.
+        levels: coarse to fine; a single one after `search_exhaustively`.
     """
 
     box: TranslationBox
@@ -68,7 +68,7 @@ class PosePyramid:
             translation: of the bounding-sphere centre, metres, [B, M, 3].
 
         Returns:
-            [B, M, depth], per pi^2-convention rotation volume and m^3.
+            [B, M, levels], per pi^2-convention rotation volume and m^3.
         """
         rotation, translation = rotation.to(self.box.center), translation.to(self.box.center)
         inside = self.box.contains(translation)
@@ -112,7 +112,7 @@ class PosePyramid:
         return PoseDistribution(
             self.box[b],
             *(torch.cat(part) for part in zip(*parts, strict=True)),
-            depth=len(self.levels),
+            depth=self.levels[-1].cells.level + 1,
             unexpanded_mass=float(self.unexpanded_mass[b]),
             center=center,
             diameter=diameter,
@@ -167,6 +167,28 @@ def search(
         log_p = _log_softmax(logits, cells.level) + mass
     levels.append(Level(cells, log_p, torch.zeros_like(log_p, dtype=torch.bool)))
     return PosePyramid(box, levels)
+
+
+def search_exhaustively(scorer: Scorer, box: TranslationBox, level: int) -> PosePyramid:
+    """Score every cell of one level: what `search` saves, as a baseline and to check it.
+
+    Args:
+        scorer: as for `search`.
+        box: region of translations, [B].
+        level: of the grid; the number of cells is 72 * 8^level on SO(3), 576 * 64^level on SE(3).
+
+    Returns:
+        A pyramid of that level alone.
+
+    Raises:
+        ValueError: if the level is out of range or the scorer's answer has another shape.
+        FloatingPointError: if the scorer's answer cannot be normalised.
+    """
+    if not 0 <= level < se3_grid.MAX_DEPTH:
+        raise ValueError(f"level must be 0 to {se3_grid.MAX_DEPTH - 1}, got {level}")
+    cells = se3_grid.all_cells(box, level)
+    log_p = _log_softmax(_score(scorer, cells, box), level)
+    return PosePyramid(box, [Level(cells, log_p, torch.zeros_like(log_p, dtype=torch.bool))])
 
 
 def _score(scorer: Scorer, cells: Cells, box: TranslationBox) -> Tensor:

@@ -98,6 +98,9 @@ class Scene:
         handle_fraction: Visible pixels of the handle over visible pixels; nan without handle.
         mask: [h, w] bool, the visible pixels.
         depth: [h, w] float32, z of the visible surface in metres; 0 elsewhere.
+        silhouette: [h, w] bool, the pixels that would be visible alone.
+        full_box: [4] xyxy around the whole silhouette, also where it leaves the camera image.
+        full_count: Pixels of the whole silhouette.
     """
 
     image: np.ndarray
@@ -109,6 +112,9 @@ class Scene:
     handle_fraction: float
     mask: np.ndarray
     depth: np.ndarray
+    silhouette: np.ndarray
+    full_box: np.ndarray
+    full_count: int
 
 
 def load_object_model(name: str, root: str | Path = "data") -> ObjectModel:
@@ -261,6 +267,7 @@ class SceneSampler:
         )
         mask = np.zeros((height, width), bool)
         mask[rows, columns] = buffer.mask[inside]
+        silhouette = mask
         least = settings.min_visible_fraction * total
         if total == 0 or np.count_nonzero(mask) < max(least, 1):
             return None
@@ -290,6 +297,9 @@ class SceneSampler:
             handle_fraction=self._handle_fraction(buffer.face[inside], mask[rows, columns]),
             mask=mask,
             depth=depth,
+            silhouette=silhouette,
+            full_box=mask_box(buffer.mask) + [left, top, left, top],
+            full_count=total,
         )
 
     def _pose(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -1,1 +1,57 @@
 """Data sets for training and evaluation."""
+
+from pathlib import Path
+
+from spyropose_ros.scenes.bop import LMO_OBJECTS
+from training.config import PAPER_BOP, BopOptions
+from training.data.bop import BopSource
+from training.data.rendered import LmoSource, RenderedSource
+from training.data.shapes import ShapesSource
+from training.data.source import Source
+from training.data.symsol import SymsolSource
+
+DATASETS = ("rendered", "lmo", "shapes", "symsol", "tless", "hb")
+"""Data sets by name; any other BOP data set by its folder's name or path."""
+
+
+def open_source(
+    dataset: str,
+    object_name: str,
+    data_root: str = "data",
+    low_data_regime: bool = False,
+    resolution: int = 224,
+    bop: BopOptions = PAPER_BOP,
+) -> Source:
+    """A data set with one object chosen.
+
+    Args:
+        dataset: one of `DATASETS` ("symsol_ours" is the paper's name of "shapes"), the name of a
+            folder in <data_root>/bop, or the path of a folder in the BOP format.
+        object_name: name or number of the object.
+        data_root: where the data sets lie.
+        low_data_regime: of SYMSOL.
+        resolution: side of the evaluation images that are rendered to be the crop, pixels.
+        bop: which images of a BOP data set.
+
+    Raises:
+        ValueError: unknown data set or object.
+        FileNotFoundError: the data are missing.
+    """
+    if dataset in ("shapes", "symsol_ours"):
+        return ShapesSource(object_name, resolution)
+    if dataset == "symsol":
+        return SymsolSource(object_name, data_root, low_data_regime)
+    if dataset == "rendered":
+        return RenderedSource(object_name, data_root)
+    if dataset == "lmo" and object_name in LMO_OBJECTS:
+        return LmoSource(object_name, data_root)
+    for folder in (Path(data_root) / "bop" / dataset, Path(dataset)):
+        if folder.is_dir() or dataset in ("tless", "hb"):  # BopSource says where to get these
+            return BopSource(folder, object_name, bop)
+    if dataset == "lmo":
+        known = ", ".join(LMO_OBJECTS)
+        raise ValueError(f"LM-O has no object '{object_name}': choose from {known}")
+    raise ValueError(
+        f"no data set '{dataset}': choose from {', '.join(DATASETS)}, or give the path of a folder "
+        f"in the BOP format (looked for {Path(data_root) / 'bop' / dataset})"
+    )

@@ -1,0 +1,84 @@
+"""Files of a BOP data set; what is missing or damaged is named together with the remedy."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+MM = 1e-3
+"""Metres in a millimetre, the unit of the format."""
+
+
+def hint(path: Path) -> str:
+    """How to get the data set that a path belongs to."""
+    if "lmo" in path.parts:
+        return "fetch it again with: python -m training.download lmo"
+    return (
+        "check the folder against docs/data/bop.md, or download the data set again from "
+        "https://bop.felk.cvut.cz/datasets"
+    )
+
+
+def require(path: Path) -> None:
+    """Raise FileNotFoundError when there is no such file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: {hint(path)}")
+
+
+def damaged(path: Path, error: Exception) -> ValueError:
+    """The error for a file that is there but cannot be understood."""
+    return ValueError(f"{path} is damaged ({error!r}): {hint(path)}")
+
+
+def read_json(path: Path) -> dict:
+    """Read a JSON file.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: The file is damaged.
+    """
+    require(path)
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise damaged(path, error) from error
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Read a colour or grey image of 8 or 16 bits as it is stored.
+
+    Args:
+        path: A png, jpg or tif file.
+
+    Returns:
+        [H, W, 3] uint8 RGB.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: The file is damaged.
+    """
+    # An orientation tag is ignored: the intrinsics belong to the stored pixels.
+    image = _read(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Read a mask.
+
+    Returns:
+        [H, W] bool.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: The file is damaged.
+    """
+    return _read(path, cv2.IMREAD_GRAYSCALE) > 0
+
+
+def _read(path: Path, flags: int) -> np.ndarray:
+    require(path)
+    image = cv2.imread(str(path), flags)
+    if image is None:
+        raise ValueError(f"{path} is not a readable image: {hint(path)}")
+    return image

@@ -1,0 +1,109 @@
+"""docs/train_your_object.md from the CAD file to the node: every command as written, in small."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trimesh
+
+import graph
+
+ROOT = Path(__file__).parents[2]
+TUTORIAL = ROOT / "docs" / "train_your_object.md"
+
+# What makes each command small; it is appended to the command.
+SMALL = {
+    "training.generate_data": "--images 12 --test-images 2 --resolution 320 240 --distance 0.3 0.4",
+    "training.inspect_data": "--n 4",
+    "training.train": (
+        "--crop-res 32 --recursion-depth 2 --decoder-channels=[16,16,16] --feature-channels 8 "
+        "--embed-dim 4 --d-ff 16 --n-layers 1 --batch-size 2 --max-steps 4 --steps-per-epoch 2 "
+        "--validation-images 2 --num-workers 0 --accelerator cpu"
+    ),
+    "training.calibrate": "--images 2 --beam 16 --device cpu",
+    "training.evaluate": "--limit 2 --beam 16 --device cpu",
+}
+
+
+def commands():
+    """All command lines of the page's shell blocks."""
+    blocks = re.findall(r"```bash\n(.*?)```", TUTORIAL.read_text(), re.DOTALL)
+    return [line for block in blocks for line in block.strip().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with my_part.stl, an angle bracket in millimetres."""
+    folder = tmp_path_factory.mktemp("tutorial")
+    base = trimesh.creation.box((60, 40, 6))
+    wall = trimesh.creation.box((6, 40, 50))
+    wall.apply_translation((-27, 0, 25))
+    trimesh.util.concatenate([base, wall]).export(folder / "my_part.stl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def outputs(workplace):
+    """Output of every Python command of the page, run one after the other."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "OMP_NUM_THREADS": "1",
+    }
+    outputs = {}
+    for line in commands():
+        program, *arguments = shlex.split(line)
+        if program != "python":
+            continue
+        module = arguments[1]
+        call = [sys.executable, *arguments, *SMALL[module].split()]
+        done = subprocess.run(
+            call, cwd=workplace, env=environment, capture_output=True, text=True, timeout=280
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        outputs[module] = done.stdout + done.stderr
+    return outputs
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_every_command_works_as_written(outputs, workplace):
+    assert outputs.keys() == SMALL.keys()
+    assert (workplace / "my_part.png").is_file()
+    bundle = workplace / "runs" / "my_part" / "bundle"
+    report = (bundle / "report.md").read_text()
+    assert "my_part" in report and "ADD(-S)" in report
+    assert "WARNING" not in outputs["training.inspect_data"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_node_takes_the_bundle(outputs, workplace, launch_process):
+    """As `ros2 launch … model:=` starts it."""
+    bundle = workplace / "runs" / "my_part" / "bundle"
+    small = ("-p", "device:=cpu", "-p", "search.beam:=16")
+    process = launch_process("-p", f"objects:=['{bundle}']", *small, "-r", "__ns:=/tutorial")
+    peer = graph.Peer("/tutorial")
+    try:
+        process.wait_for("ready after")
+        peer.connect()
+        peer.send(graph.detection("my_part"))
+        peer.spin_until(lambda: peer.distributions)
+        assert peer.distributions[0].distributions[0].class_id == "my_part"
+    finally:
+        peer.close()
+    process.send(signal.SIGINT)
+    assert process.exit_code() == 0
+
+
+def test_the_launch_command_has_arguments_that_exist():
+    (line,) = [line for line in commands() if line.startswith("ros2 launch")]
+    package, file, *arguments = shlex.split(line)[2:]
+    assert package == "spyropose_ros"
+    text = (ROOT / "launch" / file).read_text()
+    for argument in arguments:
+        assert f'"{argument.split(":=")[0]}"' in text, argument

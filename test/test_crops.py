@@ -1,0 +1,118 @@
+"""Training items: the simulated detector, the crop and the surface map, on real renderings."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from spyropose_ros.core import camera
+from spyropose_ros.core.estimator import Estimator
+from spyropose_ros.core.translation_grid import TranslationBox
+from spyropose_ros.scenes.detector import noisy_box
+from training.data.crops import surface_map
+from training.data.rendered import RenderedItems
+from training.data.streams import TEST, TRAIN, VALIDATION, Stream, item_generator
+from training_tools import CROP, crop, distance_to_surface, mug_source
+
+SIZE_RATIO = 1.0
+
+
+@pytest.fixture(scope="module")
+def sampler():
+    return mug_source()._sampler
+
+
+def stream(sampler, settings=CROP, kind=TRAIN, seed=0):
+    return Stream(RenderedItems(sampler, SIZE_RATIO, settings), kind, seed, 100)
+
+
+def test_items_repeat_and_streams_differ(sampler):
+    data = stream(sampler)
+    first, again = data[5], stream(sampler)[5]
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    others = (data[6], stream(sampler, seed=1)[5], stream(sampler, kind=VALIDATION)[5])
+    assert not any(torch.equal(first["rotation"], other["rotation"]) for other in others)
+    draws = {item_generator(0, kind, 5).random() for kind in (TRAIN, VALIDATION, TEST)}
+    assert len(draws) == 3
+
+
+@pytest.mark.parametrize("noise", ["boxes", "paper"])
+def test_truths_lie_in_the_box_of_every_orientation(sampler, noise):
+    data = stream(sampler, crop(detector_noise=noise))
+    distances = []
+    for index in range(30):
+        item = data[index]
+        box = TranslationBox.from_view(item["estimate"][None], sampler.model.diameter)
+        g = box.coordinates(item["translation"].view(1, 1, 3))
+        distances.append(float((g - 0.5).norm()))
+    assert max(distances) < 0.5
+    assert np.mean(distances) > 0.03  # there is noise
+
+
+def test_the_network_sees_in_training_what_the_estimator_will_show_it(sampler, tiny_bundle):
+    """The same box leads to the same crop and intrinsics, bit for bit."""
+    item = stream(sampler, crop(resolution=32, max_roll=0.0), VALIDATION)[2]
+    rng = item_generator(0, VALIDATION, 2)
+    scene = sampler.sample(rng)
+    box = noisy_box(scene.box, rng)
+    model = sampler.model
+    info = replace(tiny_bundle.object, diameter=float(model.diameter), size_ratio=SIZE_RATIO)
+    estimator = Estimator(replace(tiny_bundle, object=info), "cpu")
+    seen = []
+    tiny_bundle.model.extractor.register_forward_pre_hook(lambda m, inputs: seen.append(inputs[0]))
+    pyramid = estimator.search(scene.image, scene.K, box[None])
+    torch.testing.assert_close(pyramid.box.center[0], item["estimate"])
+    assert torch.equal((seen[0][0] * 255).round().byte(), item["crop"])
+    torch.testing.assert_close(
+        item["translation"],
+        torch.from_numpy(scene.rotation @ model.center + scene.translation).float(),
+    )
+
+
+def test_rolled_crops_show_the_object_where_the_pose_says(sampler):
+    """Surface points of the map project to their own pixels and lie on the mesh."""
+    data = stream(sampler)
+    model = sampler.model
+    rolls = []
+    for index in range(4):
+        item = data[index]
+        K_crop = item["K_crop"]
+        rolls.append(math.atan2(float(K_crop[1, 0]), float(K_crop[0, 0])))
+        visible = item["surface"][0] > 0
+        assert 0.02 < float(visible.float().mean()) < 0.9
+        points = item["surface"][1:, visible].T * model.diameter / 2  # about the centre
+        on_mesh = points.double().numpy() + model.center
+        assert distance_to_surface(model.mesh, on_mesh).max() < 2e-3
+        in_camera = points @ item["rotation"].T + item["translation"]
+        pixels, _ = camera.project(K_crop, in_camera)
+        rows, columns = visible.nonzero().unbind(1)
+        expected = torch.stack((columns, rows), 1) * 4 + 1.5  # 48 px crop, 12 px map
+        torch.testing.assert_close(pixels, expected, atol=1e-2, rtol=0)
+        assert bool((item["surface"][1:, ~visible] == 0).all())
+    assert np.std(rolls) > 0.3
+
+
+def test_the_padding_decides_how_much_the_crop_shows(sampler):
+    wide = stream(sampler, crop(padding=2.0))[0]["K_crop"]
+    usual = stream(sampler)[0]["K_crop"]
+    torch.testing.assert_close(wide[:2, :2] * 2.0, usual[:2, :2] * 1.5)
+
+
+def test_nothing_visible_gives_an_empty_map(sampler):
+    scene = sampler.sample(item_generator(0, TRAIN, 0))
+    center = torch.from_numpy(scene.rotation @ sampler.model.center + scene.translation).float()
+    aside = (center + torch.tensor([0.5, 0.0, 0.0]))[None]
+    K = torch.from_numpy(scene.K).float()
+    diameter = sampler.model.diameter
+    K_crop = camera.crop_intrinsics(aside, diameter, K, 48)[0]
+    R = torch.from_numpy(scene.rotation).float()
+    empty = surface_map(scene.depth, K, R, center, diameter, K_crop, CROP)
+    assert empty.shape == (4, 12, 12) and not bool(empty.any())
+    assert "surface" not in stream(sampler, crop(surface=False))[0]
+
+
+def test_unknown_noise_is_named(sampler):
+    with pytest.raises(ValueError, match="'boxes' or 'paper', got 'none'"):
+        stream(sampler, crop(detector_noise="none"))[0]

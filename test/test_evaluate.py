@@ -1,0 +1,338 @@
+"""Evaluation from a bundle to a report, calibration and model card, with real small data."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from spyropose_ros.core.bundle import WEIGHTS, ModelBundle, ObjectInfo
+from spyropose_ros.core.estimator import Estimator, SearchSettings
+from spyropose_ros.core.model import make_model
+from spyropose_ros.core.translation_grid import TranslationBox
+from training import runs
+from training.bop_results import read_results
+from training.calibrate import calibrate
+from training.card import write_card
+from training.data.bop import BopSource
+from training.data.shapes import ShapesSource
+from training.evaluate import evaluate, visibility_groups
+from training.protocol import Protocol, noisy_truth
+from training.records import RecordFile
+from training.report import read_report
+
+sys.path.append(str(Path(__file__).parent))  # for bop_files.py
+import bop_files
+from bop_files import BLOCK
+
+OPTIONS = {"beam": 16, "depth": 2}
+RECORD = {
+    "config": {"seed": 0, "batch_size": 2},
+    "command": "python -m training.train",
+    "steps": 0,
+    "hardware": "none",
+    "seconds": 1,
+    "package_version": "0",
+    "git_commit": "0",
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A test scene of four images and a training scene."""
+    root = tmp_path_factory.mktemp("data") / "toy"
+    bop_files.write_models(root)
+    bop_files.write_scene(root / "test" / "000001", 1, n=4)
+    bop_files.write_scene(root / "train" / "000000", 2, n=3)
+    return root
+
+
+@pytest.fixture
+def bop_bundle(root, tiny_bundle, tmp_path):
+    """An untrained model of the block."""
+    source = BopSource(root, BLOCK)
+    info = replace(
+        tiny_bundle.object,
+        center=source.center.tolist(),
+        diameter=source.diameter,
+        size_ratio=source.size_ratio[0],
+    )
+    record = RECORD | {"dataset": str(root), "object": str(BLOCK)}
+    ModelBundle(tiny_bundle.model, info, [0.05] * 3, record).save_pretrained(tmp_path / "block")
+    return tmp_path / "block"
+
+
+@pytest.fixture
+def shape_bundle(tiny_bundle, tmp_path):
+    """An untrained model of the cube's rotations."""
+    torch.manual_seed(0)
+    config = replace(tiny_bundle.model.config, rotation_only=True, crop_padding=1.3)
+    keypoints = torch.tensor(tiny_bundle.object.keypoints) * 8
+    info = ObjectInfo("cube", [0.0, 0, 0], 1.0, 1.0, 0.1, keypoints.tolist())
+    record = RECORD | {"dataset": "shapes", "object": "cube"}
+    bundle = ModelBundle(make_model(config, keypoints).eval(), info, [0.05] * 3, record)
+    bundle.save_pretrained(tmp_path / "cube", half=False)
+    return tmp_path / "cube"
+
+
+def files(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+# --- reports ---
+
+
+def test_twice_gives_the_same_bytes(bop_bundle, tmp_path):
+    for name in "ab":
+        evaluate(str(bop_bundle), output=str(tmp_path / name), **OPTIONS)
+    a, b = files(tmp_path / "a"), files(tmp_path / "b")
+    assert a.keys() == {
+        "report.json",
+        "report_times.json",
+        "report.md",
+        "report.png",
+        "report.records.jsonl",
+    }
+    assert a["report.json"] == b["report.json"]
+    assert a["report_times.json"] != b["report_times.json"]
+    other = evaluate(str(bop_bundle), seed=2, output=str(tmp_path / "c"), **OPTIONS)
+    assert other["metrics"] != json.loads(a["report.json"])["metrics"]
+
+
+def test_it_goes_on_after_a_kill(bop_bundle, tmp_path):
+    """Two images are done, the third's record was cut short."""
+    evaluate(str(bop_bundle), output=str(tmp_path / "whole"), **OPTIONS)
+    evaluate(str(bop_bundle), limit=2, output=str(tmp_path / "part"), **OPTIONS)
+    path = tmp_path / "part" / "report.records.jsonl"
+    done = path.read_text()
+    assert len(done.splitlines()) == 3
+    path.write_text(done + '{"id": "000001/0000')
+    report = evaluate(str(bop_bundle), output=str(tmp_path / "part"), **OPTIONS)
+    assert report["metrics"]["all"]["images"] == 4
+    assert path.read_text().startswith(done)  # not searched again: the times are the same
+    name = "report.json"
+    assert (tmp_path / "part" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_records_of_other_settings_are_not_used(tmp_path):
+    path = tmp_path / "records.jsonl"
+    file = RecordFile(path, {"seed": 1})
+    file.append({"id": 0})
+    file.append({"id": 1})
+    assert RecordFile(path, {"seed": 1}).records == [{"id": 0}, {"id": 1}]
+    assert RecordFile(path, {"seed": 2}).records == []
+    assert RecordFile(path, {"seed": 1}).records == []  # they were replaced
+    path.write_text("no records\n")
+    assert RecordFile(path, {"seed": 1}).records == []
+
+
+def test_a_changed_bundle_starts_anew(bop_bundle, tmp_path):
+    prints = {runs.fingerprint(ModelBundle.from_pretrained(bop_bundle))}
+    bundle = ModelBundle.from_pretrained(bop_bundle)
+    prints.add(runs.fingerprint(bundle))
+    assert len(prints) == 1
+    bundle.temperatures[0] *= 2
+    prints.add(runs.fingerprint(bundle))
+    bundle.model.state_dict()[next(iter(bundle.model.state_dict()))].view(-1)[0] += 1
+    prints.add(runs.fingerprint(bundle))
+    assert len(prints) == 3
+
+
+def test_rotations_only(shape_bundle):
+    report = evaluate(str(shape_bundle), limit=3, **OPTIONS)
+    assert report == read_report(shape_bundle / "report.json")[0]
+    assert report["metrics"].keys() == {"all"}
+    summary = report["metrics"]["all"]
+    assert summary["images"] == 3
+    assert summary["ll_of_uniform_pi2"] == pytest.approx(-2.2895, abs=1e-4)
+    assert summary["ll_pi2"][0] == pytest.approx(summary["ll_uniform_zero"][0] - 2.2895, abs=1e-3)
+    assert summary["evaluations_mean"] == 72 + 16 * 8
+    text = (shape_bundle / "report.md").read_text()
+    assert "the translation known" in text and "temperatures off" in text
+    assert "lateral" not in text and "MSSD" not in text and "LL (uniform = 0)" in text
+    whole = evaluate(str(shape_bundle), limit=1, exhaustive=True, **OPTIONS)
+    assert whole == read_report(shape_bundle / "report_exhaustive.json")[0]
+    assert whole["metrics"]["all"]["evaluations_mean"] == 576  # all of level 1
+    assert "| level, all | 1 |" in (shape_bundle / "report_exhaustive.md").read_text()
+    with pytest.raises(ValueError, match="no BOP result"):
+        evaluate(str(shape_bundle), limit=3, results_csv="never.csv", **OPTIONS)
+
+
+def test_answers_in_the_bop_format(bop_bundle, root, tmp_path):
+    path = tmp_path / "tiny_toy-test.csv"
+    evaluate(str(bop_bundle), results_csv=str(path), output=str(tmp_path / "r"), **OPTIONS)
+    estimates = read_results(path)
+    assert [(e.scene_id, e.image_id, e.object_id) for e in estimates] == [
+        (1, image, BLOCK) for image in (0, 10, 20, 30)
+    ]
+    assert all(0 <= e.score <= 1 and e.seconds > 0 for e in estimates)
+    records = (tmp_path / "r" / "report.records.jsonl").read_text().splitlines()[1:]
+    for estimate, line in zip(estimates, records, strict=True):
+        np.testing.assert_allclose(estimate.translation, json.loads(line)["t"])
+
+
+def test_what_cannot_be_evaluated_is_named(bop_bundle, tiny_bundle, tmp_path):
+    with pytest.raises(ValueError, match="no split 'tset': choose from test"):
+        evaluate(str(bop_bundle), split="tset")
+    with pytest.raises(ValueError, match="no image to evaluate in its split 'test'"):
+        evaluate(str(bop_bundle), limit=0)
+    tiny_bundle.save_pretrained(tmp_path / "old")
+    with pytest.raises(ValueError, match="has no 'dataset'.*train it again"):
+        evaluate(str(tmp_path / "old"))
+
+
+def test_a_run_is_found_by_its_id(bop_bundle, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bop_bundle.rename(tmp_path / "bundle")
+    (tmp_path / "runs" / "block_1").mkdir(parents=True)
+    (tmp_path / "bundle").rename(tmp_path / "runs" / "block_1" / "bundle")
+    for name in ("block_1", "runs/block_1", "runs/block_1/bundle"):
+        assert Path(runs.bundle_directory(name)) == Path("runs/block_1/bundle")
+    evaluate("block_1", limit=1, **OPTIONS)
+    assert (tmp_path / "runs" / "block_1" / "bundle" / "report.json").is_file()
+
+
+def test_groups_by_what_is_visible():
+    def record(visible, handle=None):
+        return {"visible_fraction": visible, "handle_fraction": handle}
+
+    groups = visibility_groups([record(v) for v in (1.0, 0.9, 0.6, 0.5, 0.2)])
+    assert {name: len(part) for name, part in groups.items()} == {
+        "all": 5,
+        "visible >= 0.9": 2,
+        "visible >= 0.5": 4,
+        "visible < 0.5": 1,
+    }
+    assert visibility_groups([record(1.0)] * 3).keys() == {"all"}
+    handles = visibility_groups([record(1.0, handle) for handle in (0.0, 0.02, 0.05, 0.3)])
+    assert {name: len(part) for name, part in handles.items()} == {
+        "all": 4,
+        "handle visible (>= 5 %)": 2,
+        "handle hidden": 1,
+    }
+
+
+def test_variants_have_the_papers_names(tiny_bundle):
+    for config, name in (
+        ({}, "Ours"),
+        ({"keypoints": "fps", "importance_sampling": True}, "Ours"),
+        ({"keypoints": "fps", "importance_sampling": False}, "w/o IS"),
+        ({"keypoints": "box", "importance_sampling": True}, "w/ box KP"),
+        ({"keypoints": "none", "importance_sampling": True}, "w/o KP"),
+        ({"keypoints": "none", "importance_sampling": False}, "w/o KP & IS"),
+    ):
+        tiny_bundle.record["config"] = config
+        assert runs.variant(tiny_bundle) == name
+
+
+# --- protocols ---
+
+
+def test_the_papers_protocol(bop_bundle, root, tmp_path):
+    report = evaluate(
+        str(bop_bundle), paper_protocol=True, depth=2, limit=2, output=str(tmp_path), beam=3
+    )
+    assert (tmp_path / "report_paper.json").is_file()
+    assert report["search"].items() >= {"beam": 512, "mass_tolerance": 0.0, "depth": 2}.items()
+    assert "random orientation" in report["protocol"] and "temperatures off" in report["protocol"]
+    assert report["metrics"]["all"]["inside_box"] == 1
+    assert report["metrics"]["all"]["evaluations_mean"] == 576 + 512 * 64
+    sample = next(BopSource(root, BLOCK).samples("test", 1))
+    bundle = ModelBundle.from_pretrained(bop_bundle)
+    Protocol(paper=True).prepare(bundle, SearchSettings())
+    assert bundle.temperatures == [1.0] * 3
+    estimator = Estimator(bundle, "cpu", SearchSettings(4, 0.0, 1))
+    boxes = [Protocol(paper=True).search(estimator, sample, seed).box for seed in (0, 0, 1)]
+    assert torch.equal(boxes[0].basis, boxes[1].basis)
+    assert not torch.equal(boxes[0].basis, boxes[2].basis)
+
+
+def test_noisy_truths(root):
+    """Frustum-aligned or cubic boxes of the true position, offsets of sigma 0.1 in box units."""
+    source = BopSource(root, BLOCK)
+    sample = next(source.samples("test", 1))
+    truth = torch.tensor(sample.rotation @ source.center + sample.translation).float()[None]
+    d = source.diameter
+    for regular, volume in ((False, d * d * float(truth[0, 2])), (True, d**3)):
+        rng = np.random.default_rng(0)
+        boxes = [noisy_truth(sample, source.center, d, rng, regular) for _ in range(400)]
+        offsets = torch.stack([box.coordinates(truth[None])[0, 0] - 0.5 for box in boxes])
+        assert float(offsets.std()) == pytest.approx(0.1, rel=0.1)
+        assert float(offsets.norm(dim=1).max()) < 0.5
+        assert float(boxes[0].volume) == pytest.approx(volume, rel=1e-4)
+        turns = torch.stack([box.basis[0, 0] for box in boxes])
+        assert float((turns / turns.norm(dim=1, keepdim=True)).mean(0).norm()) < 0.2
+
+
+def test_the_default_protocol_is_the_nodes(bop_bundle, root):
+    bundle = ModelBundle.from_pretrained(bop_bundle)
+    estimator = Estimator(bundle, "cpu", SearchSettings(4, 0.0, 2))
+    sample = next(BopSource(root, BLOCK).samples("test", 1))
+    ours = Protocol().search(estimator, sample, 1).distribution(0)
+    node = estimator.estimate(sample.image, sample.K, sample.box[None])[0]
+    assert torch.equal(ours.log_probabilities, node.log_probabilities)
+    regular = Protocol(regular_grid=True).search(estimator, sample, 1).box
+    frustum = Protocol().search(estimator, sample, 1).box
+    torch.testing.assert_close(regular.center, frustum.center)
+    torch.testing.assert_close(regular.basis[0], bundle.object.diameter * torch.eye(3))
+
+
+def test_images_that_are_crops_fit_the_model(shape_bundle):
+    """A picture of another size is shown at the model's, with its intrinsics."""
+    estimator = Estimator(ModelBundle.from_pretrained(shape_bundle), "cpu", SearchSettings(4, 0, 2))
+    sample = next(ShapesSource("cube", 32).samples("test", 1))
+    fine = replace(
+        sample,
+        image=np.kron(sample.image, np.ones((3, 3, 1), np.uint8)),
+        K=np.array([[3.0, 0, 1], [0, 3, 1], [0, 0, 1]]) @ sample.K,
+    )
+    assert fine.image.shape == (96, 96, 3)
+    found, expected = (Protocol().search(estimator, s, 1) for s in (fine, sample))
+    torch.testing.assert_close(
+        found.levels[1].log_probability, expected.levels[1].log_probability, rtol=0, atol=1e-3
+    )
+    assert torch.equal(expected.box.basis, TranslationBox.known(expected.box.center).basis)
+
+
+# --- calibration and card ---
+
+
+@pytest.mark.parametrize("split", [None, "test"])
+def test_calibration_writes_temperatures_only(bop_bundle, split):
+    weights = (bop_bundle / WEIGHTS).read_bytes()
+    before = json.loads((bop_bundle / "config.json").read_text())
+    temperatures = calibrate(str(bop_bundle), split, images=3, seed=4, beam=8)
+    after = json.loads((bop_bundle / "config.json").read_text())
+    assert (bop_bundle / WEIGHTS).read_bytes() == weights
+    assert after["temperatures"] == temperatures != before["temperatures"]
+    fitted = after["record"].pop("calibration")
+    data = "test images of toy/1" if split else "validation images of toy/1"
+    assert fitted["data"] == data and fitted["seed"] == 4 and fitted["beam"] == 8
+    assert fitted["images"] == (3 if split else 1)  # all there are
+    assert after | {"temperatures": before["temperatures"]} == before
+    report = evaluate(str(bop_bundle), limit=1, **OPTIONS)
+    assert f"temperatures fitted on {fitted['images']} {data}" in report["protocol"]
+
+
+def test_calibration_of_rotations(shape_bundle):
+    temperatures = calibrate(str(shape_bundle), images=4, beam=8)
+    assert len(temperatures) == 3 and all(0.3 <= t <= 5 for t in temperatures)
+
+
+def test_the_card_shows_every_report(bop_bundle):
+    with pytest.raises(FileNotFoundError, match="training.evaluate"):
+        write_card(str(bop_bundle))
+    evaluate(str(bop_bundle), **OPTIONS)
+    evaluate(str(bop_bundle), split="validation", **OPTIONS)
+    card = write_card(str(bop_bundle), note="A note.").read_text()
+    assert card.count("LL (uniform = 0)") >= 4 and "A note." in card
+    assert "## obj_000001: toy/1, test split" in card
+    assert "## obj_000001: toy/1, validation split" in card
+    assert "temperatures per level: off" in card
+    for name in ("report.png", "report_validation.png"):
+        assert f"]({name})" in card
+        assert np.ptp(cv2.imread(str(bop_bundle / name))) > 100

@@ -1,0 +1,239 @@
+"""The command line of training: every flag reaches what it names, and the original's names work."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from spyropose_ros.core.model_config import ModelConfig
+from training import cli
+from training.augment import make_augmentation
+from training.config import PRESETS, AugmentationConfig, TrainConfig
+from training.data.shapes import ShapesSource
+from training.fit import _module, build_model, crop_settings, object_info
+from training.objective import ObjectiveConfig
+from training.train import parse_args, settings_of
+from training_tools import TINY, distance_to_surface, mug_source, tiny
+
+
+def settings(*flags):
+    return settings_of(parse_args(["rendered", "mug", *map(str, flags)]))
+
+
+def test_the_paper_preset_is_the_paper():
+    paper = PRESETS["paper"]
+    network, optim = paper.network, paper.optim
+    assert (network.backbone, network.depth, network.crop_resolution) == ("resnet18", 7, 224)
+    assert (network.keypoints, network.n_keypoints, network.embed_dim) == ("fps", 16, 64)
+    assert (network.hidden_dim, network.hidden_layers, network.batchnorm) == (256, 3, False)
+    assert (network.dropout, network.point_dropout, network.feature_stride) == (0.1, 0.1, 1)
+    assert (optim.max_steps, optim.batch_size, optim.lr) == (50_000, 4, 1e-4)
+    assert (optim.weight_decay, optim.warmup_steps, optim.gradient_clip) == (0, 1000, 0)
+    assert (optim.ema, optim.precision, optim.encoder_lr) == (0, "32-true", 1)
+    assert optim.surface_weight == 0
+    assert paper.objective == ObjectiveConfig(32, True, True, True)
+    assert paper.data.max_roll == 180 and paper.data.detector_noise == "paper"
+    jitter = paper.augmentation
+    assert (jitter.cj_p, jitter.cj_brightness, jitter.cj_contrast) == (1, 0.5, 0.5)
+    assert (jitter.cj_saturation, jitter.cj_hue) == (0.5, 0.1)
+
+
+def test_without_flags_the_preset_decides():
+    assert settings() == PRESETS["default"]
+    assert settings("--preset", "paper") == PRESETS["paper"]
+
+
+# Every flag of the original (algorithm.md 2.4): what is typed, and the setting that it changes.
+ORIGINAL = {
+    ("--kpts", "box"): ("network", "keypoints", "box"),
+    ("--n-pts", "9"): ("network", "n_keypoints", 9),
+    ("--d-ff", "99"): ("network", "hidden_dim", 99),
+    ("--vis-model", "resnet50"): ("network", "backbone", "resnet50"),
+    ("--vis-model", "unet18"): ("network", "backbone", "resnet18"),
+    ("--dropout", "0.3"): ("network", "dropout", 0.3),
+    ("--recursion-depth", "5"): ("network", "depth", 5),
+    ("--crop-res", "160"): ("network", "crop_resolution", 160),
+    ("--no-translation-offset",): ("objective", "translation_offset", False),
+    ("--no-rotation-offset",): ("objective", "rotation_offset", False),
+    ("--batch-size", "7"): ("optim", "batch_size", 7),
+    ("--weight-decay", "0.7"): ("optim", "weight_decay", 0.7),
+    ("--n-samples", "77"): ("objective", "n_samples", 77),
+    ("--no-is",): ("objective", "importance_sampling", False),
+    ("--embed-dim", "33"): ("network", "embed_dim", 33),
+    ("--n-layers", "4"): ("network", "hidden_layers", 4),
+    ("--batchnorm",): ("network", "batchnorm", True),
+    ("--point-dropout", "0.4"): ("network", "point_dropout", 0.4),
+    ("--number-fourier-components", "5"): ("network", "fourier_components", 5),
+    ("--no-image-augmentations",): ("augmentation", "image_augmentations", False),
+    ("--cj-p", "0.9"): ("augmentation", "cj_p", 0.9),
+    ("--cj-brightness", "0.11"): ("augmentation", "cj_brightness", 0.11),
+    ("--cj-contrast", "0.12"): ("augmentation", "cj_contrast", 0.12),
+    ("--cj-saturation", "0.13"): ("augmentation", "cj_saturation", 0.13),
+    ("--cj-hue", "0.14"): ("augmentation", "cj_hue", 0.14),
+    ("--max-steps", "100_000"): ("optim", "max_steps", 100_000),
+    ("--lr", "0.5"): ("optim", "lr", 0.5),
+    ("--num-workers", "3"): ("data", "num_workers", 3),
+}
+
+
+@pytest.mark.parametrize("flag", ORIGINAL, ids=" ".join)
+def test_the_originals_flags_change_what_they_say(flag):
+    part, name, value = ORIGINAL[flag]
+    paper = PRESETS["paper"]
+    changed = replace(paper, **{part: replace(getattr(paper, part), **{name: value})})
+    assert settings("--preset", "paper", *flag) == changed
+
+
+def test_the_low_data_regime():
+    """9,500 images to train, 500 to validate once an epoch, five validations of patience."""
+    config = settings("--preset", "paper", "--low-data-regime", "--batch-size", 16)
+    assert config.data.low_data_regime and config.data.validation_images == 500
+    assert (config.optim.steps_per_epoch, config.optim.patience) == (594, 5)
+
+
+def test_other_flags():
+    args = parse_args(["tless", "1", "--gpu-idx", "2", "--num-nodes", "3", "--debug"])
+    assert (args.dataset, args.object, args.gpu_idx, args.num_nodes) == ("tless", "1", 2, 3)
+    assert args.debug and not parse_args(["tless", "1"]).debug
+    assert args.run_id.startswith("tless-1-20")
+    assert parse_args(["data/bop/part", "1"]).run_id.startswith("part-1-20")
+
+
+def test_every_setting_is_a_flag_and_survives_a_file(tmp_path):
+    flat = PRESETS["default"].to_flat()
+    assert TrainConfig.from_flat(flat) == PRESETS["default"]
+    assert TrainConfig.from_flat({}) == replace(
+        PRESETS["paper"], data=replace(PRESETS["paper"].data, detector_noise="boxes")
+    )
+    file = tmp_path / "settings.yaml"
+    file.write_text(yaml.safe_dump(flat | {"lr": 0.25}))
+    assert settings("--preset", "paper", "--config", file).optim.lr == 0.25
+    assert settings("--config", file, "--lr", 0.5).optim.lr == 0.5
+    for name, value in flat.items():
+        hyphenated = "--" + name.replace("_", "-")
+        assert settings(f"{hyphenated}={str(value).lower() if value in (True, False) else value}")
+    with pytest.raises(ValueError, match="unknown settings: colour"):
+        TrainConfig.from_flat({"colour": 1})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [("--learning-rate", "1"), ("--preset", "huge"), ("--kpts", "many"), ("--max-steps", "few")],
+    ids=" ".join,
+)
+def test_wrong_flags_are_refused(wrong, capsys):
+    with pytest.raises(SystemExit):
+        settings(*wrong)
+    assert wrong[1] in capsys.readouterr().err
+
+
+def test_hyphens_and_switches():
+    typed = ["a-b", "--two-words", "x-y", "--two-words=x-y", "--on", "--no-on", "--on=false", "--"]
+    assert cli.normalise(typed, ["on"]) == [
+        *("a-b", "--two_words", "x-y", "--two_words=x-y"),
+        *("--on=true", "--on=false", "--on=false", "--"),
+    ]
+    assert cli.normalise(["--no-is"], [], {"--no-is": "--sampling=false"}) == ["--sampling=false"]
+
+
+def add(a: int, times_two: int = 1, negate: bool = False) -> int:
+    """Add."""
+    total = a + 2 * times_two
+    return -total if negate else total
+
+
+def test_functions_as_commands():
+    assert cli.run(add, ["3"]) == 5
+    assert cli.run(add, ["3", "--times-two", "4", "--negate"]) == -11
+    assert cli.run(add, ["3", "--no-negate"]) == 5
+
+
+# --- from the settings to the model ---
+
+
+def test_every_network_setting_reaches_the_model():
+    source = mug_source()
+    shared = {f.name for f in fields(ModelConfig)} & {f.name for f in fields(type(TINY.network))}
+    shared -= {"backbone", "fourier_components"}
+    for change in (
+        *({"batchnorm": True}, {"depth": 3}, {"hidden_layers": 2}, {"embed_dim": 5}),
+        *({"dropout": 0.7}, {"point_dropout": 0.6}, {"hidden_dim": 9}, {"feature_channels": 7}),
+    ):
+        network = tiny(**change).network
+        config = build_model(network, object_info(source, network), source).config
+        assert {name: getattr(config, name) for name in shared} == {
+            name: getattr(network, name) for name in shared
+        }
+        assert (config.scorer, config.rotation_only, config.crop_padding) == (
+            "keypoints",
+            False,
+            1.5,
+        )
+
+
+def test_without_keypoints_the_vector_model_is_built():
+    source = ShapesSource("cube", 32)
+    network = tiny(keypoints="none", fourier_components=4).network
+    model = build_model(network, object_info(source, network), source)
+    assert model.config.scorer == "vector" and model.config.rotation_only
+    assert model.config.crop_padding == 1.3
+    assert model.rotation.in_features == 2 * 9 * 4
+
+
+def test_keypoints_need_what_they_need(tmp_path):
+    with pytest.raises(ValueError, match="unknown translations: use fps or box"):
+        object_info(mug_source(), tiny(keypoints="none").network)
+    bare = ShapesSource("cube", 32)
+    bare.mesh = None
+    with pytest.raises(ValueError, match="no mesh: use --keypoints box or none"):
+        object_info(bare, TINY.network)
+    assert len(object_info(bare, tiny(keypoints="box").network).keypoints) == 16
+    bare.has_intrinsics = False
+    with pytest.raises(ValueError, match="no camera model.*--keypoints none"):
+        object_info(bare, TINY.network)
+
+
+def test_geometry_of_the_object():
+    source = mug_source()
+    info = object_info(source, TINY.network)
+    points = np.array(info.keypoints)
+    assert points.shape == (8, 3)
+    assert np.linalg.norm(points, axis=1).max() <= info.diameter / 2 + 1e-5
+    assert distance_to_surface(source.mesh, points + source.center).max() < 2e-6  # rounded
+    assert object_info(source, TINY.network) == info
+
+
+def test_crops_follow_the_settings():
+    source = mug_source()
+    config = tiny(crop_resolution=64, feature_stride=2, detector_noise="paper", max_roll=7.0)
+    crop = crop_settings(config, source, training=True)
+    assert (crop.resolution, crop.map_size, crop.padding) == (64, 32, 1.5)
+    assert (crop.detector_noise, crop.max_roll, crop.surface) == ("paper", 7.0, True)
+    assert crop_settings(config, source, training=False).max_roll == 0
+    assert not crop_settings(tiny(surface_weight=0.0), source, training=True).surface
+    assert not crop_settings(config, ShapesSource("cube", 32), training=True).surface
+
+
+def test_the_published_renderings_are_not_augmented():
+    source = ShapesSource("cube", 32)
+    info = object_info(source, TINY.network)
+    module = _module(build_model(TINY.network, info, source), info, source, TINY)
+    crops = torch.rand((2, 3, 32, 32))
+    assert torch.equal(module.augment(crops), crops) and module.surface is None
+
+
+# --- augmentation ---
+
+
+def test_each_augmentation_changes_the_pixels(generator):
+    crops = torch.rand((8, 3, 32, 32), generator=generator) * 0.5 + 0.25
+    off = {"cj_p": 0.0, "sensor": False, "erase": 0.0}
+    assert torch.equal(make_augmentation(AugmentationConfig(**off))(crops), crops)
+    for on in ({"cj_p": 1.0}, {"sensor": True}, {"erase": 1.0}):
+        torch.manual_seed(0)
+        changed = make_augmentation(AugmentationConfig(**(off | on)))(crops)
+        assert changed.shape == crops.shape and changed.dtype == crops.dtype
+        assert float(changed.min()) >= 0 and float(changed.max()) <= 1
+        assert float((changed - crops).abs().amax((1, 2, 3)).mean()) > 0.02, on

@@ -1,0 +1,214 @@
+"""Tables of many reports: `python -m training.compare RUN ... --output comparison`.
+
+A row per variant, a column per object and their mean; prints the tables and writes <output>.md,
+<output>.csv and, with the log-likelihood over the levels of the pyramid, <output>.png.
+"""
+
+import argparse
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from training import runs
+from training.metrics import ACCURACIES
+from training.report import find_reports, levels_of, read_report
+
+METRICS = {
+    "LL (uniform = 0)": ("ll_uniform_zero", 1.0),
+    "LL (pi^2)": ("ll_pi2", 1.0),
+    "LL (pi^2) of the uniform distribution": ("ll_of_uniform_pi2", 1.0),
+    "spread (deg)": ("spread_mean_deg", 1.0),
+    "median rotation error (deg)": ("rotation_median_deg", 1.0),
+    **{f"Acc@{a} deg (%)": (f"acc_{a}", 100.0) for a in ACCURACIES},
+    "ADD(-S) recall at 0.1 d (%)": ("add_recall_0.1d", 100.0),
+}
+"""What is compared: title -> key of the summary and factor."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One report.
+
+    Attributes:
+        variant: row of the tables.
+        object_name: column of the tables.
+        report: as `training.evaluate` wrote it.
+    """
+
+    variant: str
+    object_name: str
+    report: dict
+
+    @property
+    def summary(self) -> dict:
+        """Of the first group: all images."""
+        return next(iter(self.report["metrics"].values()))
+
+    @property
+    def conditions(self) -> tuple[str, str, str]:
+        """What must agree for numbers to be compared: data set, split and protocol."""
+        dataset = self.report["data"].split("/")[0]
+        protocol = self.report["protocol"].split(";")[0]
+        return dataset, self.report["split"], protocol
+
+
+def compare(reports: list[str], output: str = "comparison") -> list[str]:
+    """Print and write the tables.
+
+    Args:
+        reports: run ids, bundle folders or report.json files, each with its row's name before a "="
+            if that is not to be the variant ("Ours, EMA=cube_ema"). A folder gives its report.json,
+            or its only report.
+        output: of the files, without extension.
+
+    Returns:
+        The Markdown lines.
+
+    Raises:
+        FileNotFoundError: if a report is missing.
+        ValueError: if two reports are of the same variant and object, or were not made alike.
+    """
+    entries = [_read(text) for text in reports]
+    _check(entries)
+    dataset, split, protocol = entries[0].conditions
+    lines = [f"# {dataset}, {split} split", "", f"{protocol[0].upper()}{protocol[1:]}.", ""]
+    images = {entry.summary["images"] for entry in entries}
+    lines += [f"Images per object: {', '.join(map(str, sorted(images)))}.", ""]
+    tables = {title: _table(entries, *what) for title, what in METRICS.items()}
+    tables = {title: table for title, table in tables.items() if table is not None}
+    objects = [*_objects(entries), "mean"]
+    for title, table in tables.items():
+        lines += [f"## {title}", "", *_markdown(objects, table), ""]
+    path = Path(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_csv(path.with_name(f"{path.name}.csv"), objects, tables)
+    _plot(path.with_name(f"{path.name}.png"), entries)
+    lines += [f"![LL over levels]({path.name}.png)", ""]
+    path.with_name(f"{path.name}.md").write_text("\n".join(lines))
+    print("\n".join(lines))
+    return lines
+
+
+def _read(text: str) -> Entry:
+    """Find and read a report."""
+    label, _, name = text.rpartition("=")
+    path = Path(name)
+    if path.suffix != ".json":
+        path = Path(runs.bundle_directory(name))
+        found = find_reports(path)
+        if len(found) != 1:
+            found = [file for file in found if file.name == "report.json"]
+        if not found:
+            raise FileNotFoundError(
+                f"{path} has no report.json: run python -m training.evaluate {name}, or name one "
+                "of several report files"
+            )
+        path = found[0]
+    report, _ = read_report(path)
+    return Entry(label or report["variant"], report["object"], report)
+
+
+def _check(entries: list[Entry]) -> None:
+    """Raise ValueError unless the entries fill a table that means something."""
+    seen = set()
+    for entry in entries:
+        place = entry.variant, entry.object_name
+        if place in seen:
+            raise ValueError(
+                f"two reports are of '{entry.variant}' on {entry.object_name}: name the rows, as "
+                "in 'Ours, larger=RUN'"
+            )
+        seen.add(place)
+        if entry.conditions != entries[0].conditions:
+            raise ValueError(
+                f"'{entry.variant}' on {entry.object_name} was evaluated on {entry.conditions}, "
+                f"the first report on {entries[0].conditions}: these numbers do not compare"
+            )
+
+
+def _objects(entries: list[Entry]) -> list[str]:
+    """Columns in the order of the command line."""
+    return list(dict.fromkeys(entry.object_name for entry in entries))
+
+
+def _table(entries: list[Entry], key: str, factor: float) -> dict[str, list[float]] | None:
+    """Values by variant, a column per object and their mean; nan where there is none."""
+    values: dict[str, dict[str, float]] = {}
+    for entry in entries:
+        value = entry.summary.get(key)
+        value = value[0] if isinstance(value, list) else value  # [mean, standard error]
+        row = values.setdefault(entry.variant, {})
+        row[entry.object_name] = np.nan if value is None else factor * value
+    rows = {
+        variant: [row.get(name, np.nan) for name in _objects(entries)]
+        for variant, row in values.items()
+    }
+    if not np.isfinite(list(rows.values())).any():
+        return None
+    return {variant: [*row, float(np.mean(row))] for variant, row in rows.items()}
+
+
+def _markdown(objects: list[str], table: dict[str, list[float]]) -> list[str]:
+    lines = ["| | " + " | ".join(objects) + " |", "|---|" + "---|" * len(objects)]
+    for variant, row in table.items():
+        cells = ["-" if np.isnan(value) else f"{value:.2f}" for value in row]
+        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _write_csv(path: Path, objects: list[str], tables: dict[str, dict[str, list[float]]]) -> None:
+    """All tables below each other: metric, variant, one column per object, mean."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["metric", "variant", *objects])
+        for title, table in tables.items():
+            for variant, row in table.items():
+                values = ["" if np.isnan(value) else round(value, 4) for value in row]
+                writer.writerow([title, variant, *values])
+
+
+def _plot(path: Path, entries: list[Entry]) -> None:
+    """LL over the levels: mean over objects, a line per variant."""
+    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    curves: dict[str, dict[int, list[float]]] = {}
+    for entry in entries:
+        mean = [value for value, _ in entry.summary["ll_uniform_zero_per_level"]]
+        curve = curves.setdefault(entry.variant, {})
+        for level, value in zip(
+            levels_of(mean, entry.report["search"]["depth"]), mean, strict=True
+        ):
+            curve.setdefault(level, []).append(value)
+    for variant, curve in curves.items():
+        axis.plot(list(curve), [np.mean(v) for v in curve.values()], "o-", ms=3, label=variant)
+    axis.set(
+        xlabel="level", ylabel="LL (uniform = 0), nats", title=f"mean of {len(_objects(entries))}"
+    )
+    axis.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(
+        prog="python -m training.compare", description=__doc__.split("\n")[0]
+    )
+    parser.add_argument(
+        "reports",
+        nargs="+",
+        metavar="[NAME=]RUN",
+        help="run id, bundle folder or report.json; NAME replaces the variant as the row's name",
+    )
+    parser.add_argument("--output", default="comparison", help="of the files, without extension")
+    arguments = parser.parse_args()
+    compare(arguments.reports, arguments.output)
+
+
+if __name__ == "__main__":
+    main()

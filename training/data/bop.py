@@ -1,0 +1,270 @@
+"""Any data set in the BOP format with one of its objects chosen.
+
+Source: https://github.com/thodan/bop_toolkit/blob/master/docs/bop_datasets_format.md; the
+visibility filter and the held-out scenes: Haugaard et al., ICCVW 2023, section 4.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from spyropose_ros.core.camera import CROP_PADDING
+from spyropose_ros.scenes.bop import (
+    BopDataset,
+    BopFrame,
+    BopScene,
+    BopTarget,
+    load_mesh,
+    load_models_info,
+)
+from spyropose_ros.scenes.detector import apparent_size_ratio, noisy_box
+from spyropose_ros.scenes.renderer import Renderer, bounding_sphere
+from training.config import PAPER_BOP, BopOptions
+from training.data.crops import training_item
+from training.data.source import CropSettings, EvaluationObject, Sample, Source
+
+_TRAINING = ("train_pbr", "train")
+_TEST = ("test", "val")  # the poses of many test sets are not public, those of val are
+_HELD_OUT_SCENES = 2
+_HELD_OUT_IMAGES = 0.05  # share, where there are too few scenes
+
+
+class BopSource(Source):
+    """A BOP data set with one object chosen.
+
+    The annotation is read when a split is first asked for, images one at a time. The splits are
+    "test", "validation" and "train", as far as the data set has them.
+    """
+
+    rotation_only = False
+    crop_padding = CROP_PADDING
+
+    def __init__(
+        self, directory: str | Path, object_name: str | int, options: BopOptions = PAPER_BOP
+    ):
+        """Read the mesh.
+
+        Args:
+            directory: the data set.
+            object_name: name or number of the object.
+            options: which images to use.
+
+        Raises:
+            FileNotFoundError: the data set, its models or its images are missing.
+            ValueError: a file is damaged, or there is no such object.
+        """
+        self.options = options
+        self.dataset = BopDataset(directory, options.camera)
+        self.object_id = self.dataset.object_id(object_name)
+        self.name = f"{self.dataset.name}/{object_name}"
+        self.object_name = self.dataset.object_name(self.object_id)
+        self.mesh = load_mesh(directory, self.object_id)
+        self.center, radius = bounding_sphere(self.mesh)
+        self.diameter = 2 * radius
+        self.size_ratio = apparent_size_ratio(self.mesh.vertices - self.center, self.diameter)
+        self._train_split = options.train_split or self.dataset.split(*_TRAINING)
+        self._test_split = options.test_split or self.dataset.split(*_TEST)
+        has = {
+            "test": self._test_split,
+            "validation": self._train_split,
+            "train": self._train_split,
+        }
+        self.splits = tuple(name for name, folder in has.items() if folder)
+        if not self.splits:
+            raise FileNotFoundError(
+                f"{directory} has no split with annotated scenes: expected a folder train*, test* "
+                "or val* with scenes such as 000000/scene_gt.json (see docs/data/bop.md)"
+            )
+
+    def target(self) -> EvaluationObject:
+        """Vertices and symmetries of the metrics, from models_eval where it exists."""
+        mesh = load_mesh(self.dataset.root, self.object_id, evaluation=True)
+        info = load_models_info(self.dataset.root, evaluation=True)[self.object_id]
+        return EvaluationObject(np.asarray(mesh.vertices), info.diameter, info.symmetries)
+
+    def training_items(self, crop: CropSettings) -> "BopItems":
+        """Crops of the training images.
+
+        Raises:
+            ValueError: there is no training split, or no image shows enough of the object.
+        """
+        return BopItems(self, self.targets("train"), crop)
+
+    def validation_items(self, crop: CropSettings) -> "BopItems":
+        """Crops, unturned, of the held-out training images; raises as `training_items`."""
+        return BopItems(self, self.targets("validation"), replace(crop, max_roll=0.0))
+
+    def samples(self, split: str, seed: int) -> Iterator[Sample]:
+        """Whole images with boxes around the annotated visible parts, with seeded noise.
+
+        Args:
+            split: "test", "validation" or "train".
+            seed: of the boxes' noise.
+        """
+        for target in self.targets(split):
+            frame, instance = target.frame, target.instance
+            rng = np.random.default_rng((seed, frame.scene_id, frame.frame_id, instance.index))
+            yield Sample(
+                id=target.id,
+                image=frame.image(),
+                K=frame.K,
+                rotation=instance.rotation,
+                translation=instance.translation,
+                box=noisy_box(instance.visibility.box, rng),
+                visible_fraction=instance.visibility.fraction,
+                scene_id=frame.scene_id,
+                image_id=frame.frame_id,
+                instance=instance.index,
+                object_id=self.object_id,
+            )
+
+    def targets(self, split: str) -> list[BopTarget]:
+        """The images of a split that show enough of the object.
+
+        Args:
+            split: "test", "validation" or "train".
+
+        Raises:
+            ValueError: there is no such split, or no image shows enough of the object.
+        """
+        self.check_split(split)
+        if split == "test":
+            targets = self._read(self._test_split, self.options.test_scenes)
+        else:
+            targets = self._training_targets[split == "validation"]
+        if targets:
+            return targets
+        raise ValueError(
+            f"the {split} images of {self.dataset.root} show object {self.object_id} nowhere with "
+            f"visible fraction >= {self.options.min_visible} and >= {self.options.min_pixels} "
+            "visible pixels: choose other scenes or lower these limits"
+        )
+
+    def frames(self, split: str) -> list[BopFrame]:
+        """All test images with all their annotations; see `Source.frames`."""
+        if split != "test":
+            return super().frames(split)
+        scenes = self.dataset.scenes(self._test_split, self.options.test_scenes)
+        return [f for scene in scenes for f in BopScene(scene, self.options.camera).frames]
+
+    @cached_property
+    def _training_targets(self) -> tuple[list[BopTarget], list[BopTarget]]:
+        """Those of the training set and those held out for validation."""
+        options, split = self.options, self._train_split
+        scenes = [int(path.name) for path in self.dataset.scenes(split)]
+        held_out = options.validation_scenes
+        if held_out is None and len(scenes) >= 2 * _HELD_OUT_SCENES:
+            held_out = scenes[-_HELD_OUT_SCENES], scenes[-1]
+        if held_out is not None:
+            train = self._read(split, options.train_scenes)
+            train = [t for t in train if not held_out[0] <= t.frame.scene_id <= held_out[1]]
+            return train, self._read(split, held_out)
+        targets = self._read(split, options.train_scenes)
+        images = sorted({(t.frame.scene_id, t.frame.frame_id) for t in targets})
+        count = round(_HELD_OUT_IMAGES * len(images)) or 1
+        held = set(images[-count:])
+        parts = [], []
+        for target in targets:
+            parts[(target.frame.scene_id, target.frame.frame_id) in held].append(target)
+        return parts
+
+    def _read(self, split: str, scenes: tuple[int, int] | None) -> list[BopTarget]:
+        options = self.options
+        return self.dataset.targets(
+            self.dataset.scenes(split, scenes),
+            self.object_id,
+            options.min_visible,
+            options.min_pixels,
+        )
+
+
+class BopItems:
+    """Crops as the network sees them, one for every target."""
+
+    def __init__(self, source: BopSource, targets: list[BopTarget], crop: CropSettings):
+        """Keep what an item needs.
+
+        Args:
+            source: the object.
+            targets: its images.
+            crop: how they are cut.
+        """
+        self._source = source
+        self._targets = targets
+        self._crop = crop
+        self._renderer = Renderer(source.mesh)
+
+    def __len__(self) -> int:
+        return len(self._targets)
+
+    def item(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Read one image and cut the object out.
+
+        Where little of the object is visible, the simulated detector can be wrong by more than the
+        box of translations; then the paper's detector takes its place.
+
+        Args:
+            index: of the target.
+            rng: of the simulated detector and of the crop's turn.
+
+        Raises:
+            FileNotFoundError: the image is missing.
+            ValueError: the image is damaged, or the object is behind the camera.
+        """
+        target = self._targets[index]
+        self._check(target)
+        image = target.frame.image()
+        depth = self._depth(target, *image.shape[:2]) if self._crop.surface else None
+        item = self._cut(target, image, depth, self._crop, rng)
+        if item is None:
+            paper = replace(self._crop, detector_noise="paper")
+            item = self._cut(target, image, depth, paper, rng)
+        return item
+
+    def _check(self, target: BopTarget) -> None:
+        """Raise ValueError when the object is behind the camera."""
+        instance = target.instance
+        depth = (instance.rotation @ self._source.center + instance.translation)[2]
+        if not depth > 0:
+            raise ValueError(
+                f"object {instance.object_id} at {target.id} is {-depth:.3f} m behind the camera: "
+                "poses must take the object frame to the camera frame, z forward"
+            )
+
+    def _cut(
+        self,
+        target: BopTarget,
+        image: np.ndarray,
+        depth: np.ndarray | None,
+        crop: CropSettings,
+        rng: np.random.Generator,
+    ) -> dict[str, Tensor] | None:
+        source, instance = self._source, target.instance
+        return training_item(
+            image,
+            target.frame.K,
+            instance.rotation,
+            instance.translation,
+            source.center,
+            source.diameter,
+            source.size_ratio[0],
+            instance.visibility.box,
+            crop,
+            rng,
+            depth,
+        )
+
+    def _depth(self, target: BopTarget, height: int, width: int) -> np.ndarray:
+        """Depth [H, W] of the object's visible surface, metres; 0 elsewhere."""
+        frame, instance = target.frame, target.instance
+        depth = self._renderer.render(
+            instance.rotation, instance.translation, frame.K, width, height
+        ).depth
+        mask = frame.visible_mask(instance)
+        if mask is not None:
+            depth[~mask] = 0
+        return depth

@@ -1,0 +1,174 @@
+"""Training items from images: the simulated detector, the crop and the surface map."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spyropose_ros.core import camera
+from spyropose_ros.core.translation_grid import TranslationBox
+from spyropose_ros.scenes.detector import noisy_box
+from training.data.source import CropSettings
+
+_PAPER_SIGMA, _PAPER_LIMIT = 0.1, 0.5  # the paper's offset noise in box units
+# Truths must lie in every turn of the box: inside the ball inscribed in the unit cube.
+_BALL = 0.5
+_TRIES = 20
+
+
+def training_item(
+    image: np.ndarray,
+    K: np.ndarray,
+    rotation: np.ndarray,
+    translation: np.ndarray,
+    center: np.ndarray,
+    diameter: float,
+    size_ratio: float,
+    visible_box: np.ndarray,
+    crop: CropSettings,
+    rng: np.random.Generator,
+    depth: np.ndarray | None = None,
+) -> dict[str, Tensor] | None:
+    """One item with the simulated detector in the loop.
+
+    Args:
+        image: RGB uint8 [H, W, 3].
+        K: intrinsics, [3, 3].
+        rotation: object frame to camera, [3, 3].
+        translation: of the object frame, metres, [3].
+        center: bounding-sphere centre in the object frame, metres, [3].
+        diameter: of the bounding sphere, metres.
+        size_ratio: apparent-size ratio of the object.
+        visible_box: x0, y0, x1, y1 around the visible pixels.
+        crop: settings.
+        rng: the only source of randomness.
+        depth: z of the object's visible surface, metres, 0 elsewhere, float32 [H, W]; for the
+            surface map.
+
+    Returns:
+        The item, see `training.data.source.Items`; None where the detector's estimate misses the
+        truth by more than the box, as rarely happens.
+    """
+    truth = torch.from_numpy(rotation @ center + translation).float()
+    intrinsics = torch.from_numpy(np.asarray(K)).float()
+    estimate = _estimate(truth, diameter, size_ratio, visible_box, intrinsics, crop, rng)
+    if estimate is None:
+        return None
+    angle = rng.uniform(-1, 1) * math.radians(crop.max_roll)
+    K_crop = camera.crop_intrinsics(
+        estimate,
+        diameter,
+        intrinsics,
+        crop.resolution,
+        crop.padding,
+        torch.tensor([angle], dtype=torch.float32),
+    )
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
+    picture = camera.crop_image(pixels, intrinsics, K_crop, crop.resolution)
+    item = {
+        "crop": picture[0].mul(255).round().byte(),
+        "K_crop": K_crop[0],
+        "estimate": estimate[0],
+        "rotation": torch.from_numpy(rotation).float(),
+        "translation": truth,
+    }
+    if crop.surface and depth is not None:
+        item["surface"] = surface_map(
+            depth, intrinsics, item["rotation"], truth, diameter, K_crop[0], crop
+        )
+    return item
+
+
+def _estimate(
+    truth: Tensor,
+    diameter: float,
+    size_ratio: float,
+    visible_box: np.ndarray,
+    K: Tensor,
+    crop: CropSettings,
+    rng: np.random.Generator,
+) -> Tensor | None:
+    """Translation estimate of the simulated detector, [1, 3]; None where it misses every time."""
+    for _ in range(_TRIES):
+        if crop.detector_noise == "boxes":
+            box = torch.from_numpy(noisy_box(visible_box, rng)).float()
+            estimate = camera.translation_from_boxes(box[None], K, diameter, size_ratio)
+        elif crop.detector_noise == "paper":
+            estimate = paper_estimate(truth, diameter, rng)
+        else:
+            raise ValueError(
+                f"detector_noise must be 'boxes' or 'paper', got '{crop.detector_noise}'"
+            )
+        if _within_ball(truth, estimate, diameter):
+            return estimate
+    return None
+
+
+def paper_estimate(truth: Tensor, diameter: float, rng: np.random.Generator) -> Tensor:
+    """The paper's simulated detector: a truncated Gaussian offset around the truth.
+
+    Sigma is 0.1 of the box built at the truth: 0.1 d sideways, 0.1 z in depth.
+
+    Args:
+        truth: bounding-sphere centre, metres, [3].
+        diameter: of the bounding sphere, metres.
+        rng: random generator.
+
+    Returns:
+        [1, 3].
+    """
+    offset = rng.normal(size=3) * _PAPER_SIGMA
+    while np.linalg.norm(offset) >= _PAPER_LIMIT:
+        offset = rng.normal(size=3) * _PAPER_SIGMA
+    basis = TranslationBox.from_view(truth[None], diameter).basis[0]
+    return (truth + basis @ torch.from_numpy(offset).float())[None]
+
+
+def _within_ball(truth: Tensor, estimate: Tensor, diameter: float) -> bool:
+    """Whether the truth lies in the ball inscribed in the box around the estimate."""
+    if estimate[0, 2] <= 0:
+        return False
+    box = TranslationBox.from_view(estimate, diameter)
+    return bool((box.coordinates(truth.view(1, 1, 3)) - 0.5).norm() < _BALL)
+
+
+def surface_map(
+    depth: np.ndarray,
+    K: Tensor,
+    rotation: Tensor,
+    center: Tensor,
+    diameter: float,
+    K_crop: Tensor,
+    crop: CropSettings,
+) -> Tensor:
+    """What the crop shows of the object: the visible surface in object coordinates.
+
+    Args:
+        depth: z of the visible surface in the image, metres, 0 elsewhere, float32 [H, W].
+        K: intrinsics of the image, [3, 3].
+        rotation: object to camera, [3, 3].
+        center: bounding-sphere centre in the camera frame, metres, [3].
+        diameter: of the bounding sphere, metres.
+        K_crop: intrinsics of the crop, [3, 3].
+        crop: for the resolution and the size of the map.
+
+    Returns:
+        float32 [4, size, size]: 1 where the object is visible, then the point relative to the
+        centre in units of the radius (in [-1, 1]^3; 0 where not visible).
+    """
+    size = crop.map_size
+    step = crop.resolution / size
+    pixel = (torch.arange(size) + 0.5) * step - 0.5
+    v, u = torch.meshgrid(pixel, pixel, indexing="ij")
+    ray = torch.stack((u, v, torch.ones_like(u)), -1).view(-1, 3) @ torch.linalg.inv(K_crop).mT
+    ray = ray / ray[:, 2:]  # K_crop may be turned; depth is along z
+    source = (ray @ K.mT)[:, :2].round().long()
+    height, width = depth.shape
+    inside = ((source >= 0) & (source < torch.tensor((width, height)))).all(1)
+    x, y = source[:, 0].clamp(0, width - 1), source[:, 1].clamp(0, height - 1)
+    z = torch.from_numpy(depth)[y, x] * inside
+    point = ray * z.unsqueeze(1) - center
+    coordinates = point @ rotation / (diameter / 2)
+    visible = (z > 0).unsqueeze(1)
+    return torch.cat((visible.float(), coordinates * visible), 1).T.reshape(4, size, size)

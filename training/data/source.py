@@ -1,0 +1,169 @@
+"""What training and evaluation need of a data set: one object, as training items and samples."""
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import trimesh
+from torch import Tensor
+
+from spyropose_ros.scenes.bop import BopFrame
+
+ENDLESS = sys.maxsize
+"""Length of items that are rendered without end."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One evaluation image of one instance.
+
+    Attributes:
+        id: unique within its split.
+        image: RGB uint8 [H, W, 3].
+        K: intrinsics, [3, 3].
+        rotation: true, object frame to camera, [3, 3].
+        translation: true, of the object frame, metres, [3].
+        box: x0, y0, x1, y1 as the simulated detector gives it, pixels; None where the image is the
+            crop and the translation is known.
+        equivalents: all rotations that look the same in this image, [M, 3, 3]; None where the
+            object's symmetries apply.
+        visible_fraction: of the object's silhouette.
+        handle_fraction: share of the visible pixels on the feature that breaks a symmetry; nan
+            where there is none.
+        scene_id: number of the scene.
+        image_id: number of the image in its scene.
+        instance: number of the annotation in its image.
+        object_id: number of the object in its data set.
+    """
+
+    id: str
+    image: np.ndarray
+    K: np.ndarray
+    rotation: np.ndarray
+    translation: np.ndarray
+    box: np.ndarray | None
+    equivalents: np.ndarray | None = None
+    visible_fraction: float = 1.0
+    handle_fraction: float = float("nan")
+    scene_id: int = 0
+    image_id: int = 0
+    instance: int = 0
+    object_id: int = 0
+
+
+@dataclass(frozen=True)
+class EvaluationObject:
+    """What the metrics need to know of the object.
+
+    Attributes:
+        vertices: mesh vertices in the object frame, metres, [V, 3]; empty without a mesh.
+        diameter: largest distance between vertices, metres (BOP's diameter).
+        symmetries: rigid transforms that leave the object unchanged, with identity, [S, 4, 4].
+    """
+
+    vertices: np.ndarray
+    diameter: float
+    symmetries: np.ndarray
+
+
+@dataclass(frozen=True)
+class CropSettings:
+    """How items are cut from images.
+
+    Attributes:
+        resolution: side of the crop, pixels.
+        map_size: side of the surface map.
+        padding: side of the crop over the projected diameter.
+        detector_noise: "boxes" simulates a detector (noisy tight box of the visible mask), "paper"
+            draws a truncated Gaussian offset around the truth.
+        max_roll: largest random in-plane turn of the crop, degrees.
+        surface: whether items have a surface map.
+    """
+
+    resolution: int
+    map_size: int
+    padding: float
+    detector_noise: str
+    max_roll: float
+    surface: bool
+
+
+class Items(Protocol):
+    """A training or validation set.
+
+    An item is a dict: crop uint8 [3, H, W], K_crop [3, 3], estimate [3] of the bounding-sphere
+    centre, rotation [3, 3], translation [3] of the centre, and, where asked for and possible,
+    surface [4, h, w] (see `training.data.crops.surface_map`).
+    """
+
+    def __len__(self) -> int:
+        """Distinct items; `ENDLESS` where they are made without end."""
+
+    def item(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """One item; rng is its only randomness."""
+
+
+class Source(ABC):
+    """A data set with one object chosen.
+
+    Attributes:
+        name: "<data set>/<object>".
+        object_name: goes into the bundle and is matched with the class ids of detections.
+        rotation_only: the image is the crop and the translation is known.
+        has_intrinsics: whether K means anything; keypoints cannot be projected without.
+        crop_padding: side of a crop over the projected diameter.
+        splits: evaluation splits, the default first.
+        center: bounding-sphere centre in the object frame, metres, [3].
+        diameter: of the bounding sphere, metres.
+        mesh: in metres, or None.
+        size_ratio: mean and standard deviation over views of the apparent size; see
+            `spyropose_ros.scenes.detector.apparent_size_ratio`.
+    """
+
+    name: str
+    object_name: str
+    rotation_only: bool = False
+    has_intrinsics: bool = True
+    crop_padding: float = 1.5
+    splits: tuple[str, ...]
+    center: np.ndarray
+    diameter: float
+    mesh: trimesh.Trimesh | None
+    size_ratio: tuple[float, float]
+
+    @abstractmethod
+    def target(self) -> EvaluationObject:
+        """What the metrics need."""
+
+    @abstractmethod
+    def training_items(self, crop: CropSettings) -> Items:
+        """The training set."""
+
+    @abstractmethod
+    def validation_items(self, crop: CropSettings) -> Items:
+        """The set that is watched during training."""
+
+    @abstractmethod
+    def samples(self, split: str, seed: int) -> Iterator[Sample]:
+        """Evaluation samples of a split, in a fixed order; the seed is of the boxes' noise.
+
+        Raises:
+            ValueError: unknown split.
+        """
+
+    def frames(self, split: str) -> list[BopFrame]:
+        """All images of a split with all their annotations, for several views of one scene.
+
+        Raises:
+            ValueError: the split has no scenes of several images.
+        """
+        raise ValueError(f"{self.name} has no scene in split '{split}' that several images show")
+
+    def check_split(self, split: str) -> None:
+        """Raise ValueError for a split that this source does not have."""
+        if split not in self.splits:
+            known = ", ".join(self.splits)
+            raise ValueError(f"{self.name} has no split '{split}': choose from {known}")

@@ -1,0 +1,140 @@
+"""From items to batches: the same items whatever the workers, processes and restarts."""
+
+from collections.abc import Iterator
+
+import cv2
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from training.config import DataConfig, OptimConfig
+from training.data.source import ENDLESS, Items
+
+TRAIN, VALIDATION, TEST = 0, 1, 2
+"""Streams of random numbers; each item's generator is seeded by (seed, stream, index)."""
+_SHUFFLE = 3
+
+
+def item_generator(seed: int, stream: int, index: int) -> np.random.Generator:
+    """The random generator of one item."""
+    return np.random.default_rng((seed, stream, index))
+
+
+class Stream(Dataset):
+    """Items by their position in a training or validation.
+
+    A finite training set is passed through in a new order each time.
+
+    Args:
+        items: the set.
+        stream: `TRAIN`, which shuffles, or `VALIDATION`.
+        seed: of the stream.
+        length: number of positions.
+    """
+
+    def __init__(self, items: Items, stream: int, seed: int, length: int):
+        self.items = items
+        self.stream = stream
+        self.seed = seed
+        self.length = length
+        self._order: tuple[int, np.ndarray] | None = None  # of the latest pass
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, position: int) -> dict[str, Tensor]:
+        """One item; its generator is its own."""
+        rng = item_generator(self.seed, self.stream, position)
+        return self.items.item(self._index(position), rng)
+
+    def _index(self, position: int) -> int:
+        """Which item a position shows."""
+        n = self.items.__len__()
+        if n == ENDLESS or self.stream != TRAIN:
+            return position
+        turn, offset = divmod(position, n)
+        if self._order is None or self._order[0] != turn:
+            order = item_generator(self.seed, _SHUFFLE, turn).permutation(n)
+            self._order = turn, order
+        return int(self._order[1][offset])
+
+
+class EpochSampler(Sampler[int]):
+    """Consecutive positions; an epoch begins where the steps so far have ended, also on a resume.
+
+    (The epoch that Lightning passes to `set_epoch` is one too high after a resume.)
+
+    Args:
+        trainer: counts the steps and shares each epoch between its processes.
+        items: per epoch.
+        batch_size: items per step and process.
+    """
+
+    def __init__(self, trainer: lightning.Trainer, items: int, batch_size: int):
+        self.trainer = trainer
+        self.items = items
+        self.batch_size = batch_size
+
+    def __iter__(self) -> Iterator[int]:
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
+        first = self.trainer.global_step * self.batch_size * processes
+        return iter(range(first + rank, first + self.items, processes))
+
+    def __len__(self) -> int:
+        return len(range(self.trainer.global_rank, self.items, self.trainer.world_size))
+
+
+class StreamData(lightning.LightningDataModule):
+    """Training stream and validation set of one run.
+
+    Args:
+        training: training items.
+        validation: validation items; the first data.validation_images of them are used.
+        data: settings.
+        optim: batch size, steps per epoch and number of steps.
+        seed: of all streams.
+    """
+
+    def __init__(
+        self, training: Items, validation: Items, data: DataConfig, optim: OptimConfig, seed: int
+    ):
+        super().__init__()
+        self.data = data
+        self.optim = optim
+        self.seed = seed
+        self.training = training
+        watched = min(data.validation_images, validation.__len__())
+        self.validation_set = Stream(validation, VALIDATION, seed, watched)
+
+    def train_dataloader(self) -> DataLoader:
+        """Loader of one epoch's stretch of the stream."""
+        batch = self.optim.batch_size * self.trainer.world_size
+        stream = Stream(self.training, TRAIN, self.seed, self.optim.max_steps * batch)
+        epoch = self.optim.steps_per_epoch * batch
+        return self._loader(stream, EpochSampler(self.trainer, epoch, self.optim.batch_size))
+
+    def val_dataloader(self) -> DataLoader:
+        """Loader of the validation set; each process takes its share."""
+        rank, processes = self.trainer.global_rank, self.trainer.world_size
+        return self._loader(self.validation_set, range(rank, len(self.validation_set), processes))
+
+    def _loader(self, dataset: Dataset, sampler: Sampler | range) -> DataLoader:
+        workers = self.data.num_workers
+        return DataLoader(
+            dataset,
+            self.optim.batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            worker_init_fn=_single_thread,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            drop_last=isinstance(sampler, EpochSampler),
+        )
+
+
+def _single_thread(_worker: int) -> None:
+    """Loader processes share the cores with the training."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)

@@ -1,0 +1,230 @@
+"""Evaluate on several views: `python -m training.evaluate_multiview RUN_ID_OR_BUNDLE --views 4`.
+
+The images of every scene are shuffled once (RandomState(0)) and taken in consecutive groups. An
+object is searched in the camera frame of the first image of its group that shows it, in a cubic box
+at that image's noisy estimate; the logits of all images of the group that show it are fused. Every
+image is also searched alone in the same kind of box.
+
+How the camera moved between two images follows from the object's own annotations, which is exact
+and also right where objects are moved between images (as in LM-O). It tells the search nothing of
+the object's pose in the first camera, but takes the annotation error between the views out.
+
+Source: Haugaard et al., ICCVW 2023 (multi-view evaluation); groups as in Labbe et al., ECCV 2020.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby, islice
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from spyropose_ros.core.estimator import SearchSettings
+from spyropose_ros.core.search import PosePyramid
+from spyropose_ros.core.translation_grid import TranslationBox
+from spyropose_ros.scenes.bop import BopFrame
+from training import cli, provenance
+from training.data.source import Sample, Source
+from training.evaluation import Evaluation
+from training.protocol import (
+    PAPER_SIGMA,
+    Protocol,
+    sample_generator,
+    search_box,
+    truncated_offset,
+)
+from training.records import RecordFile
+
+Track = tuple[int, int]
+"""Object number, and which of the frame's annotations of that object."""
+
+
+@dataclass(frozen=True)
+class View:
+    """An object in one image of a group.
+
+    Attributes:
+        sample: the image and the object.
+        world_from_camera: pose of the camera in that of the group's first view, [4, 4].
+    """
+
+    sample: Sample
+    world_from_camera: np.ndarray
+
+
+def evaluate_multiview(
+    run_or_bundle: str,
+    views: int = 4,
+    fusion: float | str = "sum",
+    split: str | None = None,
+    limit: int | None = None,
+    seed: int = 1,
+    beam: int = 512,
+    mass_tolerance: float = 0.01,
+    depth: int | None = None,
+    device: str | None = None,
+    data_root: str = "data",
+    output: str | None = None,
+    paper_protocol: bool = False,
+) -> dict:
+    """Evaluate a bundle on groups of views and write the report.
+
+    Args:
+        run_or_bundle: run id, folder of a bundle, or hub id.
+        views: most images of a group.
+        fusion: "sum" of the views' logits (independent views), "mean" (the paper), or a number to
+            divide the sum by.
+        split: of the data that the bundle was trained for; the first evaluation split by default.
+        limit: most objects in groups.
+        seed: of the noise.
+        beam: most cells expanded per level.
+        mass_tolerance: mass that may stay at coarse levels.
+        depth: levels; None for all.
+        device: where to run.
+        data_root: where data sets lie.
+        output: folder of the report; next to the bundle by default.
+        paper_protocol: beam, mass_tolerance and temperatures as published.
+
+    Returns:
+        The report: the groups' metrics, every group counted once for each of its views, and those
+        of the same views alone.
+
+    Raises:
+        ValueError: if the split does not exist, has no scenes, or shows no object.
+    """
+    protocol, settings = Protocol(paper_protocol), SearchSettings(beam, mass_tolerance, depth)
+    evaluation = Evaluation.open(
+        run_or_bundle, split, seed, settings, protocol, device, data_root, output
+    )
+    source, split = evaluation.source, evaluation.split
+    head = evaluation.head(
+        f"groups of {views} images, logits fused by {fusion}; cubic box, unturned, at the truth "
+        f"with an offset of sigma {PAPER_SIGMA} of the diameter; camera motion from the object's "
+        f"annotations; {protocol.temperatures(evaluation.estimator.bundle)}"
+    )
+    stem = f"report_{split}_{views}views_{fusion}{protocol.suffix}"
+    file = RecordFile(evaluation.directory / f"{stem}.records.jsonl", head)
+    _measure(evaluation, view_groups(source, split, seed, views), fusion, limit, file)
+    records = file.records[:limit]
+    if not records:
+        raise ValueError(f"{source.name} has no group of views in its split '{split}'")
+    head["groups"] = len(records)
+    parts = {
+        f"{views} views": [record["fused"] for record in records for _ in record["single"]],
+        "single views": [alone for record in records for alone in record["single"]],
+    }
+    seconds = (record["seconds"] for record in records)
+    command = provenance.command("training.evaluate_multiview")
+    return evaluation.write(stem, head, parts, seconds, command)
+
+
+def view_groups(source: Source, split: str, seed: int, views: int) -> Iterator[list[View]]:
+    """Every object of every group of images that show it.
+
+    Args:
+        source: the object.
+        split: whose images to group.
+        seed: of the samples.
+        views: most images of a group.
+
+    Yields:
+        At least one view, the first one's camera is the world.
+    """
+    frames = source.frames(split)
+    for scene_id, samples in groupby(source.samples(split, seed), lambda s: s.scene_id):
+        scene = {frame.frame_id: frame for frame in frames if frame.scene_id == scene_id}
+        seen: dict[tuple[int, Track], Sample] = {}
+        for sample in samples:
+            track = tracks(scene[sample.image_id])[sample.instance]
+            seen[sample.image_id, track] = sample
+        order = np.random.RandomState(0).permutation(sorted(scene))
+        for start in range(0, len(order), views):
+            group = [int(image) for image in order[start : start + views]]
+            for track in sorted({track for image, track in seen if image in group}):
+                shown = [image for image in group if (image, track) in seen]
+                yield _views([seen[image, track] for image in shown])
+
+
+def tracks(frame: BopFrame) -> dict[int, Track]:
+    """What is the same in all frames of a scene, by the index of the annotation.
+
+    The place among the annotations of the same object: that follows the index where all frames
+    annotate everything, and holds where another object is sometimes left out.
+    """
+    found: dict[int, Track] = {}
+    for instance in frame.instances:
+        place = sum(object_id == instance.object_id for object_id, _ in found.values())
+        found[instance.index] = instance.object_id, place
+    return found
+
+
+def _views(samples: list[Sample]) -> list[View]:
+    """Views with the motion of the camera around the object."""
+    poses = [_pose(sample) for sample in samples]
+    return [
+        View(sample, poses[0] @ np.linalg.inv(pose))
+        for sample, pose in zip(samples, poses, strict=True)
+    ]
+
+
+def _pose(sample: Sample) -> np.ndarray:
+    """True pose of the object, [4, 4]."""
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = sample.rotation, sample.translation
+    return pose
+
+
+def _measure(
+    evaluation: Evaluation,
+    groups: Iterator[list[View]],
+    fusion: float | str,
+    limit: int | None,
+    file: RecordFile,
+) -> None:
+    """Search every group that has no record yet, fused and view by view."""
+    done = len(file.records)
+    rest = islice(groups, done, None if limit is None else max(done, limit))
+    for group in tqdm(rest, initial=done, total=limit, unit="group"):
+        samples = [view.sample for view in group]
+        estimates = [_noisy_position(evaluation, sample) for sample in samples]
+        started = time.perf_counter()
+        fused = evaluation.estimator.search_multiview(
+            [sample.image for sample in samples],
+            [sample.K for sample in samples],
+            np.stack([view.world_from_camera for view in group]),
+            estimates[0],
+            fusion,
+        )
+        seconds = time.perf_counter() - started
+        single = [
+            evaluation.metrics(_search_alone(evaluation, sample, estimate), sample)
+            for sample, estimate in zip(samples, estimates, strict=True)
+        ]
+        record = {
+            "fused": evaluation.metrics(fused, samples[0]),
+            "single": single,
+            "seconds": seconds,
+        }
+        file.append(record)
+
+
+def _search_alone(evaluation: Evaluation, sample: Sample, estimate: np.ndarray) -> PosePyramid:
+    """One view in its own cubic box."""
+    middle = torch.from_numpy(estimate).float()[None]
+    box = TranslationBox.cubic(middle, evaluation.source.diameter)
+    return search_box(evaluation.estimator, sample, box)
+
+
+def _noisy_position(evaluation: Evaluation, sample: Sample) -> np.ndarray:
+    """The paper's estimate for the cubic box, metres, [3]; the sample decides the noise."""
+    center = np.array(evaluation.estimator.bundle.object.center)
+    offset = truncated_offset(sample_generator(sample, evaluation.seed))
+    return sample.rotation @ center + sample.translation + evaluation.source.diameter * offset
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    cli.run(evaluate_multiview)

@@ -1,0 +1,247 @@
+"""One training run, from a data set to a bundle."""
+
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import cv2
+import lightning
+import numpy as np
+import torch
+import trimesh
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    Timer,
+    TQDMProgressBar,
+)
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from spyropose_ros.core.backbone import resolve_backbone
+from spyropose_ros.core.bundle import MESH, ModelBundle, ObjectInfo
+from spyropose_ros.core.keypoints import box_keypoints, farthest_points
+from spyropose_ros.core.model import PoseModel, make_model
+from spyropose_ros.core.model_config import ModelConfig
+from spyropose_ros.core.rotation_model import RotationModel
+from training import provenance
+from training.config import NetworkConfig, TrainConfig
+from training.data.source import CropSettings, Source
+from training.data.streams import StreamData
+from training.module import PoseModule
+
+log = logging.getLogger(__name__)
+
+_SURFACE_SAMPLES = 10_000
+_BEST = "val/ll_gain"
+_DEBUG_STEPS = 5
+
+
+def object_info(source: Source, network: NetworkConfig) -> ObjectInfo:
+    """Geometry that the bundle stores: keypoints, bounding sphere and apparent size.
+
+    Raises:
+        ValueError: keypoints that the data set does not allow.
+    """
+    if network.keypoints != "none" and not source.has_intrinsics:
+        raise ValueError(
+            f"{source.name} has no camera model, so keypoints cannot be projected: "
+            "use --keypoints none"
+        )
+    if network.keypoints == "none" and not source.rotation_only:
+        raise ValueError(
+            f"--keypoints none knows rotations only, but {source.name} has unknown translations: "
+            "use fps or box"
+        )
+    ratio, ratio_std = source.size_ratio
+    return ObjectInfo(
+        source.object_name,
+        [float(v) for v in source.center],
+        float(source.diameter),
+        float(ratio),
+        float(ratio_std),
+        np.round(_keypoints(source, network), 6).tolist(),
+    )
+
+
+def _keypoints(source: Source, network: NetworkConfig) -> np.ndarray:
+    """Relative to the centre, metres, [P, 3]."""
+    if network.keypoints == "none":
+        return np.empty((0, 3))
+    if network.keypoints == "box":
+        return box_keypoints(source.diameter / 2)
+    if source.mesh is None:
+        raise ValueError(f"{source.name} has no mesh: use --keypoints box or none")
+    surface, _ = trimesh.sample.sample_surface(source.mesh, _SURFACE_SAMPLES, seed=0)
+    return farthest_points(surface - source.center, network.n_keypoints)
+
+
+def build_model(
+    network: NetworkConfig, info: ObjectInfo, source: Source
+) -> PoseModel | RotationModel:
+    """A fresh network, with pretrained encoder weights where they are to be had."""
+    architecture, weights = resolve_backbone(network.backbone, network.pretrained)
+    shared = set(ModelConfig.__dataclass_fields__) - {"backbone"}
+    options = {k: v for k, v in asdict(network).items() if k in shared}
+    config = ModelConfig(
+        architecture,
+        scorer="vector" if network.keypoints == "none" else "keypoints",
+        rotation_only=source.rotation_only,
+        crop_padding=source.crop_padding,
+        **options,
+    )
+    model = make_model(config, torch.tensor(info.keypoints))
+    if weights is not None:
+        model.encoder.backbone.load_state_dict(weights)
+    return model
+
+
+def crop_settings(config: TrainConfig, source: Source, training: bool) -> CropSettings:
+    """How the items of a run are cut."""
+    network = config.network
+    return CropSettings(
+        network.crop_resolution,
+        network.crop_resolution // network.feature_stride,
+        source.crop_padding,
+        config.data.detector_noise,
+        config.data.max_roll if training else 0.0,
+        _reads_surface(config, source),
+    )
+
+
+def _reads_surface(config: TrainConfig, source: Source) -> bool:
+    """Whether the auxiliary loss applies: it needs a feature map and a rendered surface."""
+    return config.optim.surface_weight > 0 and not source.rotation_only
+
+
+def fit(
+    source: Source,
+    config: TrainConfig,
+    run_dir: Path,
+    *,
+    identity: dict[str, str],
+    accelerator: str = "auto",
+    devices: int | list[int] = 1,
+    num_nodes: int = 1,
+    logger: str = "tensorboard",
+    debug: bool = False,
+) -> Path:
+    """Train, or resume, and export the bundle.
+
+    Args:
+        source: data set and object.
+        config: settings.
+        run_dir: for everything the run writes.
+        identity: goes into the bundle's record: "dataset" and "object".
+        accelerator: as Lightning names it.
+        devices: number of processes or GPUs on this machine, or the GPUs' numbers.
+        num_nodes: machines.
+        logger: "tensorboard", "csv" or "none".
+        debug: a few steps; no logs and no checkpoints.
+
+    Returns:
+        Folder of the bundle.
+    """
+    lightning.seed_everything(config.seed, verbose=False)
+    cv2.setNumThreads(1)
+    info = object_info(source, config.network)
+    network = build_model(config.network, info, source)
+    module = _module(network, info, source, config)
+    data = StreamData(
+        source.training_items(crop_settings(config, source, training=True)),
+        source.validation_items(crop_settings(config, source, training=False)),
+        config.data,
+        config.optim,
+        config.seed,
+    )
+    timer = Timer(verbose=False)
+    trainer = lightning.Trainer(
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy="ddp" if num_nodes > 1 or _count(devices) > 1 else "auto",
+        precision=config.optim.precision,
+        max_steps=_DEBUG_STEPS if debug else config.optim.max_steps,
+        use_distributed_sampler=False,  # the streams share themselves
+        logger=False if debug else _logger(logger, run_dir),
+        callbacks=[timer, TQDMProgressBar(10), *_callbacks(config, run_dir, debug)],
+        enable_checkpointing=not debug,
+        log_every_n_steps=25,
+        num_sanity_val_steps=0,
+    )
+    last = run_dir / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        log.info("resuming from %s", last)
+    trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
+    steps = trainer.global_step
+    best = trainer.checkpoint_callback.best_model_path if config.optim.patience else ""
+    if best:
+        state = torch.load(best, map_location="cpu", weights_only=True)
+        module.load_state_dict(state["state_dict"])
+        steps = state["global_step"]
+    record = {
+        "package_version": provenance.package_version(),
+        "git_commit": provenance.git_commit(),
+        "command": provenance.command("training.train"),
+        **identity,
+        "config": config.to_flat(),
+        "steps": steps,
+        "processes": trainer.world_size,
+        "hardware": provenance.hardware(str(trainer.strategy.root_device)),
+        "seconds": round(timer.time_elapsed("train") + timer.time_elapsed("validate")),
+    }
+    bundle = run_dir / "bundle"
+    if trainer.is_global_zero:
+        ModelBundle(network, info, [1.0] * config.network.depth, record).save_pretrained(bundle)
+        if source.mesh is not None:
+            source.mesh.export(bundle / MESH)
+        log.info("bundle written to %s", bundle)
+    return bundle
+
+
+def _module(
+    network: PoseModel | RotationModel, info: ObjectInfo, source: Source, config: TrainConfig
+) -> PoseModule:
+    """The network with its objective; what a data set cannot have is switched off."""
+    optim, augmentation = config.optim, config.augmentation
+    if not _reads_surface(config, source):
+        optim = replace(optim, surface_weight=0.0)
+    if source.rotation_only:  # the published data sets of rotations are used as they are
+        augmentation = replace(augmentation, image_augmentations=False)
+    if optim.channels_last:
+        network.to(memory_format=torch.channels_last)
+    if optim.compile:
+        network.encoder.compile()
+    return PoseModule(network, info.diameter, config.objective, optim, augmentation, config.seed)
+
+
+def _callbacks(config: TrainConfig, run_dir: Path, debug: bool) -> list[Callback]:
+    """Checkpoints, the average of the weights and early stopping, as far as they are asked for."""
+    callbacks: list[Callback] = []
+    optim = config.optim
+    if not debug:
+        watched = {"monitor": _BEST, "mode": "max"} if optim.patience else {}
+        callbacks.append(
+            ModelCheckpoint(
+                run_dir / "checkpoints", save_last=True, enable_version_counter=False, **watched
+            )
+        )
+    if optim.ema > 0:
+        callbacks.append(EMAWeightAveraging(decay=optim.ema))
+    if optim.patience > 0:
+        callbacks.append(EarlyStopping(_BEST, mode="max", patience=optim.patience))
+    return callbacks
+
+
+def _logger(kind: str, run_dir: Path) -> Logger | bool:
+    """Lightning's logger; a resumed run continues its TensorBoard log and begins another CSV."""
+    if kind == "none":
+        return False
+    if kind == "csv":
+        return CSVLogger(run_dir, name=kind)
+    return TensorBoardLogger(run_dir, name="", version=kind)
+
+
+def _count(devices: int | list[int]) -> int:
+    return devices if isinstance(devices, int) else len(devices)

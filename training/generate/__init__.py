@@ -1,0 +1,1 @@
+"""From a CAD file to a data set in the BOP format."""

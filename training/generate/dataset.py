@@ -1,0 +1,180 @@
+"""Makes a data set, in several processes, and completes it after an interruption.
+
+Every image has a random generator of its own, so that the result depends neither on the number of
+workers nor on interruptions.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import trimesh
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from spyropose_ros.scenes import bop
+from spyropose_ros.scenes.renderer import bounding_sphere
+from training import provenance
+from training.generate.cad import has_colours, load_cad
+from training.generate.part import Part
+from training.generate.scene_files import (
+    OBJECT_ID,
+    join_annotations,
+    missing_images,
+    write,
+    write_image,
+    write_json,
+)
+from training.generate.settings import GenerationSettings, distance_range
+from training.generate.summary import description, summary
+from training.generate.symmetry import describe_symmetry
+
+_RECORD = "generation.json"
+_SPLITS = ("train", "test")
+
+
+def generate(
+    cad: Path,
+    output: Path,
+    settings: GenerationSettings,
+    occluders: list[Path],
+    workers: int,
+) -> str:
+    """Make the data set, or complete it.
+
+    Args:
+        cad: File of the object.
+        output: Folder of the data set.
+        settings: What to make.
+        occluders: CAD files of things found near the object.
+        workers: Processes; 0 for this one alone.
+
+    Returns:
+        A table that sums up the data set.
+
+    Raises:
+        FileNotFoundError: A CAD file is missing.
+        ValueError: A file or a setting is not usable, or the folder holds something else.
+    """
+    mesh = load_cad(cad, settings.units)
+    diameter = 2 * bounding_sphere(mesh)[1]
+    distance = distance_range(settings.views, diameter)
+    info = bop.describe_model(mesh, half_turn=False) | {"name": settings.name}
+    info |= describe_symmetry(settings.symmetry, mesh)
+    others = [load_cad(path, settings.units) for path in occluders]
+
+    _claim(output, _record(settings, cad, occluders))
+    _write_model(output, mesh, info)
+    _write_camera(output, settings)
+    images = _MissingImages(output, settings.scenes(), settings.seed)
+    total = settings.images + settings.test_images
+    if len(images):
+        images.part = Part(mesh, others, settings.views, distance)
+        # Spawned, not forked: the ray caster and OpenCV have threads, which a fork would lose.
+        loader = DataLoader(
+            images,
+            batch_size=None,
+            num_workers=workers,
+            worker_init_fn=_single_thread,
+            multiprocessing_context="spawn" if workers else None,
+        )
+        _ = list(tqdm(loader, initial=total - len(images), total=total, unit="image"))
+    for (split, scene), count in settings.scenes().items():
+        join_annotations(_scene_folder(output, split, scene), count)
+    for partial in output.rglob("*.partial"):  # of a killed run
+        partial.unlink(missing_ok=True)
+    _write_targets(output, settings)
+    text = description(settings, diameter, distance, has_colours(mesh))
+    write(output / "dataset_info.md", text.encode())
+    return summary(output, _SPLITS, diameter)
+
+
+class _MissingImages(Dataset):
+    """The images that are still to be made; asking for one makes and writes it."""
+
+    part: Part
+
+    def __init__(self, output: Path, scenes: dict[tuple[str, int], int], seed: int):
+        self._output = output
+        self._seed = seed
+        self._missing = [
+            (split, scene, image)
+            for (split, scene), count in scenes.items()
+            for image in missing_images(_scene_folder(output, split, scene), count)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._missing)
+
+    def __getitem__(self, index: int) -> int:
+        split, scene, image = self._missing[index]
+        rng = np.random.default_rng((self._seed, _SPLITS.index(split), scene, image))
+        write_image(_scene_folder(self._output, split, scene), image, self.part.sample(rng))
+        return index
+
+
+def _scene_folder(output: Path, split: str, scene: int) -> Path:
+    return output / split / f"{scene:06d}"
+
+
+def _single_thread(_worker: int) -> None:
+    """The processes share the cores."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def _record(settings: GenerationSettings, cad: Path, occluders: list[Path]) -> dict:
+    """What decides the bytes of the data set, as JSON gives it back."""
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (cad, *occluders)]
+    record = asdict(settings) | {
+        "cad": cad.name,
+        "cad_sha256": digests[0],
+        "occluders_sha256": digests[1:],
+        "package_version": provenance.package_version(),
+    }
+    return json.loads(json.dumps(record))
+
+
+def _claim(output: Path, record: dict) -> None:
+    """Make sure that the folder is new, or the same data set in work or complete."""
+    path = output / _RECORD
+    if path.is_file():
+        known = json.loads(path.read_text())
+        changed = [key for key in record if known.get(key) != record[key]]
+        if changed:
+            raise ValueError(
+                f"{output} was made with other settings ({', '.join(changed)}): give another "
+                "--output, or delete the folder"
+            )
+    elif any(file.suffix != ".partial" for file in output.glob("*")):
+        raise ValueError(f"{output} is not empty: give another --output")
+    else:
+        write_json(path, record)
+
+
+def _write_model(output: Path, mesh: trimesh.Trimesh, info: dict) -> None:
+    scaled = mesh.copy()
+    scaled.apply_scale(1 / bop.MM)
+    folder = output / "models"
+    ply = scaled.export(file_type="ply", vertex_normal=True)
+    write(folder / f"obj_{OBJECT_ID:06d}.ply", ply)
+    write_json(folder / "models_info.json", {str(OBJECT_ID): info})
+
+
+def _write_camera(output: Path, settings: GenerationSettings) -> None:
+    width, height = settings.views.resolution
+    size = {"width": width, "height": height, "depth_scale": 1.0}
+    write_json(output / "camera.json", settings.views.camera | size)
+
+
+def _write_targets(output: Path, settings: GenerationSettings) -> None:
+    """What the toolkit evaluates: every image of the test split."""
+    targets = [
+        {"im_id": image, "inst_count": 1, "obj_id": OBJECT_ID, "scene_id": 0}
+        for image in range(settings.test_images)
+    ]
+    write(output / "test_targets_bop19.json", json.dumps(targets, indent=1).encode())

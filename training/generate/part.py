@@ -1,0 +1,98 @@
+"""Random images of a CAD part, with its poses in the frame of the CAD file."""
+
+import colorsys
+from dataclasses import replace
+
+import numpy as np
+import trimesh
+
+from spyropose_ros.scenes.camera_effects import CameraEffects
+from spyropose_ros.scenes.renderer import bounding_sphere
+from spyropose_ros.scenes.sampler import ObjectModel, Scene, SceneSampler, SceneSettings
+from training.generate.cad import has_colours
+from training.generate.settings import ViewSettings
+
+_HOUSEHOLD_SIZE = 0.12  # metres: the sampler's clutter goes with objects of about this size
+
+
+class Part:
+    """Random images of a part. Can be pickled; forked workers can share one.
+
+    The sampler sees the part centred and at household size, which leaves the picture the same: the
+    clutter then has fitting sizes, and the origin of the CAD file may lie anywhere.
+    """
+
+    def __init__(
+        self,
+        mesh: trimesh.Trimesh,
+        occluders: list[trimesh.Trimesh],
+        views: ViewSettings,
+        distance: tuple[float, float],
+    ):
+        """Prepare the sampler (a few seconds).
+
+        Args:
+            mesh: The part, metres; painted anew in every image when it has no colours.
+            occluders: Things found near it, metres.
+            views: What the camera sees.
+            distance: Smallest and largest z of the part's centre, metres.
+        """
+        self._center, radius = bounding_sphere(mesh)
+        self._scale = _HOUSEHOLD_SIZE / (2 * radius)
+        model = ObjectModel(
+            name="part",
+            mesh=self._normalised(mesh, self._center),
+            handle_faces=None,
+            center=np.zeros(3),
+            diameter=_HOUSEHOLD_SIZE,
+            distractors=[
+                self._normalised(_painted(other, index), other.bounds.mean(0))
+                for index, other in enumerate(occluders)
+            ],
+            recolour=not has_colours(mesh),
+            symmetries=np.eye(3)[None],
+        )
+        width, height = views.resolution
+        settings = SceneSettings(
+            **views.camera,
+            width=width,
+            height=height,
+            distance=(distance[0] * self._scale, distance[1] * self._scale),
+            rotations="table" if views.views == "upright" else "uniform",
+            table_share=1.0,
+            occlusion_probability=views.occlusion,
+            min_visible_fraction=0.4,
+            full_frame=True,
+            clutter=12,
+            effects=CameraEffects(hue=0.1, blur=1.4),
+        )
+        self._sampler = SceneSampler(model, settings)
+
+    def sample(self, rng: np.random.Generator) -> Scene:
+        """Make an image.
+
+        Args:
+            rng: The only source of randomness.
+
+        Returns:
+            The scene with the pose of the frame of the CAD file.
+        """
+        scene = self._sampler.sample(rng)
+        translation = scene.translation / self._scale - scene.rotation @ self._center
+        return replace(scene, translation=translation, depth=scene.depth / self._scale)
+
+    def _normalised(self, mesh: trimesh.Trimesh, center: np.ndarray) -> trimesh.Trimesh:
+        """A copy around the origin at the sampler's scale."""
+        mesh = mesh.copy()
+        mesh.apply_translation(-center)
+        mesh.apply_scale(self._scale)
+        return mesh
+
+
+def _painted(mesh: trimesh.Trimesh, index: int) -> trimesh.Trimesh:
+    """A copy with a colour, where the mesh has none."""
+    mesh = mesh.copy()
+    if not has_colours(mesh):
+        hue = 0.618 * index % 1  # neighbours in the list differ
+        mesh.visual.vertex_colors = [*colorsys.hsv_to_rgb(hue, 0.6, 0.8), 1.0]
+    return mesh

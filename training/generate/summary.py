@@ -1,0 +1,87 @@
+"""What a generated data set is, for people."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from training.generate.settings import GenerationSettings
+
+_TEXT = """\
+# {name}
+
+Pictures of one object, rendered from a CAD file with random views, light, backgrounds and
+occluders, in the [BOP format](https://bop.felk.cvut.cz/datasets).
+
+| | |
+|---|---|
+| object | 1, `{name}`, {diameter:.1f} mm across, {colours} |
+| training images | {images} in `train`; the last two scenes are meant for validation |
+| test images | {test_images} in `test` |
+| camera | {width} x {height} pixels, horizontal field of view {fov:g} degrees |
+| views | {views}, centre of the object {near:.3f} to {far:.3f} m from the camera |
+| seed | {seed} |
+
+There are no depth images: backgrounds and occluders are pictures without geometry. Pixels of the
+silhouette inside the image count as valid (`px_count_valid`). `generation.json` holds all settings.
+"""
+
+
+def description(
+    settings: GenerationSettings, diameter: float, distance: tuple[float, float], coloured: bool
+) -> str:
+    """Text of dataset_info.md.
+
+    Args:
+        settings: What was made.
+        diameter: Of the bounding sphere, metres.
+        distance: Smallest and largest z of the object's centre, metres.
+        coloured: The CAD file has colours.
+    """
+    views = settings.views
+    return _TEXT.format(
+        name=settings.name,
+        diameter=diameter * 1e3,
+        colours="in its own colours" if coloured else "painted anew in every image",
+        images=settings.images,
+        test_images=settings.test_images,
+        width=views.resolution[0],
+        height=views.resolution[1],
+        fov=views.fov,
+        views=views.views,
+        near=distance[0],
+        far=distance[1],
+        seed=settings.seed,
+    )
+
+
+def summary(output: Path, splits: tuple[str, ...], diameter: float) -> str:
+    """A table of what lies in the folder of a complete data set.
+
+    Args:
+        output: The folder.
+        splits: Names of its splits.
+        diameter: Of the object's bounding sphere, metres.
+    """
+    lines = [
+        f"{output}: object of {diameter * 1e3:.1f} mm, {_megabytes(output):.1f} MB",
+        f"{'split':<8}{'scenes':>8}{'images':>8}{'box diagonal (px)':>20}{'visible':>16}",
+    ]
+    for split in splits:
+        files = sorted((output / split).glob("*/scene_gt_info.json"))
+        infos = [info for file in files for (info,) in json.loads(file.read_text()).values()]
+        diagonal = [np.hypot(*info["bbox_visib"][2:]) for info in infos]
+        visible = [info["visib_fract"] for info in infos]
+        lines.append(
+            f"{split:<8}{len(files):>8}{len(infos):>8}"
+            f"{_range(diagonal, '.0f'):>20}{_range(visible, '.2f'):>16}"
+        )
+    return "\n".join(lines)
+
+
+def _range(values: list[float], form: str) -> str:
+    return f"{min(values):{form}} to {max(values):{form}}"
+
+
+def _megabytes(folder: Path) -> float:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 1e6

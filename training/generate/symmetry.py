@@ -1,0 +1,110 @@
+"""What the user says of an object's symmetry, as the BOP format wants it."""
+
+import re
+
+import numpy as np
+import trimesh
+from scipy.spatial import cKDTree
+from scipy.spatial.transform import Rotation
+
+from spyropose_ros.scenes.bop import MM
+from spyropose_ros.scenes.renderer import bounding_sphere
+
+_AXES = {"x": [1.0, 0, 0], "y": [0, 1.0, 0], "z": [0, 0, 1.0]}
+_LARGEST_GROUP = 120
+_SURFACE_POINTS = 4000
+_TOLERANCE = 0.02  # of the diameter, mean deviation
+_PROBE = 1.0  # radians: what a surface of revolution must survive
+
+
+def describe_symmetry(text: str, mesh: trimesh.Trimesh) -> dict[str, list]:
+    """The symmetry entries of models_info.json.
+
+    The axes run through the centre of the bounding sphere, which every symmetry keeps in place.
+
+    Args:
+        text: 'none', or a comma-separated list of <axis><n> (looks the same after 1/n of a turn,
+            as in 'z4') and continuous_<axis> (a surface of revolution).
+        mesh: The object, metres, object frame.
+
+    Returns:
+        'symmetries_discrete' (the whole group without the identity, 4 x 4 row by row) and
+        'symmetries_continuous', millimetres; a key only where there is something to say.
+
+    Raises:
+        ValueError: The text is not understood or the mesh does not have the symmetry.
+    """
+    center, radius = bounding_sphere(mesh)
+    turns, axes = _parse(text)
+    for name, rotation in [
+        *turns.items(),
+        *((f"continuous_{axis}", _turn(axis, _PROBE)) for axis in axes),
+    ]:
+        _check(name, rotation, mesh, center, 2 * radius)
+    entry = {}
+    group = _closure(list(turns.values()))
+    if len(group) > 1:
+        entry["symmetries_discrete"] = [_about(center, r).ravel().tolist() for r in group[1:]]
+    if axes:
+        entry["symmetries_continuous"] = [
+            {"axis": _AXES[axis], "offset": (center / MM).tolist()} for axis in axes
+        ]
+    return entry
+
+
+def _parse(text: str) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The smallest turns by name and the axes of revolution."""
+    turns, axes = {}, []
+    for word in [] if text == "none" else text.split(","):
+        turn = re.fullmatch(r"([xyz])([1-9]\d*)", word)
+        revolution = re.fullmatch(r"continuous_([xyz])", word)
+        if turn and 2 <= int(turn[2]) <= _LARGEST_GROUP:
+            turns[word] = _turn(turn[1], 2 * np.pi / int(turn[2]))
+        elif revolution:
+            axes.append(revolution[1])
+        else:
+            raise ValueError(
+                f"symmetry '{word}' is not understood: give 'none' or a list such as 'z4', "
+                "'z2,x2', 'continuous_z' or 'continuous_z,x2'"
+            )
+    return turns, axes
+
+
+def _turn(axis: str, angle: float) -> np.ndarray:
+    return Rotation.from_rotvec(angle * np.array(_AXES[axis])).as_matrix()
+
+
+def _closure(generators: list[np.ndarray]) -> list[np.ndarray]:
+    """The group that some rotations generate, the identity first."""
+    group = [np.eye(3)]
+    for element in group:  # grows while it is walked
+        for generator in generators:
+            product = generator @ element
+            if not any(np.allclose(product, known, atol=1e-6) for known in group):
+                group.append(product)
+        if len(group) > _LARGEST_GROUP:
+            raise ValueError("the symmetries do not form a small group: see whether they fit")
+    return group
+
+
+def _about(center: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """The turn about a point [3] in metres as a [4, 4] transformation in millimetres."""
+    transform = np.eye(4)
+    transform[:3, :3] = rotation
+    transform[:3, 3] = (center - rotation @ center) / MM
+    return transform
+
+
+def _check(
+    name: str, rotation: np.ndarray, mesh: trimesh.Trimesh, center: np.ndarray, diameter: float
+) -> None:
+    """Refuse a symmetry that moves the surface visibly."""
+    points = trimesh.sample.sample_surface(mesh, 2 * _SURFACE_POINTS, seed=0)[0] - center
+    tree = cKDTree(points[::2])
+    spacing = tree.query(points[1::2])[0].mean()  # what sampling alone gives
+    deviation = tree.query(points[1::2] @ rotation.T)[0].mean() - spacing
+    if deviation > _TOLERANCE * diameter:
+        raise ValueError(
+            f"the mesh does not have the symmetry '{name}': turned, its surface is "
+            f"{deviation / MM:.1f} mm away on average; check the axis, or leave --symmetry out"
+        )

@@ -1,0 +1,271 @@
+"""Look at a data set: `python -m training.inspect_data lmo duck`.
+
+Writes a sheet of crops as the network sees them, with what the annotation says drawn on top: the
+object's silhouette (green), its axes (x red, y green, z blue), keypoints (white) and the
+detector's box (yellow; a circle where the training knows an estimate only). If the drawings do not
+sit on the object, then units, frames or intrinsics are wrong; the likeliest of these is named.
+"""
+
+import itertools
+import logging
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import trimesh
+
+from spyropose_ros.core import camera
+from spyropose_ros.core.keypoints import box_keypoints, farthest_points
+from training.cli import run
+from training.data import open_source
+from training.data.source import CropSettings, Sample, Source
+from training.inspection_sheet import View, draw_sheet, project, sphere_pixels
+
+log = logging.getLogger(__name__)
+
+CHECKED = 100
+"""So many annotated images are checked; the sheet shows some of them, evenly spread."""
+
+MIN_OVERLAP = 0.7
+"""Median overlap (IoU) of given and projected boxes below which the data are called wrong."""
+
+PLAUSIBLE_DIAMETER = (0.003, 5.0)
+"""Metres; what is outside is taken for a mistake in units."""
+
+Check = tuple[View, np.ndarray | None]
+"""A crop, and [2, 4] the given and the projected box, xyxy in pixels, where both are known."""
+
+_TRAINING = ("train", "validation")
+_WHOLE = 0.8  # visible fraction from which the box of the visible part is that of the object
+_KEYPOINTS = 16
+_UNENDING = 10_000  # of a set without end, only the first items are looked at
+
+
+def inspect_data(
+    dataset: str,
+    object_name: str,
+    split: str = "train",
+    n: int = 12,
+    output: str | None = None,
+    crop_resolution: int = 224,
+    seed: int = 0,
+    data_root: str = "data",
+) -> dict[str, str]:
+    """Draw crops of a data set and check its units, frames and intrinsics.
+
+    Args:
+        dataset: name, as for training, or the folder of a data set in BOP format.
+        object_name: name or number of the object.
+        split: "train" and "validation" show what the training sees, turned crops and all; the
+            other splits, such as "test", what the evaluation sees.
+        n: number of crops on the sheet.
+        output: the picture; inspect_<dataset>_<object>_<split>.png by default.
+        crop_resolution: side of the crops, pixels.
+        seed: of the simulated detector.
+        data_root: where data sets lie.
+
+    Returns:
+        The table that is printed; a warning is its last entry.
+    """
+    source = open_source(dataset, object_name, data_root)
+    checked, shown = _look(source, split, n, crop_resolution, seed)
+    picture = draw_sheet(shown, source.mesh, _keypoints(source), source.diameter)
+    path = Path(output or f"inspect_{source.name.replace('/', '_')}_{split}.png")
+    if not cv2.haveImageWriter(str(path)):
+        raise ValueError(f"cannot write {path}: give --output a name that ends with .png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+
+    table = {"data set": f"{source.name}, {split}", "picture": str(path)}
+    table |= summary(source, checked)
+    for name, value in table.items():
+        if name == "WARNING":
+            log.warning("\n*** WARNING ***\n%s", value)
+        else:
+            log.info("%-20s %s", name, value)
+    return table
+
+
+def summary(source: Source, checked: list[Check]) -> dict[str, str]:
+    """The numbers that show mistakes.
+
+    Args:
+        source: the data set.
+        checked: crops and boxes.
+
+    Returns:
+        Text by name; "WARNING" is the last where something is wrong.
+    """
+    views = [view for view, _ in checked]
+    boxes = [pair for _, pair in checked if pair is not None]
+    depths = np.array([view.translation[2] for view in views])
+    sizes = [view.diameter_px for view in views]
+    where = sorted({view.image_size for view in views if view.image_size is not None})
+    table = {
+        "checked": f"{len(views)} images",
+        "image size": ", ".join(f"{width} x {height}" for width, height in where) or "the crop's",
+        "crop size": "{1} x {0}".format(*views[0].crop.shape),
+        "distance": f"{depths.min():.3f} .. {depths.max():.3f} m",
+        "bounding sphere": f"{source.diameter:.4f} m, {min(sizes):.0f} .. {max(sizes):.0f} px",
+    }
+    overlap = scale = float("nan")
+    if boxes:
+        overlap = float(np.median([_overlap(*pair) for pair in boxes]))
+        scale = float(np.median([_diagonal(given) / _diagonal(seen) for given, seen in boxes]))
+        table["given : projected"] = (
+            f"boxes overlap by {overlap:.2f} (IoU), diagonals {scale:.2f} : 1, "
+            f"medians of {len(boxes)}"
+        )
+    problem = diagnose(source, depths, overlap, scale)
+    return table | ({"WARNING": problem} if problem else {})
+
+
+def diagnose(source: Source, depths: np.ndarray, overlap: float, scale: float) -> str | None:
+    """Name the likeliest mistake.
+
+    Args:
+        source: the data set.
+        depths: z of the object in all images, metres.
+        overlap: median IoU of given and projected boxes; nan if there are none.
+        scale: median ratio of their diagonals; nan if there are none.
+
+    Returns:
+        None when nothing is wrong.
+    """
+    low, high = PLAUSIBLE_DIAMETER
+    if not low <= source.diameter <= high:
+        return (
+            f"UNITS: the object measures {source.diameter:.4g} m: are the mesh and the poses in "
+            "the unit that the format wants (millimetres in BOP files)?"
+        )
+    if np.median(depths) <= 0:
+        return (
+            "FRAMES: the object is behind the camera: poses must take the object frame to the "
+            "camera frame, x right, y down, z forward (not the inverse, and not OpenGL's z)"
+        )
+    if np.isnan(overlap) or overlap >= MIN_OVERLAP:
+        return None
+    text = f"annotated and projected boxes overlap by {overlap:.2f} only (median IoU)"
+    if not 0.02 < scale < 50:
+        return (
+            f"UNITS: {text} and differ in size {scale:.3g} : 1: is either the mesh or the "
+            "translation in metres where the format wants millimetres?"
+        )
+    if not 0.75 < scale < 1.33:
+        return (
+            f"INTRINSICS: {text} and differ in size {scale:.2f} : 1: does K belong to images of "
+            "another size, or is the mesh scaled?"
+        )
+    return (
+        f"FRAMES: {text} though their sizes agree: is the principal point that of these images, "
+        "are the images cropped or flipped, do the poses refer to this mesh's frame?"
+    )
+
+
+def _look(
+    source: Source, split: str, n: int, resolution: int, seed: int
+) -> tuple[list[Check], list[View]]:
+    """What is checked, and the n crops that are shown.
+
+    Training items do not tell the annotated box: where the source has samples of the same images,
+    these are checked.
+    """
+    samples, items = [], []
+    if split in source.splits:
+        first = itertools.islice(source.samples(split, seed), CHECKED)
+        samples = [_sample(sample, source, resolution) for sample in first]
+    elif split not in _TRAINING:
+        source.check_split(split)
+    if split in _TRAINING:
+        items = _items(source, split, n, resolution, seed)
+    shown = items or [samples[i][0] for i in _spread(len(samples), n)]
+    return samples or [(view, None) for view in items], shown
+
+
+def _spread(length: int, n: int) -> np.ndarray:
+    """Up to n indices from the first to the last, evenly."""
+    return np.unique(np.linspace(0, length - 1, n).round().astype(int))
+
+
+def _sample(sample: Sample, source: Source, resolution: int) -> Check:
+    """The crop that the estimator would cut out; the detector's and the projected box."""
+    pose = sample.rotation, sample.translation
+    center = sample.rotation @ source.center + sample.translation
+    diameter = sphere_pixels(sample.K, center, source.diameter)
+    if sample.box is None:
+        return View(sample.id, sample.image, sample.K, *pose, center, diameter), None
+    height, width = sample.image.shape[:2]
+    K = torch.from_numpy(sample.K).float()
+    box = torch.from_numpy(sample.box).float()[None]
+    estimate = camera.translation_from_boxes(box, K, source.diameter, source.size_ratio[0])
+    K_crop = camera.crop_intrinsics(estimate, source.diameter, K, resolution, source.crop_padding)
+    image = torch.from_numpy(sample.image).permute(2, 0, 1)
+    crop = camera.crop_image(image, K, K_crop, resolution)[0]
+    K_crop = K_crop[0].double().numpy()
+    to_crop = K_crop @ np.linalg.inv(sample.K)
+    view = View(
+        sample.id,
+        _to_uint8(crop),
+        K_crop,
+        *pose,
+        estimate[0].double().numpy(),
+        diameter,
+        (sample.box.reshape(2, 2) @ to_crop[:2, :2].T + to_crop[:2, 2]).ravel(),
+        sample.visible_fraction,
+        (width, height),
+    )
+    if source.mesh is None or sample.visible_fraction < _WHOLE:
+        return view, None
+    places = project(sample.K, view.in_camera(source.mesh.vertices))
+    low, high = np.clip([places.min(0), places.max(0)], -0.5, (width - 0.5, height - 0.5))
+    return view, np.stack([sample.box, np.concatenate([low, high])])
+
+
+def _items(source: Source, split: str, n: int, resolution: int, seed: int) -> list[View]:
+    """Crops of the training, spread over it."""
+    crop = CropSettings(resolution, resolution, source.crop_padding, "boxes", 180.0, False)
+    items = (source.training_items if split == "train" else source.validation_items)(crop)
+    views = []
+    for index in _spread(min(len(items), _UNENDING), n):
+        item = items.item(int(index), np.random.default_rng((seed, index)))
+        rotation, center, estimate, K = (
+            item[key].double().numpy() for key in ("rotation", "translation", "estimate", "K_crop")
+        )
+        translation = center - rotation @ source.center
+        image = _to_uint8(item["crop"].float() / 255)
+        diameter = sphere_pixels(K, center, source.diameter)
+        views.append(View(f"item {index}", image, K, rotation, translation, estimate, diameter))
+    return views
+
+
+def _keypoints(source: Source) -> np.ndarray:
+    """As the training chooses them by default, object frame, [N, 3]."""
+    if source.mesh is None:
+        return box_keypoints(source.diameter / 2) + source.center
+    surface, _ = trimesh.sample.sample_surface(source.mesh, 10_000, seed=0)
+    return farthest_points(surface, _KEYPOINTS)
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes; 0 for boxes that are not finite."""
+    size = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    if not (size > 0).all():  # false for NaN
+        return 0.0
+    common = size.prod()
+    return common / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - common)
+
+
+def _diagonal(box: np.ndarray) -> float:
+    """Length of a box's diagonal, at least a hair, for boxes out of the image have none."""
+    return max(float(np.hypot(*(box[2:] - box[:2]))), 1e-6)
+
+
+def _to_uint8(crop: torch.Tensor) -> np.ndarray:
+    """A crop [3, h, w] in [0, 1] as an RGB picture [h, w, 3]."""
+    return crop.mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    run(inspect_data)

@@ -1,0 +1,182 @@
+"""How an evaluation puts an image before the model: where the crop and the grid come from."""
+
+import zlib
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from spyropose_ros.core import camera
+from spyropose_ros.core.bundle import ModelBundle
+from spyropose_ros.core.estimator import Estimator, SearchSettings
+from spyropose_ros.core.search import PosePyramid
+from spyropose_ros.core.translation_grid import TranslationBox
+from training.data.source import Sample
+
+PAPER_SIGMA, PAPER_LIMIT = 0.1, 0.5
+"""The paper's simulated detector: normal offsets in box units, cut at the inscribed ball."""
+PAPER_BEAM = 512
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Where the crop and the grid come from.
+
+    Attributes:
+        paper: as published: crop and grid around the truth plus noise, the grid shaped by the true
+            position and in a random orientation, temperatures off. Otherwise everything follows
+            from the simulated detector's box, as in the node.
+        regular_grid: a cubic grid instead of the frustum-aligned one.
+    """
+
+    paper: bool = False
+    regular_grid: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """Part of a report's file name."""
+        return "_paper" * self.paper + "_regular" * self.regular_grid
+
+    def prepare(self, bundle: ModelBundle, settings: SearchSettings) -> SearchSettings:
+        """The settings to search with; the paper's are fixed, and its temperatures off.
+
+        Args:
+            bundle: changed for the paper's protocol.
+            settings: asked for.
+        """
+        if not self.paper:
+            return settings
+        bundle.temperatures = [1.0] * bundle.model.config.depth
+        return replace(settings, beam=PAPER_BEAM, mass_tolerance=0.0)
+
+    def describe(self, bundle: ModelBundle, rotation_only: bool) -> str:
+        """One sentence for the report."""
+        shape = "cubic" if self.regular_grid else "frustum-aligned"
+        temperatures = self.temperatures(bundle)
+        if rotation_only:
+            return f"the image is the crop, the translation known, grid unturned; {temperatures}"
+        if self.paper:
+            return (
+                "the paper's protocol: crop and grid around the truth with an offset of sigma "
+                f"{PAPER_SIGMA} (at most {PAPER_LIMIT}) of the box, {shape} grid of the true "
+                f"position in a random orientation; {temperatures}"
+            )
+        return f"boxes of a simulated detector, {shape} grid, unturned; {temperatures}"
+
+    def temperatures(self, bundle: ModelBundle) -> str:
+        """Where the temperatures come from, in words."""
+        fitted = bundle.record.get("calibration")
+        if self.paper or fitted is None:  # a bundle comes with ones
+            return "temperatures off"
+        return f"temperatures fitted on {fitted['images']} {fitted['data']}"
+
+    def search(self, estimator: Estimator, sample: Sample, seed: int) -> PosePyramid:
+        """Search the pose of a sample.
+
+        Args:
+            estimator: of the sample's object.
+            sample: the image.
+            seed: of the paper's noise; every sample has a stream of its own.
+        """
+        if sample.box is None:
+            return _search_crop(estimator, sample)
+        if not self.paper and not self.regular_grid:
+            return estimator.search(sample.image, sample.K, sample.box[None])
+        info = estimator.bundle.object
+        if self.paper:
+            rng = sample_generator(sample, seed)
+            box = noisy_truth(sample, np.array(info.center), info.diameter, rng, self.regular_grid)
+        else:
+            K, detected = torch.from_numpy(sample.K).float(), torch.from_numpy(sample.box).float()
+            estimate = camera.translation_from_boxes(
+                detected[None], K, info.diameter, info.size_ratio
+            )
+            box = TranslationBox.cubic(estimate, info.diameter)
+        return search_box(estimator, sample, box)
+
+
+def noisy_truth(
+    sample: Sample,
+    center: np.ndarray,
+    diameter: float,
+    rng: np.random.Generator,
+    regular_grid: bool,
+) -> TranslationBox:
+    """The paper's box: turned at random, shaped by the true position, moved by truncated noise.
+
+    Args:
+        sample: the truth.
+        center: bounding-sphere centre in object coordinates, metres, [3].
+        diameter: of the bounding sphere, metres.
+        rng: of orientation and offset.
+        regular_grid: cubic instead of frustum-aligned.
+
+    Returns:
+        A batch of one that holds the true position.
+    """
+    make = TranslationBox.cubic if regular_grid else TranslationBox.from_view
+    truth = torch.from_numpy(sample.rotation @ center + sample.translation).float()[None]
+    turn = torch.from_numpy(Rotation.random(random_state=rng).as_matrix()).float()[None]
+    offset = torch.from_numpy(truncated_offset(rng)).float()
+    return make(truth, diameter, turn).shifted(offset[None])
+
+
+def sample_generator(sample: Sample, seed: int) -> np.random.Generator:
+    """The sample's own random numbers for the paper's noise."""
+    return np.random.default_rng((seed, zlib.crc32(sample.id.encode())))
+
+
+def truncated_offset(rng: np.random.Generator) -> np.ndarray:
+    """How far the paper's estimate is off, in box units, [3]."""
+    offset = rng.normal(size=3) * PAPER_SIGMA
+    while np.linalg.norm(offset) >= PAPER_LIMIT:
+        offset = rng.normal(size=3) * PAPER_SIGMA
+    return offset
+
+
+def search_box(estimator: Estimator, sample: Sample, box: TranslationBox) -> PosePyramid:
+    """Search a given box, the crop around its middle."""
+    config = estimator.bundle.model.config
+    K, image = torch.from_numpy(sample.K).float(), _tensor(sample.image)
+    K_crop = camera.crop_intrinsics(
+        box.center, estimator.bundle.object.diameter, K, config.crop_resolution, config.crop_padding
+    )
+    crops = camera.crop_image(image, K, K_crop, config.crop_resolution)
+    # The same rounding as a stored crop in training.
+    crops = crops.mul(255).round().div(255)
+    return _search(estimator, crops, K_crop, box)
+
+
+def _search_crop(estimator: Estimator, sample: Sample) -> PosePyramid:
+    """The image is the crop and the translation of the bounding-sphere centre known."""
+    position = sample.rotation @ np.array(estimator.bundle.object.center) + sample.translation
+    box = TranslationBox.known(torch.from_numpy(position).float()[None])
+    image, K = _resized(sample.image, sample.K, estimator.bundle.model.config.crop_resolution)
+    crops = _tensor(image)[None].float().div(255)
+    return _search(estimator, crops, torch.from_numpy(K).float()[None], box)
+
+
+def _resized(image: np.ndarray, K: np.ndarray, resolution: int) -> tuple[np.ndarray, np.ndarray]:
+    """A square image and its intrinsics at another resolution."""
+    if len(image) == resolution:
+        return image, K
+    scale = resolution / len(image)
+    shift = (scale - 1) / 2  # pixel centres lie at integers
+    to_resized = np.array([[scale, 0, shift], [0, scale, shift], [0, 0, 1]])
+    size = (resolution, resolution)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA), to_resized @ K
+
+
+def _search(
+    estimator: Estimator, crops: Tensor, K_crop: Tensor, box: TranslationBox
+) -> PosePyramid:
+    device = estimator.device
+    return estimator.search_crops(crops.to(device), K_crop.to(device), box.to(device))
+
+
+def _tensor(image: np.ndarray) -> Tensor:
+    """RGB uint8 [H, W, 3] -> [3, H, W]."""
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)

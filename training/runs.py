@@ -1,0 +1,61 @@
+"""Where runs and their bundles lie, and which data a bundle was trained for."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from spyropose_ros.core.bundle import ModelBundle
+from training.config import TrainConfig
+from training.data import open_source
+from training.data.source import Source
+
+RUNS = Path("runs")
+
+
+def bundle_directory(run_or_bundle: str) -> str:
+    """Folder of a run's bundle, or the name itself where there is no such run.
+
+    Args:
+        run_or_bundle: run id, folder of a run, folder of a bundle or hub id.
+    """
+    for run in (RUNS / run_or_bundle, Path(run_or_bundle)):
+        if (run / "bundle").is_dir():
+            return str(run / "bundle")
+    return run_or_bundle
+
+
+def bundle_source(bundle: ModelBundle, data_root: str) -> Source:
+    """The data that a bundle was trained for.
+
+    Raises:
+        ValueError: if the bundle does not say.
+    """
+    try:
+        dataset, object_name = bundle.record["dataset"], bundle.record["object"]
+    except KeyError as error:
+        raise ValueError(
+            f"the record of {bundle.name} has no {error}: it was not made by training.train of "
+            "this version; train it again"
+        ) from error
+    resolution = bundle.model.config.crop_resolution
+    bop = TrainConfig.from_flat(bundle.record["config"]).bop
+    return open_source(dataset, object_name, data_root, resolution=resolution, bop=bop)
+
+
+def fingerprint(bundle: ModelBundle) -> str:
+    """Sha256 of all that decides a bundle's answers: weights, temperatures, object."""
+    digest = hashlib.sha256()
+    for name, tensor in bundle.model.state_dict().items():
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    rest = [bundle.temperatures, vars(bundle.object), bundle.model.config.to_dict()]
+    digest.update(json.dumps(rest).encode())
+    return digest.hexdigest()
+
+
+def variant(bundle: ModelBundle) -> str:
+    """The paper's name for how a bundle was trained: "Ours", "w/o IS", "w/ box KP", ..."""
+    config = bundle.record.get("config", {})
+    keypoints = config.get("keypoints")
+    lacks = ["KP"] * (keypoints == "none") + ["IS"] * (not config.get("importance_sampling", True))
+    parts = ["w/ box KP"] * (keypoints == "box") + [f"w/o {' & '.join(lacks)}"] * bool(lacks)
+    return " ".join(parts) or "Ours"
