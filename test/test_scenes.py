@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from spyropose_ros.core.camera import translation_from_boxes
 from spyropose_ros.scenes.camera_effects import CameraEffects
+from spyropose_ros.scenes.clutter import background, uneven_light
 from spyropose_ros.scenes.detector import BoxNoise, apparent_size_ratio, noisy_box
 from spyropose_ros.scenes.mug import HANDLE_REACH, HEIGHT, RADIUS, make_mug
 from spyropose_ros.scenes.renderer import Light, Renderer, bounding_sphere, shade
@@ -382,3 +383,51 @@ def test_boxes_give_back_the_translation(mug):
     truth = np.array(centers)
     assert abs(np.mean(estimate[:, 2] / truth[:, 2]) - 1) < 0.02
     assert np.abs(estimate[:, :2] - truth[:, :2]).max() < radius
+
+
+# --- real-looking scenes ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def crowded():
+    """The mug before crowded backdrops, in uneven light, nothing larger than 100 px."""
+    settings = SceneSettings(
+        sprites=40, backdrops=8, backdrop_share=1.0, uneven_light=1.0, largest=100.0
+    )
+    return SceneSampler(load_object_model("mug"), settings)
+
+
+def test_crowded_backdrops_are_detailed_and_differ(crowded):
+    rng = np.random.default_rng(0)
+    pictures = [crowded._backdrops.draw(rng, 90, 120) for _ in range(20)]
+    assert {picture.shape for picture in pictures} == {(90, 120, 3)}
+    # Far more edges than a plain background has.
+    edges = lambda picture: cv2.Laplacian(picture, cv2.CV_32F).std()  # noqa: E731
+    plain = [background(rng, 90, 120) for _ in range(20)]
+    assert np.mean([edges(p) for p in pictures]) > 1.2 * np.mean([edges(p) for p in plain])
+    assert len({picture.tobytes() for picture in pictures}) == 20
+
+
+def test_uneven_light_is_a_factor_around_one():
+    rng = np.random.default_rng(0)
+    fields = [uneven_light(rng, 60, 80) for _ in range(50)]
+    assert {field.shape for field in fields} == {(60, 80)} and fields[0].dtype == np.float32
+    assert 0.7 < np.mean(fields) < 1.1 and np.min(fields) > 0.05
+    assert np.mean([np.ptp(field) for field in fields]) > 0.3
+
+
+def test_near_objects_are_made_smaller_but_right(crowded):
+    """The window's intrinsics say where the object is, at any scale."""
+    model = crowded.model
+    sizes = []
+    for seed in range(12):
+        scene = crowded.sample(np.random.default_rng(seed))
+        center = scene.rotation @ model.center + scene.translation
+        sizes.append(model.diameter * scene.K[0, 0] / center[2])
+        renderer = Renderer(model.mesh)
+        height, width = scene.image.shape[:2]
+        alone = renderer.render(scene.rotation, scene.translation, scene.K, width, height)
+        assert not (scene.mask & ~alone.mask).any()
+        assert np.count_nonzero(scene.mask) >= 0.59 * np.count_nonzero(alone.mask)
+        np.testing.assert_allclose(scene.depth[scene.mask], alone.depth[scene.mask], atol=1e-4)
+    assert max(sizes) < 100.5 and np.ptp(sizes) > 5

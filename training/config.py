@@ -11,13 +11,15 @@ class NetworkConfig:
     """Architecture by name; see `spyropose_ros.core.model_config.ModelConfig` for the meanings.
 
     Attributes:
-        backbone: "resnet18", "resnet50", "resnet18-slim" or a hub id.
+        backbone: "resnet18", "resnet50", "efficientnet-lite0", "resnet18-slim" or a hub id.
         pretrained: start from published weights when they are to be had.
+        start_from: bundle of any object whose encoder and decoder are the start; "" for none.
         keypoints: "fps" (farthest points on the surface), "box" (corners of two cubes, needs no
             mesh) or "none" (an image vector; rotations only).
         n_keypoints: number of farthest points.
         depth: number of pyramid levels.
         crop_resolution: side of the crops, pixels.
+        crop_padding: side of the crops over the projected diameter; 0 for the data set's own.
         feature_stride: crop pixels per feature-map pixel.
         decoder_channels: of the decoder's steps, coarse to fine.
         feature_channels: of the feature map.
@@ -32,10 +34,12 @@ class NetworkConfig:
 
     backbone: str = "resnet18"
     pretrained: bool = True
+    start_from: str = ""
     keypoints: Literal["fps", "box", "none"] = "fps"
     n_keypoints: int = 16
     depth: int = 7
     crop_resolution: int = 224
+    crop_padding: float = 0.0
     feature_stride: int = 1
     decoder_channels: tuple[int, ...] = (512, 256, 256, 128)
     feature_channels: int = 128
@@ -228,24 +232,25 @@ _PAPER = TrainConfig(data=DataConfig(detector_noise="paper"))
 
 _DEFAULT = TrainConfig(
     network=NetworkConfig(
-        backbone="resnet18-slim",
+        backbone="efficientnet-lite0",
         n_keypoints=12,
         depth=6,
         crop_resolution=96,
         feature_stride=4,
-        decoder_channels=(128, 96, 64),
-        feature_channels=64,
+        decoder_channels=(96, 48),
+        feature_channels=48,
         embed_dim=16,
-        hidden_dim=128,
+        hidden_dim=96,
         hidden_layers=2,
         dropout=0.0,
         point_dropout=0.0,
     ),
-    objective=replace(_PAPER.objective, n_samples=4, translation_offset=False),
+    objective=replace(_PAPER.objective, n_samples=3, translation_offset=False),
     optim=OptimConfig(
-        max_steps=2600,
+        max_steps=2000,
         batch_size=16,
         lr=1e-3,
+        encoder_lr=0.3,
         weight_decay=1e-2,
         warmup_steps=200,
         gradient_clip=5.0,
@@ -261,7 +266,7 @@ _DEFAULT = TrainConfig(
         sensor=False,
         erase=0.2,
     ),
-    data=DataConfig(max_roll=20.0, num_workers=1),
+    data=DataConfig(max_roll=0.0, num_workers=1),
 )
 
 PRESETS = {"paper": _PAPER, "default": _DEFAULT}

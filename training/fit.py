@@ -80,21 +80,36 @@ def _keypoints(source: Source, network: NetworkConfig) -> np.ndarray:
 def build_model(
     network: NetworkConfig, info: ObjectInfo, source: Source
 ) -> PoseModel | RotationModel:
-    """A fresh network, with pretrained encoder weights where they are to be had."""
-    architecture, weights = resolve_backbone(network.backbone, network.pretrained)
-    shared = set(ModelConfig.__dataclass_fields__) - {"backbone"}
+    """A fresh network, from another bundle's or published weights where there are such."""
+    pretrained = network.pretrained and not network.start_from
+    architecture, weights = resolve_backbone(network.backbone, pretrained)
+    shared = set(ModelConfig.__dataclass_fields__) - {"backbone", "crop_padding"}
     options = {k: v for k, v in asdict(network).items() if k in shared}
     config = ModelConfig(
         architecture,
         scorer="vector" if network.keypoints == "none" else "keypoints",
         rotation_only=source.rotation_only,
-        crop_padding=source.crop_padding,
+        crop_padding=crop_padding(network, source),
         **options,
     )
     model = make_model(config, torch.tensor(info.keypoints))
-    if weights is not None:
+    if network.start_from:
+        other = ModelBundle.from_pretrained(network.start_from).model
+        model.extractor.load_state_dict(other.extractor.state_dict())
+    elif weights is not None:
         model.encoder.backbone.load_state_dict(weights)
     return model
+
+
+def crop_padding(network: NetworkConfig, source: Source) -> float:
+    """Side of the crops over the projected diameter; the data set's own unless it is set.
+
+    Raises:
+        ValueError: it is set where the images are the crops.
+    """
+    if network.crop_padding and source.rotation_only:
+        raise ValueError(f"the images of {source.name} are the crops: leave --crop-padding out")
+    return network.crop_padding or source.crop_padding
 
 
 def crop_settings(config: TrainConfig, source: Source, training: bool) -> CropSettings:
@@ -103,7 +118,7 @@ def crop_settings(config: TrainConfig, source: Source, training: bool) -> CropSe
     return CropSettings(
         network.crop_resolution,
         network.crop_resolution // network.feature_stride,
-        source.crop_padding,
+        crop_padding(network, source),
         config.data.detector_noise,
         config.data.max_roll if training else 0.0,
         _reads_surface(config, source),
@@ -213,7 +228,10 @@ def _module(
         network.to(memory_format=torch.channels_last)
     if optim.compile:
         network.encoder.compile()
-    return PoseModule(network, info.diameter, config.objective, optim, augmentation, config.seed)
+    symmetries = torch.from_numpy(source.target().symmetries[:, :3, :3]).float()
+    return PoseModule(
+        network, info.diameter, config.objective, optim, augmentation, config.seed, symmetries
+    )
 
 
 def _callbacks(config: TrainConfig, run_dir: Path, debug: bool) -> list[Callback]:

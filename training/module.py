@@ -39,6 +39,8 @@ class PoseModule(lightning.LightningModule):
         optim: settings of the optimiser.
         augmentation: settings of the crops' changes.
         seed: of the grid offsets, samples, augmentation and dropout.
+        symmetries: rotations that leave the object's looks unchanged, with identity, [S, 3, 3];
+            for the auxiliary loss.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class PoseModule(lightning.LightningModule):
         optim: OptimConfig,
         augmentation: AugmentationConfig,
         seed: int,
+        symmetries: Tensor | None = None,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -61,6 +64,8 @@ class PoseModule(lightning.LightningModule):
         self.surface = None
         if optim.surface_weight > 0:
             self.surface = nn.Conv2d(model.config.feature_channels, 4, 1)
+        symmetries = torch.eye(3).unsqueeze(0) if symmetries is None else symmetries
+        self.register_buffer("symmetries", symmetries, persistent=False)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """One optimiser step; logs the loss of each level."""
@@ -84,7 +89,7 @@ class PoseModule(lightning.LightningModule):
             self.manual_backward(loss)
             losses.append(loss.detach())
         if self.surface is not None:
-            surface = surface_loss(self.surface(detached), batch["surface"])
+            surface = surface_loss(self.surface(detached), batch["surface"], self.symmetries)
             self.manual_backward(self.optim.surface_weight * surface)
             self.log("train/surface", surface.detach())
         # The gradient is scaled already where mixed precision scales losses.
@@ -149,8 +154,8 @@ class PoseModule(lightning.LightningModule):
     def configure_optimizers(self) -> dict:
         """AdamW, linear warm-up, cosine to zero."""
         optim = self.optim
-        encoder = list(self.model.encoder.parameters())
-        own = {id(parameter) for parameter in encoder}
+        encoder = [p for p in self.model.encoder.parameters() if p.requires_grad]
+        own = {id(parameter) for parameter in self.model.encoder.parameters()}
         rest = [parameter for parameter in self.parameters() if id(parameter) not in own]
         groups = [{"params": rest}, {"params": encoder, "lr": optim.lr * optim.encoder_lr}]
         optimizer = torch.optim.AdamW(groups, lr=optim.lr, weight_decay=optim.weight_decay)
@@ -164,9 +169,17 @@ class PoseModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
-def surface_loss(predicted: Tensor, surface: Tensor) -> Tensor:
-    """Visibility (cross-entropy) and object coordinates (L1 where visible), [B, 4, h, w] each."""
+def surface_loss(predicted: Tensor, surface: Tensor, symmetries: Tensor) -> Tensor:
+    """Visibility (cross-entropy) and object coordinates (L1 where visible).
+
+    Args:
+        predicted: [B, 4, h, w].
+        surface: as `training.data.crops.surface_map` makes it, [B, 4, h, w].
+        symmetries: each image counts with the nearest of the equivalent maps, [S, 3, 3].
+    """
     visible = surface[:, :1]
     mask = F.binary_cross_entropy_with_logits(predicted[:, :1], visible)
-    distance = (predicted[:, 1:] - surface[:, 1:]).abs().mean(1, keepdim=True)
-    return mask + 5 * (distance * visible).sum() / visible.sum().clamp_min(1)
+    equivalent = torch.einsum("sji,bjhw->sbihw", symmetries, surface[:, 1:])
+    distance = (predicted[:, 1:] - equivalent).abs().mean(2, keepdim=True) * visible
+    nearest = distance.sum((2, 3, 4)).min(0).values  # [B]
+    return mask + 5 * nearest.sum() / visible.sum().clamp_min(1)

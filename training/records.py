@@ -40,6 +40,15 @@ class RecordFile:
         self.records.append(record)
 
 
+def read_records(path: Path) -> list[dict]:
+    """The records of a finished file, without its header.
+
+    Args:
+        path: of the file.
+    """
+    return _whole_lines(path)[1:]
+
+
 def _line(value: dict) -> str:
     return json.dumps(value) + "\n"
 

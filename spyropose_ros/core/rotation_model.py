@@ -25,7 +25,7 @@ class RotationModel(nn.Module):
         self.config = config
         self.encoder = Encoder(config.backbone)
         width = config.hidden_dim
-        self.image = nn.Linear(self.encoder.channels[-1], width)
+        self.image = nn.Linear(self.encoder.width, width)
         self.rotation = nn.Linear(2 * 9 * config.fourier_components, width)  # of all levels
         self.heads = nn.ModuleList(_head(config) for _ in range(config.depth))
         octaves = 2.0 ** torch.arange(config.fourier_components)
@@ -33,8 +33,8 @@ class RotationModel(nn.Module):
 
     def features(self, crops: Tensor) -> Tensor:
         """Crops [B, 3, H, W] in [0, 1] -> image vectors [B, hidden_dim]."""
-        normalised = (crops.to(memory_format=torch.channels_last) - 0.5) / 0.2
-        return self.image(self.encoder(normalised)[-1].mean((2, 3)))
+        coarsest = self.encoder(crops.to(memory_format=torch.channels_last))[-1]
+        return self.image(coarsest.mean((2, 3)))
 
     def logits(
         self, features: Tensor, K_crop: Tensor, level: int, rotations: Tensor, translations: Tensor

@@ -180,10 +180,12 @@ class RenderedItems:
 
     def _item(self, scene: Scene, rng: np.random.Generator) -> dict[str, Tensor] | None:
         model = self.sampler.model
+        # Which of the poses that count as the same is annotated is chance.
+        symmetry = model.symmetries[rng.integers(len(model.symmetries))]
         return training_item(
             scene.image,
             scene.K,
-            scene.rotation,
+            scene.rotation @ symmetry,
             scene.translation,
             model.center,
             model.diameter,
