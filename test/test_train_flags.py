@@ -12,7 +12,7 @@ from training import cli
 from training.augment import make_augmentation
 from training.config import PRESETS, AugmentationConfig, TrainConfig
 from training.data.shapes import ShapesSource
-from training.fit import _module, build_model, crop_settings, object_info
+from training.fit import build_model, crop_settings, make_module, object_info
 from training.objective import ObjectiveConfig
 from training.train import parse_args, settings_of
 from training_tools import TINY, distance_to_surface, mug_source, tiny
@@ -219,7 +219,7 @@ def test_crops_follow_the_settings():
 def test_the_published_renderings_are_not_augmented():
     source = ShapesSource("cube", 32)
     info = object_info(source, TINY.network)
-    module = _module(build_model(TINY.network, info, source), info, source, TINY)
+    module = make_module(build_model(TINY.network, info, source), info, source, TINY)
     crops = torch.rand((2, 3, 32, 32))
     assert torch.equal(module.augment(crops), crops) and module.surface is None
 

@@ -162,7 +162,7 @@ def fit(
     cv2.setNumThreads(1)
     info = object_info(source, config.network)
     network = build_model(config.network, info, source)
-    module = _module(network, info, source, config)
+    module = make_module(network, info, source, config)
     data = StreamData(
         source.training_items(crop_settings(config, source, training=True)),
         source.validation_items(crop_settings(config, source, training=False)),
@@ -215,7 +215,7 @@ def fit(
     return bundle
 
 
-def _module(
+def make_module(
     network: PoseModel | RotationModel, info: ObjectInfo, source: Source, config: TrainConfig
 ) -> PoseModule:
     """The network with its objective; what a data set cannot have is switched off."""

@@ -1,0 +1,84 @@
+"""Does the data loader keep up with the training? `python -m benchmarks.loader DATASET OBJECT`.
+
+Measures, one after the other on the same machine: samples per second of the loader alone, and of
+the training step alone on one batch that is always the same. A ratio above 1 means that the device
+never waits. All flags of `training.train` work; --num-workers is the one to turn.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import lightning
+import torch
+
+from training import provenance
+from training.data import open_source
+from training.data.streams import StreamData
+from training.fit import build_model, crop_settings, make_module, object_info
+from training.train import parse_args, settings_of
+
+_WARM_UP, _MEASURED = 3, 20  # batches
+
+
+def main() -> None:
+    """Entry point."""
+    logging.basicConfig(level=logging.WARNING)
+    args = parse_args()
+    config = settings_of(args)
+    lightning.seed_everything(config.seed, verbose=False)
+    resolution = config.network.crop_resolution
+    source = open_source(args.dataset, args.object, config.data.data_root, resolution=resolution)
+    crop = crop_settings(config, source, training=True)
+    items = source.training_items(crop)
+    data = StreamData(items, items, config.data, config.optim, config.seed)
+    data.trainer = SimpleNamespace(global_step=0, global_rank=0, world_size=1)
+    batches = iter(data.train_dataloader())
+    batch = next(batches)
+    loader = _rate(batches, config.optim.batch_size)
+    del batches  # the loader's processes end here
+
+    info = object_info(source, config.network)
+    module = make_module(build_model(config.network, info, source), info, source, config)
+    device = args.accelerator if args.accelerator != "auto" else None
+    trainer = lightning.Trainer(
+        accelerator=device or "auto",
+        devices=1,
+        max_steps=_WARM_UP + _MEASURED,
+        precision=config.optim.precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[clock := _Clock()],
+    )
+    trainer.fit(module, [batch] * (_WARM_UP + _MEASURED))
+    step = _MEASURED * config.optim.batch_size / clock.seconds
+    print(f"{source.name}, {config.data.num_workers} loader processes, {provenance.hardware()}")
+    print(f"loader alone {loader:8.1f} samples/s")
+    print(f"step alone   {step:8.1f} samples/s ({trainer.strategy.root_device})")
+    print(f"ratio        {loader / step:8.2f}")
+
+
+def _rate(batches: Iterator[dict[str, torch.Tensor]], batch_size: int) -> float:
+    """Samples per second, after a warm-up."""
+    for _ in range(_WARM_UP):
+        next(batches)
+    started = time.perf_counter()
+    for _ in range(_MEASURED):
+        next(batches)
+    return _MEASURED * batch_size / (time.perf_counter() - started)
+
+
+class _Clock(lightning.Callback):
+    """Seconds of the steps after the warm-up."""
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_args) -> None:
+        if trainer.global_step == _WARM_UP:
+            self._started = time.perf_counter()
+        self.seconds = time.perf_counter() - getattr(self, "_started", 0.0)
+
+
+if __name__ == "__main__":
+    main()
