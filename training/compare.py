@@ -194,8 +194,8 @@ def _plot(path: Path, entries: list[Entry]) -> None:
     plt.close(figure)
 
 
-def main() -> None:
-    """Entry point."""
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point; the command line by default."""
     parser = argparse.ArgumentParser(
         prog="python -m training.compare", description=__doc__.split("\n")[0]
     )
@@ -206,8 +206,8 @@ def main() -> None:
         help="run id, bundle folder or report.json; NAME replaces the variant as the row's name",
     )
     parser.add_argument("--output", default="comparison", help="of the files, without extension")
-    arguments = parser.parse_args()
-    compare(arguments.reports, arguments.output)
+    parsed = parser.parse_args(arguments)
+    compare(parsed.reports, parsed.output)
 
 
 if __name__ == "__main__":

@@ -27,14 +27,13 @@ from spyropose_ros.core.search import PosePyramid
 from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.scenes.bop import BopFrame
 from training import cli, provenance
+from training.data.crops import PAPER_SIGMA, truncated_offset
 from training.data.source import Sample, Source
 from training.evaluation import Evaluation
 from training.protocol import (
-    PAPER_SIGMA,
     Protocol,
     sample_generator,
     search_box,
-    truncated_offset,
 )
 from training.records import RecordFile
 

@@ -34,6 +34,7 @@ from training.module import PoseModule
 log = logging.getLogger(__name__)
 
 _SURFACE_SAMPLES = 10_000
+_SURFACE_SYMMETRIES = 64  # at most; a continuous symmetry has hundreds
 _BEST = "val/ll_gain"
 _DEBUG_STEPS = 5
 
@@ -189,12 +190,8 @@ def fit(
     if last.is_file():
         log.info("resuming from %s", last)
     trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
-    steps = trainer.global_step
-    best = trainer.checkpoint_callback.best_model_path if config.optim.patience else ""
-    if best:
-        state = torch.load(best, map_location="cpu", weights_only=True)
-        module.load_state_dict(state["state_dict"])
-        steps = state["global_step"]
+    watched = config.optim.patience > 0 and not debug
+    steps = _load_best(trainer, module) if watched else trainer.global_step
     record = {
         "package_version": provenance.package_version(),
         "git_commit": provenance.git_commit(),
@@ -215,6 +212,14 @@ def fit(
     return bundle
 
 
+def _load_best(trainer: lightning.Trainer, module: PoseModule) -> int:
+    """Load the checkpoint of the best validation; returns its step."""
+    best = trainer.checkpoint_callback.best_model_path
+    state = torch.load(best, map_location="cpu", weights_only=True)
+    module.load_state_dict(state["state_dict"])
+    return state["global_step"]
+
+
 def make_module(
     network: PoseModel | RotationModel, info: ObjectInfo, source: Source, config: TrainConfig
 ) -> PoseModule:
@@ -229,6 +234,7 @@ def make_module(
     if optim.compile:
         network.encoder.compile()
     symmetries = torch.from_numpy(source.target().symmetries[:, :3, :3]).float()
+    symmetries = symmetries[:: -(-len(symmetries) // _SURFACE_SYMMETRIES)]
     return PoseModule(
         network, info.diameter, config.objective, optim, augmentation, config.seed, symmetries
     )

@@ -14,10 +14,9 @@ from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.estimator import Estimator, SearchSettings
 from spyropose_ros.core.search import PosePyramid
 from spyropose_ros.core.translation_grid import TranslationBox
+from training.data.crops import PAPER_LIMIT, PAPER_SIGMA, truncated_offset
 from training.data.source import Sample
 
-PAPER_SIGMA, PAPER_LIMIT = 0.1, 0.5
-"""The paper's simulated detector: normal offsets in box units, cut at the inscribed ball."""
 PAPER_BEAM = 512
 
 
@@ -129,24 +128,10 @@ def sample_generator(sample: Sample, seed: int) -> np.random.Generator:
     return np.random.default_rng((seed, zlib.crc32(sample.id.encode())))
 
 
-def truncated_offset(rng: np.random.Generator) -> np.ndarray:
-    """How far the paper's estimate is off, in box units, [3]."""
-    offset = rng.normal(size=3) * PAPER_SIGMA
-    while np.linalg.norm(offset) >= PAPER_LIMIT:
-        offset = rng.normal(size=3) * PAPER_SIGMA
-    return offset
-
-
 def search_box(estimator: Estimator, sample: Sample, box: TranslationBox) -> PosePyramid:
     """Search a given box, the crop around its middle."""
-    config = estimator.bundle.model.config
-    K, image = torch.from_numpy(sample.K).float(), _tensor(sample.image)
-    K_crop = camera.crop_intrinsics(
-        box.center, estimator.bundle.object.diameter, K, config.crop_resolution, config.crop_padding
-    )
-    crops = camera.crop_image(image, K, K_crop, config.crop_resolution)
-    # The same rounding as a stored crop in training.
-    crops = crops.mul(255).round().div(255)
+    center = box.center.to(estimator.device)
+    crops, K_crop = estimator.crops(sample.image, sample.K, center)
     return _search(estimator, crops, K_crop, box)
 
 

@@ -119,12 +119,11 @@ class Estimator:
             return None
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise ValueError(f"boxes must be [N, 4] (x0, y0, x1, y1), got {boxes.shape}")
-        pixels, intrinsics = self._image(image), self._intrinsics(K)
         info = self.bundle.object
         if translation_estimates is None:
             estimate = camera.translation_from_boxes(
                 torch.from_numpy(boxes).to(self.device),
-                intrinsics,
+                self._intrinsics(K),
                 info.diameter,
                 info.size_ratio,
             )
@@ -136,7 +135,7 @@ class Estimator:
                     f"got {tuple(estimate.shape)}"
                 )
             estimate = estimate.to(self.device)
-        crops, K_crop = self._crops(pixels, intrinsics, estimate)
+        crops, K_crop = self.crops(image, K, estimate)
         return self.search_crops(crops, K_crop, self.box(estimate))
 
     def box(self, estimate: Tensor) -> TranslationBox:
@@ -144,6 +143,30 @@ class Estimator:
         if self.rotation_only:
             return TranslationBox.known(estimate)
         return TranslationBox.from_view(estimate, self.bundle.object.diameter)
+
+    def crops(self, image: np.ndarray, K: np.ndarray, estimate: Tensor) -> tuple[Tensor, Tensor]:
+        """What the model sees around translation estimates.
+
+        Args:
+            image: RGB uint8 [H, W, 3].
+            K: intrinsics of the image, [3, 3].
+            estimate: of the bounding-sphere centre, metres, [N, 3], on the estimator's device.
+
+        Returns:
+            Crops in [0, 1], [N, 3, h, w], and their intrinsics, [N, 3, 3].
+
+        Raises:
+            ValueError: malformed image or intrinsics.
+        """
+        config, diameter = self.model.config, self.bundle.object.diameter
+        pixels, intrinsics = self._image(image), self._intrinsics(K)
+        resolution = config.crop_resolution
+        K_crop = camera.crop_intrinsics(
+            estimate, diameter, intrinsics, resolution, config.crop_padding
+        )
+        # The same rounding as a stored crop in training.
+        crops = camera.crop_image(pixels, intrinsics, K_crop, resolution)
+        return crops.mul(255).round().div(255), K_crop
 
     @torch.inference_mode()
     def search_crops(self, crops: Tensor, K_crop: Tensor, box: TranslationBox) -> PosePyramid:
@@ -217,7 +240,7 @@ class Estimator:
             estimate = (R @ center + t).unsqueeze(0)
             if estimate[0, 2] <= 0:
                 raise ValueError("the translation estimate lies behind one of the cameras")
-            crops, K_crop = self._crops(self._image(image), self._intrinsics(K), estimate)
+            crops, K_crop = self.crops(image, K, estimate)
             views.append((R, t, self.model.features(crops), K_crop))
 
         def score(level: int, rotations: Tensor, translations: Tensor) -> Tensor:
@@ -244,14 +267,6 @@ class Estimator:
     def _distributions(self, pyramid: PosePyramid) -> list[PoseDistribution]:
         diameter = self.bundle.object.diameter
         return [pyramid.distribution(b, self._center, diameter) for b in range(len(pyramid.box))]
-
-    def _crops(self, image: Tensor, K: Tensor, estimate: Tensor) -> tuple[Tensor, Tensor]:
-        """Crops around estimates [N, 3], [N, 3, h, w] in [0, 1], and their intrinsics."""
-        config = self.model.config
-        diameter, resolution = self.bundle.object.diameter, config.crop_resolution
-        K_crop = camera.crop_intrinsics(estimate, diameter, K, resolution, config.crop_padding)
-        # The same rounding as a stored crop in training.
-        return camera.crop_image(image, K, K_crop, resolution).mul(255).round().div(255), K_crop
 
     def _logits(
         self, features: Tensor, K_crop: Tensor, level: int, rotations: Tensor, translations: Tensor

@@ -11,7 +11,9 @@ from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.scenes.detector import noisy_box
 from training.data.source import CropSettings
 
-_PAPER_SIGMA, _PAPER_LIMIT = 0.1, 0.5  # the paper's offset noise in box units
+PAPER_SIGMA, PAPER_LIMIT = 0.1, 0.5
+"""The paper's simulated detector: normal offsets in box units, cut at the inscribed ball."""
+
 # Truths must lie in every turn of the box: inside the ball inscribed in the unit cube.
 _BALL = 0.5
 _TRIES = 20
@@ -118,11 +120,16 @@ def paper_estimate(truth: Tensor, diameter: float, rng: np.random.Generator) -> 
     Returns:
         [1, 3].
     """
-    offset = rng.normal(size=3) * _PAPER_SIGMA
-    while np.linalg.norm(offset) >= _PAPER_LIMIT:
-        offset = rng.normal(size=3) * _PAPER_SIGMA
     basis = TranslationBox.from_view(truth[None], diameter).basis[0]
-    return (truth + basis @ torch.from_numpy(offset).float())[None]
+    return (truth + basis @ torch.from_numpy(truncated_offset(rng)).float())[None]
+
+
+def truncated_offset(rng: np.random.Generator) -> np.ndarray:
+    """How far the paper's estimate is off, in box units, [3]."""
+    offset = rng.normal(size=3) * PAPER_SIGMA
+    while np.linalg.norm(offset) >= PAPER_LIMIT:
+        offset = rng.normal(size=3) * PAPER_SIGMA
+    return offset
 
 
 def _within_ball(truth: Tensor, estimate: Tensor, diameter: float) -> bool:
