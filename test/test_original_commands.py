@@ -129,7 +129,9 @@ def test_evaluations(there):
         for command in commands(name):
             words = command.replace("DEVICE", "cpu").replace("TOPK", "16").split()[1:]
             cli.run(function, [*words, *small.split()])
-    compare.main([word for word in commands("compare")[0].split()[1:] if word != "…"])
+    (command,) = commands("compare")
+    words = shlex.split(command.replace("OTHER_RUN_ID", "RUN_ID").replace("…", ""))
+    compare.main(words[1:])
     made = {path.name for path in bundle.glob("report*.md")}
     assert {"report.md", "report_paper.md", "report_paper_regular.md"} <= made
     assert any("views" in name for name in made)

@@ -99,6 +99,7 @@ def environment():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_killed_run_goes_on_by_its_id(tmp_path):
     """kill -9 after the first checkpoint; then the same id alone is enough."""
     call = command(*SHAPE_FLAGS, "--max-steps", 400, "--runs", tmp_path, "--run-id", "cube")
@@ -106,7 +107,7 @@ def test_a_killed_run_goes_on_by_its_id(tmp_path):
         call, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL, stderr=2
     )
     last = tmp_path / "cube" / "checkpoints" / "last.ckpt"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 400
     while not last.is_file():
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)

@@ -95,8 +95,10 @@ def build_model(
     )
     model = make_model(config, torch.tensor(info.keypoints))
     if network.start_from:
-        other = ModelBundle.from_pretrained(network.start_from).model
-        model.extractor.load_state_dict(other.extractor.state_dict())
+        other = ModelBundle.from_pretrained(network.start_from)
+        model.extractor.load_state_dict(other.model.extractor.state_dict())
+        if other.object.name == info.name:
+            model.load_state_dict(other.model.state_dict())
     elif weights is not None:
         model.encoder.backbone.load_state_dict(weights)
     return model

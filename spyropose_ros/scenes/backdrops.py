@@ -13,19 +13,21 @@ _ZOOM = (0.5, 1.0)  # share of the picture that is shown
 
 
 class BackdropBank:
-    """Many crowded pictures: random ground under layers of things.
+    """Backgrounds: plain ones, and crowded ones that show random ground under layers of things.
 
     Args:
         sprites: the things.
-        count: number of pictures.
+        count: number of crowded pictures; without any, all backgrounds are plain.
+        share: of the backgrounds that are crowded.
         rng: source of randomness.
     """
 
-    def __init__(self, sprites: SpriteBank, count: int, rng: np.random.Generator):
+    def __init__(self, sprites: SpriteBank, count: int, share: float, rng: np.random.Generator):
+        self._share = share
         self._pictures = [_crowd(sprites, rng) for _ in range(count)]
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-        """A random part of a random picture.
+        """A plain background, or a random part of a random crowded picture.
 
         Args:
             rng: source of randomness.
@@ -35,6 +37,8 @@ class BackdropBank:
         Returns:
             [height, width, 3] uint8.
         """
+        if not self._pictures or rng.random() >= self._share:
+            return background(rng, height, width)
         picture = self._pictures[rng.integers(len(self._pictures))]
         # The largest part of the wanted shape, then zoomed.
         scale = min(_HEIGHT / height, _WIDTH / width) * rng.uniform(*_ZOOM)

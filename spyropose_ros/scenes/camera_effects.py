@@ -15,6 +15,7 @@ class CameraEffects:
 
     Attributes:
         colour: Spread of gain, white balance, saturation and gamma (0 leaves them alone).
+        exposure: Mean of the logarithm of the gain, in units of `colour`.
         hue: Largest hue rotation, radians.
         blur: Largest standard deviation of the Gaussian blur, pixels.
         motion: Largest length of the motion blur, pixels.
@@ -25,6 +26,7 @@ class CameraEffects:
     """
 
     colour: float = 0.2
+    exposure: float = 0.5
     hue: float = 0.05
     blur: float = 1.0
     motion: float = 5.0
@@ -69,7 +71,7 @@ class CameraEffects:
         """Gain, white balance, saturation, hue and gamma."""
         if self.colour <= 0:
             return image
-        gain = np.exp((rng.normal() - 0.3) * self.colour)
+        gain = np.exp((rng.normal() + self.exposure) * self.colour)
         balance = np.exp(rng.normal(size=3) * self.colour * 0.3)
         saturation = np.exp(rng.normal() * self.colour * 1.2)
         hue = rng.uniform(-1, 1) * self.hue

@@ -43,6 +43,27 @@ def uneven_light(rng: np.random.Generator, height: int, width: int) -> np.ndarra
     return light.astype(np.float32)
 
 
+def cast_shadow(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
+    """Darken a picture softly beside an object, in place.
+
+    Args:
+        image: [h, w, 3] uint8.
+        mask: [h, w] bool, the object.
+        rng: Source of randomness.
+    """
+    height, width = mask.shape
+    size = np.sqrt(np.count_nonzero(mask))
+    small = cv2.resize(
+        mask.astype(np.float32), (width // 4 + 1, height // 4 + 1), interpolation=cv2.INTER_AREA
+    )
+    shift = np.eye(2, 3)
+    shift[:, 2] = rng.normal(size=2) * 0.15 * size / 4
+    small = cv2.warpAffine(small, shift, (small.shape[1], small.shape[0]))
+    small = cv2.GaussianBlur(small, (0, 0), rng.uniform(0.03, 0.15) * size / 4 + 0.3)
+    light = 1 - rng.uniform(0.2, 0.7) * cv2.resize(small, (width, height))
+    cv2.multiply(image, cv2.merge([light] * 3), dst=image, dtype=cv2.CV_8U)
+
+
 def random_colour(rng: np.random.Generator) -> np.ndarray:
     """RGB in [0, 1], [3] float32; greys, pale and strong colours are all common."""
     hue = np.float32(rng.random() * 360)

@@ -215,6 +215,18 @@ def random_rotation(rng: np.random.Generator) -> np.ndarray:
     return Rotation.from_quat(rng.normal(size=4)).as_matrix()
 
 
+def upright_rotation(rng: np.random.Generator) -> np.ndarray:
+    """Of an upright object on a table that the camera looks down on: object to camera, [3, 3]."""
+    azimuth = rng.uniform(0, 2 * np.pi)
+    elevation = np.radians(rng.uniform(0, 90))
+    roll = np.radians(rng.normal() * 20)
+    # Camera axes for elevation 0: x right, y down (object's -z), z forward.
+    upright = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
+    turn = Rotation.from_euler("z", azimuth).as_matrix()
+    tilt = Rotation.from_euler("x", elevation).as_matrix()
+    return Rotation.from_euler("z", roll).as_matrix() @ tilt @ upright @ turn
+
+
 def _pixel(value: float) -> int:
     """A pixel index that survives infinite bounds."""
     return int(np.clip(value, -(2**30), 2**30))

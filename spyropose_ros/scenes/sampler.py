@@ -1,6 +1,5 @@
 """Random scenes: images of one object with the pose, the box and the visibility known."""
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -8,14 +7,21 @@ from typing import Literal
 import cv2
 import numpy as np
 import trimesh
-from scipy.spatial.transform import Rotation
 
 from . import bop
 from .backdrops import BackdropBank
 from .camera_effects import CameraEffects
-from .clutter import background, random_colour, uneven_light
+from .clutter import cast_shadow, random_colour, uneven_light
 from .mug import make_mug
-from .renderer import GBuffer, Light, Renderer, bounding_sphere, random_rotation, shade
+from .renderer import (
+    GBuffer,
+    Light,
+    Renderer,
+    bounding_sphere,
+    random_rotation,
+    shade,
+    upright_rotation,
+)
 from .sprites import SpriteBank, paste
 
 
@@ -81,7 +87,7 @@ class SceneSettings:
     min_visible_fraction: float = 0.6
     effects: CameraEffects = field(default_factory=CameraEffects)
     window: float = 2.5
-    largest: float = math.inf
+    largest: float = float("inf")
     full_frame: bool = False
     clutter: int = 8
     sprites: int = 300
@@ -173,7 +179,9 @@ def scene_settings(name: str) -> SceneSettings:
         occlusion_probability=0.5,
         min_visible_fraction=0.35,
         clutter=12,
-        effects=CameraEffects(colour=0.25, hue=0.08, blur=1.2, noise=8, jpeg=0.3, downscale=0.1),
+        effects=CameraEffects(
+            colour=0.25, exposure=-0.3, hue=0.08, blur=1.2, noise=8, jpeg=0.3, downscale=0.1
+        ),
         window=2.2,
         largest=110.0,
         backdrops=300,
@@ -227,7 +235,8 @@ class SceneSampler:
         self.settings = settings
         self._renderer = Renderer(model.mesh)
         self._sprites = SpriteBank(model.distractors, settings.sprites, np.random.default_rng(0))
-        self._backdrops = BackdropBank(self._sprites, settings.backdrops, np.random.default_rng(1))
+        crowds = settings.backdrops, settings.backdrop_share
+        self._backdrops = BackdropBank(self._sprites, *crowds, np.random.default_rng(1))
 
     def sample(self, rng: np.random.Generator) -> Scene:
         """Make one scene.
@@ -285,17 +294,17 @@ class SceneSampler:
         if total == 0 or np.count_nonzero(mask) < max(least, 1):
             return None
 
-        image = self._background(rng, height, width)
+        image = self._backdrops.draw(rng, height, width)
         focal_over_z = K[0, 0] / translation[2]
         self._sprites.scatter(image, focal_over_z, rng.integers(0, settings.clutter + 1), rng)
         if rng.random() < 0.5:
-            self._cast_shadow(image, mask, rng)
+            cast_shadow(image, mask, rng)
         colours, opacity = self._paint(buffer, rng)
         paste(image[rows, columns], colours[inside], opacity[inside])
         if rng.random() < settings.occlusion_probability:
             mask = self._sprites.occlude(image, mask, focal_over_z, least, rng)
 
-        if rng.random() < settings.uneven_light:
+        if settings.uneven_light > 0 and rng.random() < settings.uneven_light:
             light = uneven_light(rng, height, width)
             cv2.multiply(image, cv2.merge([light] * 3), dst=image, dtype=cv2.CV_8U)
 
@@ -323,7 +332,7 @@ class SceneSampler:
         """A random pose with the object's centre inside the camera image."""
         settings = self.settings
         if settings.rotations == "table" and rng.random() < settings.table_share:
-            rotation = _table_rotation(rng)
+            rotation = upright_rotation(rng)
         else:
             rotation = random_rotation(rng)
         z = rng.uniform(*settings.distance)
@@ -334,13 +343,6 @@ class SceneSampler:
         ray = (pixel - [settings.cx, settings.cy]) / [settings.fx, settings.fy]
         center = z * np.append(ray, 1.0)
         return rotation, center - rotation @ self.model.center
-
-    def _background(self, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-        """What lies behind everything, [height, width, 3] uint8."""
-        settings = self.settings
-        if settings.backdrops > 0 and rng.random() < settings.backdrop_share:
-            return self._backdrops.draw(rng, height, width)
-        return background(rng, height, width)
 
     def _window(self, center: np.ndarray) -> tuple[np.ndarray, int, int]:
         """The part of the camera image to make: intrinsics [3, 3], width and height."""
@@ -377,20 +379,6 @@ class SceneSampler:
         mask = buffer.mask.astype(np.uint8) * 255
         return cv2.GaussianBlur(image, (3, 3), sigma), cv2.GaussianBlur(mask, (3, 3), sigma)
 
-    def _cast_shadow(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
-        """Darken the background beside the object [h, w] softly, in place."""
-        height, width = mask.shape
-        size = np.sqrt(np.count_nonzero(mask))
-        small = cv2.resize(
-            mask.astype(np.float32), (width // 4 + 1, height // 4 + 1), interpolation=cv2.INTER_AREA
-        )
-        shift = np.eye(2, 3)
-        shift[:, 2] = rng.normal(size=2) * 0.15 * size / 4
-        small = cv2.warpAffine(small, shift, (small.shape[1], small.shape[0]))
-        small = cv2.GaussianBlur(small, (0, 0), rng.uniform(0.03, 0.15) * size / 4 + 0.3)
-        light = 1 - rng.uniform(0.2, 0.7) * cv2.resize(small, (width, height))
-        cv2.multiply(image, cv2.merge([light] * 3), dst=image, dtype=cv2.CV_8U)
-
     def _handle_fraction(self, face: np.ndarray, mask: np.ndarray) -> float:
         """Visible pixels of the handle over visible pixels."""
         if self.model.handle_faces is None:
@@ -409,15 +397,3 @@ def mask_box(mask: np.ndarray) -> np.ndarray:
     """
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     return np.array([columns[0] - 0.5, rows[0] - 0.5, columns[-1] + 0.5, rows[-1] + 0.5])
-
-
-def _table_rotation(rng: np.random.Generator) -> np.ndarray:
-    """Object to camera for an upright object on a table that the camera looks down on."""
-    azimuth = rng.uniform(0, 2 * np.pi)
-    elevation = np.radians(rng.uniform(0, 90))
-    roll = np.radians(rng.normal() * 20)
-    # Camera axes for elevation 0: x right, y down (object's -z), z forward.
-    upright = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-    turn = Rotation.from_euler("z", azimuth).as_matrix()
-    tilt = Rotation.from_euler("x", elevation).as_matrix()
-    return Rotation.from_euler("z", roll).as_matrix() @ tilt @ upright @ turn
