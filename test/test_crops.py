@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -111,6 +112,27 @@ def test_nothing_visible_gives_an_empty_map(sampler):
     empty = surface_map(scene.depth, K, R, center, diameter, K_crop, CROP)
     assert empty.shape == (4, 12, 12) and not bool(empty.any())
     assert "surface" not in stream(sampler, crop(surface=False))[0]
+
+
+def test_which_of_the_equivalent_poses_is_annotated_is_chance(sampler):
+    """The picture is the same; rotation, centre and surface are those of the chosen pose."""
+    half_turn = np.diag([-1.0, -1.0, 1.0])
+    turning = SimpleNamespace(
+        model=replace(sampler.model, symmetries=np.stack((np.eye(3), half_turn))),
+        sample=sampler.sample,
+    )
+    turned = []
+    for position in range(8):
+        plain, item = stream(sampler)[position], stream(turning)[position]
+        relative = (plain["rotation"].T @ item["rotation"]).double().numpy()
+        turned.append(not np.allclose(relative, np.eye(3), atol=1e-5))
+        if turned[-1]:
+            np.testing.assert_allclose(relative, half_turn, atol=1e-5)
+            moved = item["rotation"] @ torch.from_numpy(sampler.model.center).float()
+            origin = item["translation"] - moved
+            here = plain["rotation"] @ torch.from_numpy(sampler.model.center).float()
+            torch.testing.assert_close(origin, plain["translation"] - here, atol=1e-6, rtol=0)
+    assert 0 < sum(turned) < 8
 
 
 def test_unknown_noise_is_named(sampler):

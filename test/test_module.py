@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from spyropose_ros.core.model import PoseModel
 from training.config import AugmentationConfig
-from training.module import PoseModule
+from training.module import PoseModule, surface_loss
 from training.objective import BatchRandom, ObjectiveConfig, TrainingGrid, level_losses
 from training_tools import TINY
 
@@ -144,3 +144,21 @@ def test_every_parameter_is_optimised_once(tiny_model):
     groups = module.configure_optimizers()["optimizer"].param_groups
     optimised = [id(p) for group in groups for p in group["params"]]
     assert sorted(optimised) == sorted(id(p) for p in module.parameters())
+
+
+def test_the_surface_counts_in_its_nearest_equivalent(generator):
+    """Half a turn about z: the map of either pose is right, and an image keeps to one of them."""
+    visible = (torch.rand((2, 1, 6, 6), generator=generator) > 0.3).float()
+    coordinates = torch.randn((2, 3, 6, 6), generator=generator) * visible
+    surface = torch.cat((visible, coordinates), 1)
+    half_turn = torch.diag(torch.tensor([-1.0, -1.0, 1.0]))
+    symmetries = torch.stack((torch.eye(3), half_turn))
+    turned = torch.einsum("ij,bjhw->bihw", half_turn, coordinates)
+    certain = 40 * (visible - 0.5)
+    for exact in (coordinates, turned, torch.stack((coordinates[0], turned[1]))):
+        predicted = torch.cat((certain, exact), 1)
+        assert float(surface_loss(predicted, surface, symmetries)) < 1e-6
+    alone = surface_loss(torch.cat((certain, turned), 1), surface, symmetries[:1])
+    assert float(alone) > 1
+    mixed = torch.cat((coordinates[..., :3], turned[..., 3:]), -1)
+    assert float(surface_loss(torch.cat((certain, mixed), 1), surface, symmetries)) > 0.5

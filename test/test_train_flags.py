@@ -7,6 +7,7 @@ import pytest
 import torch
 import yaml
 
+from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.model_config import ModelConfig
 from training import cli
 from training.augment import make_augmentation
@@ -171,6 +172,22 @@ def test_every_network_setting_reaches_the_model():
             False,
             1.5,
         )
+
+
+def test_another_bundle_can_be_the_start(tmp_path):
+    """Its encoder and decoder; of the same object also its heads."""
+    source = mug_source()
+    info = object_info(source, TINY.network)
+    first = build_model(TINY.network, info, source)
+    ModelBundle(first, info, [1.0] * 2).save_pretrained(tmp_path / "mug", half=False)
+    other = replace(info, name="cup")
+    ModelBundle(first, other, [1.0] * 2).save_pretrained(tmp_path / "cup", half=False)
+    same = lambda a, b: all(map(torch.equal, a.parameters(), b.parameters()))  # noqa: E731
+    for name in ("mug", "cup"):
+        network = tiny(start_from=str(tmp_path / name)).network
+        model = build_model(network, info, source)
+        assert same(model.extractor, first.extractor)
+        assert same(model.heads, first.heads) == (name == "mug")
 
 
 def test_without_keypoints_the_vector_model_is_built():
