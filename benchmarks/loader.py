@@ -28,8 +28,14 @@ def main() -> None:
     args = parse_args()
     config = settings_of(args)
     lightning.seed_everything(config.seed, verbose=False)
-    resolution = config.network.crop_resolution
-    source = open_source(args.dataset, args.object, config.data.data_root, resolution=resolution)
+    source = open_source(
+        args.dataset,
+        args.object,
+        config.data.data_root,
+        config.data.low_data_regime,
+        config.network.crop_resolution,
+        config.bop,
+    )
     crop = crop_settings(config, source, training=True)
     items = source.training_items(crop)
     data = StreamData(items, items, config.data, config.optim, config.seed)
@@ -41,10 +47,9 @@ def main() -> None:
 
     info = object_info(source, config.network)
     module = make_module(build_model(config.network, info, source), info, source, config)
-    device = args.accelerator if args.accelerator != "auto" else None
     trainer = lightning.Trainer(
-        accelerator=device or "auto",
-        devices=1,
+        accelerator=args.accelerator if args.gpu_idx is None else "gpu",
+        devices=1 if args.gpu_idx is None else [args.gpu_idx],
         max_steps=_WARM_UP + _MEASURED,
         precision=config.optim.precision,
         logger=False,
@@ -55,9 +60,11 @@ def main() -> None:
     )
     trainer.fit(module, [batch] * (_WARM_UP + _MEASURED))
     step = _MEASURED * config.optim.batch_size / clock.seconds
-    print(f"{source.name}, {config.data.num_workers} loader processes, {provenance.hardware()}")
+    device = str(trainer.strategy.root_device)
+    workers = config.data.num_workers
+    print(f"{source.name}, {workers} loader processes, {provenance.hardware(device)}")
     print(f"loader alone {loader:8.1f} samples/s")
-    print(f"step alone   {step:8.1f} samples/s ({trainer.strategy.root_device})")
+    print(f"step alone   {step:8.1f} samples/s")
     print(f"ratio        {loader / step:8.2f}")
 
 
@@ -75,9 +82,14 @@ class _Clock(lightning.Callback):
     """Seconds of the steps after the warm-up."""
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_args) -> None:
+        if trainer.global_step not in (_WARM_UP, _WARM_UP + _MEASURED):
+            return
+        if trainer.strategy.root_device.type == "cuda":
+            torch.cuda.synchronize()
         if trainer.global_step == _WARM_UP:
             self._started = time.perf_counter()
-        self.seconds = time.perf_counter() - getattr(self, "_started", 0.0)
+        else:
+            self.seconds = time.perf_counter() - self._started
 
 
 if __name__ == "__main__":

@@ -237,13 +237,13 @@ def test_the_papers_protocol(bop_bundle, root, tmp_path):
         str(bop_bundle), paper_protocol=True, depth=2, limit=2, output=str(tmp_path), beam=3
     )
     assert (tmp_path / "report_paper.json").is_file()
-    assert report["search"].items() >= {"beam": 512, "mass_tolerance": 0.0, "depth": 2}.items()
+    assert report["search"].items() >= {"beam": 3, "mass_tolerance": 0.0, "depth": 2}.items()
     assert "random orientation" in report["protocol"] and "temperatures off" in report["protocol"]
     assert report["metrics"]["all"]["inside_box"] == 1
-    assert report["metrics"]["all"]["evaluations_mean"] == 576 + 512 * 64
+    assert report["metrics"]["all"]["evaluations_mean"] == 576 + 3 * 64
     sample = next(BopSource(root, BLOCK).samples("test", 1))
     bundle = ModelBundle.from_pretrained(bop_bundle)
-    Protocol(paper=True).prepare(bundle, SearchSettings())
+    Protocol(paper=True).prepare(bundle)
     assert bundle.temperatures == [1.0] * 3
     estimator = Estimator(bundle, "cpu", SearchSettings(4, 0.0, 1))
     boxes = [Protocol(paper=True).search(estimator, sample, seed).box for seed in (0, 0, 1)]

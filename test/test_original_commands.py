@@ -78,7 +78,7 @@ def there(workplace, monkeypatch):
     return workplace
 
 
-def train_small(command, run_id):
+def train_small(command, run_id=None):
     words = [word for word in shlex.split(command)[1:] if word != "…"]
     dataset = words[0]
     words = [OBJECTS[dataset] if word == "OBJECT" else word for word in words]
@@ -87,6 +87,7 @@ def train_small(command, run_id):
         at = words.index("--gpu-idx")
         assert parse_args(words).gpu_idx == int(words[at + 1])
         del words[at : at + 2]
+    run_id = run_id or f"run{len(list(Path().glob('runs/*')))}"
     return meant, train(parse_args([*words, *SMALL, "--run-id", run_id]))
 
 
@@ -103,7 +104,7 @@ def test_the_table_has_every_command_of_the_original():
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("command", commands("train"))
 def test_trainings(command, there):
-    meant, bundle = train_small(command, "run")
+    meant, bundle = train_small(command)
     assert meant.objective.importance_sampling == ("--no-is" not in command)
     assert (bundle / "model.safetensors").is_file()
     if "symsol " in command:
@@ -116,7 +117,7 @@ def test_trainings(command, there):
 @pytest.mark.parametrize("low", [False, True])
 def test_the_low_data_regime_trains(low, there):
     command = commands("train")[0] + " --low-data-regime" * low
-    meant, bundle = train_small(command, f"low-{low}")
+    meant, bundle = train_small(command)
     assert meant.data.low_data_regime == low and bundle.is_dir()
 
 

@@ -112,11 +112,58 @@ def test_every_setting_is_a_flag_and_survives_a_file(tmp_path):
     file.write_text(yaml.safe_dump(flat | {"lr": 0.25}))
     assert settings("--preset", "paper", "--config", file).optim.lr == 0.25
     assert settings("--config", file, "--lr", 0.5).optim.lr == 0.5
-    for name, value in flat.items():
-        written = yaml.safe_dump(value, default_flow_style=True).splitlines()[0] or '""'
-        assert settings(f"--{name.replace('_', '-')}={written}")
     with pytest.raises(ValueError, match="unknown settings: colour"):
         TrainConfig.from_flat({"colour": 1})
+
+
+def another(value):
+    """A value of the same kind that differs."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, list):
+        return [7, 8]
+    return {"fps": "box", "paper": "boxes", None: "other"}.get(value, "other")
+
+
+@pytest.mark.parametrize("name", [*PRESETS["paper"].to_flat()])
+def test_every_setting_has_a_flag_that_changes_just_it(name):
+    flat = PRESETS["paper"].to_flat()
+    value = [3, 4] if name.endswith("_scenes") else another(flat[name])
+    written = yaml.safe_dump(value, default_flow_style=True).splitlines()[0]
+    base = ["--preset", "paper"]
+    if name == "last_level_only":  # it goes without importance sampling alone
+        base.append("--no-is")
+        flat["importance_sampling"] = False
+    changed = settings(*base, f"--{name.replace('_', '-')}={written}").to_flat()
+    if name == "low_data_regime":
+        flat |= {"steps_per_epoch": 2375, "patience": 5, "validation_images": 500}
+    assert changed == flat | {name: value}
+
+
+def test_the_same_command_resumes(tmp_path, monkeypatch):
+    """However its values are written; other values are refused, explicit ones kept."""
+    flags = [
+        *("symsol", "cube", "--runs", str(tmp_path), "--run-id", "x", "--vis-model", "unet18"),
+        *("--decoder-channels", "[96,48]", "--train-scenes", "[0,3]", "--low-data-regime"),
+        *("--patience", "7"),
+    ]
+    args = parse_args(flags)
+    config = settings_of(args)
+    assert (config.optim.patience, config.data.validation_images) == (7, 500)
+    (tmp_path / "x").mkdir()
+    identity = {"dataset": "symsol", "object": "cube", "devices": 1, "num_nodes": 1}
+    (tmp_path / "x" / "run.yaml").write_text(yaml.safe_dump(identity))
+    (tmp_path / "x" / "config.yaml").write_text(yaml.safe_dump(config.to_flat()))
+    assert settings_of(parse_args(flags)) == config
+    short = ["symsol", "cube", "--runs", str(tmp_path), "--run-id", "x"]
+    assert settings_of(parse_args(short)) == config
+    for other in (["--patience", "8"], ["--devices", "2"], ["--kpts", "box"]):
+        with pytest.raises(SystemExit):
+            parse_args([*short, *other])
+    with pytest.raises(SystemExit):
+        parse_args(["symsol", "tet", *short[2:]])
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,9 @@ def test_a_killed_run_goes_on_by_its_id(tmp_path):
     assert 0 < steps < 400
     settings = tmp_path / "cube" / "config.yaml"
     stored = yaml.safe_load(settings.read_text())
-    assert stored["dataset"] == "shapes" and stored["max_steps"] == 400
+    assert stored["max_steps"] == 400
+    identity = yaml.safe_load((tmp_path / "cube" / "run.yaml").read_text())
+    assert identity == {"dataset": "shapes", "object": "cube", "devices": 1, "num_nodes": 1}
     other = subprocess.run(
         command("--runs", tmp_path, "--run-id", "cube", "--max-steps", 9),
         env=environment(),

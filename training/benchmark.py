@@ -79,7 +79,7 @@ def benchmark(
         Path of the Markdown file.
 
     Raises:
-        ValueError: another data set.
+        ValueError: another data set, or two bundles of one object.
     """
     if dataset != "lmo":
         raise ValueError(f"there is a benchmark of 'lmo' only, not of '{dataset}'")
@@ -87,30 +87,37 @@ def benchmark(
         models = bundles.split(",")
     else:
         models = [_trained(name, preset, device, data_root) for name in objects.split(",")]
+    objects_of = [_record(model)["object"] for model in models]
+    if len(set(objects_of)) < len(models):
+        raise ValueError(f"one bundle for each object, please; got {', '.join(objects_of)}")
     reports: dict[str, dict[str, dict]] = {}
     for model in models:
         options = {"seed": seed, "beam": beam, "device": device, "data_root": data_root}
         found = {split: evaluate(model, split, **options) for split in SPLITS}
         reports[found["test"]["object"]] = found
-    path = Path(output).with_suffix(".md")
+    path = Path(f"{output}.md")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(_text(reports, models)) + "\n")
-    _write_csv(path.with_suffix(".csv"), reports)
-    _figure(path.with_suffix(".png"), reports, models)
+    path.write_text("\n".join(_text(reports, models, path)) + "\n")
+    _write_csv(Path(f"{output}.csv"), reports)
+    _figure(Path(f"{output}.png"), reports, models)
     log.info("%s", path.read_text())
     return path
+
+
+def _record(model: str) -> dict:
+    """What the bundle of a run, or in a folder, says of its training."""
+    return ModelBundle.from_pretrained(runs.bundle_directory(model)).record
 
 
 def _trained(name: str, preset: str, device: str | None, data_root: str) -> str:
     """Run id of an object's training, which is made or finished if need be."""
     run_id = f"lmo-{name}"
-    if Path(runs.bundle_directory(run_id)).is_dir():
-        return run_id
     accelerator = "auto" if device is None else device.split(":")[0].replace("cuda", "gpu")
     flags = ["--preset", preset, "--run-id", run_id, "--runs", str(runs.RUNS)]
     flags += ["--accelerator", accelerator, "--data-root", data_root]
-    train(parse_args(["lmo", name, *flags]))
-    calibrate(run_id, split="dev", device=device, data_root=data_root)
+    bundle = train(parse_args(["lmo", name, *flags]))
+    if "calibration" not in ModelBundle.from_pretrained(bundle).record:
+        calibrate(run_id, split="dev", device=device, data_root=data_root)
     return run_id
 
 
@@ -135,7 +142,7 @@ def _rows(reports: dict[str, dict[str, dict]]) -> list[tuple[str, str, str, dict
     ]
 
 
-def _text(reports: dict[str, dict[str, dict]], models: list[str]) -> list[str]:
+def _text(reports: dict[str, dict[str, dict]], models: list[str], path: Path) -> list[str]:
     """The tables in Markdown, with what they were made of."""
     lines = [
         "# LM-O photographs",
@@ -151,8 +158,8 @@ def _text(reports: dict[str, dict[str, dict]], models: list[str]) -> list[str]:
         "",
     ]
     for model in models:
-        bundle = ModelBundle.from_pretrained(runs.bundle_directory(model))
-        record, fitted = bundle.record, bundle.record.get("calibration")
+        record = _record(model)
+        fitted = record.get("calibration")
         calibrated = f"temperatures fitted on {fitted['data']}" if fitted else "no temperatures"
         lines.append(
             f"- {record['object']}: {record['steps']} steps of {record['config']['batch_size']} "
@@ -170,7 +177,7 @@ def _text(reports: dict[str, dict[str, dict]], models: list[str]) -> list[str]:
             for key, form in _COLUMNS.values()
         ]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines
+    return [*lines, "", f"![figures]({path.stem}.png)"]
 
 
 def _write_csv(path: Path, reports: dict[str, dict[str, dict]]) -> None:

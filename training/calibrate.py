@@ -60,7 +60,7 @@ def calibrate(
         The temperatures, coarse to fine.
 
     Raises:
-        ValueError: if the split does not exist.
+        ValueError: if the split does not exist, or there are no images but the test's.
     """
     bundle = ModelBundle.from_pretrained(runs.bundle_directory(run_or_bundle))
     source = runs.bundle_source(bundle, data_root)
@@ -89,6 +89,11 @@ def calibrate(
 
 def _validation(estimator: Estimator, source: Source, images: int, seed: int) -> Iterator[Searched]:
     """Crops as the training validates on."""
+    if source.validates_on_test:
+        raise ValueError(
+            f"the validation images of {source.name} are test images, which must not be fitted on: "
+            "train with --low-data-regime, or leave the temperatures off"
+        )
     config = estimator.bundle.model.config
     crop = CropSettings(
         resolution=config.crop_resolution,

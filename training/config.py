@@ -73,7 +73,7 @@ class OptimConfig:
             0 is off.
         precision: as Lightning names it, e.g. "32-true", "bf16-mixed", "16-mixed".
         channels_last: memory format of the convolutions.
-        compile: compile the encoder and decoder with torch.compile.
+        compile: compile the encoder with torch.compile.
     """
 
     max_steps: int = 50_000

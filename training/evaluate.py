@@ -29,7 +29,7 @@ def evaluate(
     limit: int | None = None,
     seed: int = 1,
     beam: int = 512,
-    mass_tolerance: float = 0.01,
+    mass_tolerance: float | None = None,
     depth: int | None = None,
     device: str | None = None,
     data_root: str = "data",
@@ -47,7 +47,8 @@ def evaluate(
         limit: most images.
         seed: of the images, where they are rendered, and of the boxes' noise.
         beam: most cells expanded per level.
-        mass_tolerance: mass that may stay at coarse levels.
+        mass_tolerance: mass that may stay at coarse levels; 0.01 by default, 0 in the paper's
+            protocol.
         depth: levels; None for all.
         device: where to run.
         data_root: where data sets lie.
@@ -65,7 +66,8 @@ def evaluate(
             only rotations are estimated.
     """
     protocol = Protocol(paper_protocol, regular_grid)
-    settings = SearchSettings(beam, mass_tolerance, depth, exhaustive)
+    tolerance = protocol.mass_tolerance(mass_tolerance)
+    settings = SearchSettings(beam, tolerance, depth, exhaustive)
     evaluation = Evaluation.open(
         run_or_bundle, split, seed, settings, protocol, device, data_root, output
     )

@@ -62,7 +62,7 @@ def evaluate_multiview(
     limit: int | None = None,
     seed: int = 1,
     beam: int = 512,
-    mass_tolerance: float = 0.01,
+    mass_tolerance: float | None = None,
     depth: int | None = None,
     device: str | None = None,
     data_root: str = "data",
@@ -80,12 +80,13 @@ def evaluate_multiview(
         limit: most objects in groups.
         seed: of the noise.
         beam: most cells expanded per level.
-        mass_tolerance: mass that may stay at coarse levels.
+        mass_tolerance: mass that may stay at coarse levels; 0.01 by default, 0 in the paper's
+            protocol.
         depth: levels; None for all.
         device: where to run.
         data_root: where data sets lie.
         output: folder of the report; next to the bundle by default.
-        paper_protocol: beam, mass_tolerance and temperatures as published.
+        paper_protocol: mass_tolerance and temperatures as published.
 
     Returns:
         The report: the groups' metrics, every group counted once for each of its views, and those
@@ -94,7 +95,8 @@ def evaluate_multiview(
     Raises:
         ValueError: if the split does not exist, has no scenes, or shows no object.
     """
-    protocol, settings = Protocol(paper_protocol), SearchSettings(beam, mass_tolerance, depth)
+    protocol = Protocol(paper_protocol)
+    settings = SearchSettings(beam, protocol.mass_tolerance(mass_tolerance), depth)
     evaluation = Evaluation.open(
         run_or_bundle, split, seed, settings, protocol, device, data_root, output
     )

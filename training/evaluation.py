@@ -70,7 +70,8 @@ class Evaluation:
         source = runs.bundle_source(bundle, data_root)
         split = split or source.splits[0]
         source.check_split(split)
-        estimator = Estimator(bundle, device, protocol.prepare(bundle, settings))
+        protocol.prepare(bundle)
+        estimator = Estimator(bundle, device, settings)
         directory = Path(output or bundle.name)
         return cls(estimator, source, source.target(), split, seed, protocol, directory)
 

@@ -1,6 +1,8 @@
 """One training run, from a data set to a bundle."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import lightning
 import numpy as np
 import torch
 import trimesh
+import yaml
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
@@ -32,6 +35,9 @@ from training.data.streams import StreamData
 from training.module import PoseModule
 
 log = logging.getLogger(__name__)
+
+IDENTITY, SETTINGS = "run.yaml", "config.yaml"
+"""Files of a run: data set, object and processes; all settings."""
 
 _SURFACE_SAMPLES = 10_000
 _SURFACE_SYMMETRIES = 64  # at most; a continuous symmetry has hundreds
@@ -160,7 +166,15 @@ def fit(
 
     Returns:
         Folder of the bundle.
+
+    Raises:
+        ValueError: settings that the data set does not allow.
     """
+    if config.optim.patience > 0 and source.validates_on_test:
+        raise ValueError(
+            f"the validation images of {source.name} are test images, which select nothing: "
+            "leave --patience out"
+        )
     lightning.seed_everything(config.seed, verbose=False)
     cv2.setNumThreads(1)
     info = object_info(source, config.network)
@@ -188,38 +202,77 @@ def fit(
         log_every_n_steps=25,
         num_sanity_val_steps=0,
     )
-    last = run_dir / "checkpoints" / "last.ckpt"
-    if last.is_file():
-        log.info("resuming from %s", last)
-    trainer.fit(module, data, ckpt_path=last if last.is_file() else None, weights_only=True)
-    watched = config.optim.patience > 0 and not debug
-    steps = _load_best(trainer, module) if watched else trainer.global_step
-    record = {
-        "package_version": provenance.package_version(),
-        "git_commit": provenance.git_commit(),
-        "command": provenance.command("training.train"),
-        **identity,
-        "config": config.to_flat(),
-        "steps": steps,
-        "processes": trainer.world_size,
-        "hardware": provenance.hardware(str(trainer.strategy.root_device)),
-        "seconds": round(timer.time_elapsed("train") + timer.time_elapsed("validate")),
-    }
-    bundle = run_dir / "bundle"
-    if trainer.is_global_zero:
-        ModelBundle(network, info, [1.0] * config.network.depth, record).save_pretrained(bundle)
-        if source.mesh is not None:
-            source.mesh.export(bundle / MESH)
-        log.info("bundle written to %s", bundle)
+    if not debug and trainer.is_global_zero:
+        processes = {"devices": _count(devices), "num_nodes": num_nodes}
+        _write_yaml(run_dir / IDENTITY, identity | processes)
+        _write_yaml(run_dir / SETTINGS, config.to_flat())
+    with _log_file(None if debug else run_dir / "log.txt"):
+        steps = _run(trainer, module, data, run_dir, config)
+        record = {
+            "package_version": provenance.package_version(),
+            "git_commit": provenance.git_commit(),
+            "command": provenance.command("training.train"),
+            **identity,
+            "config": config.to_flat(),
+            "steps": steps,
+            "processes": trainer.world_size,
+            "hardware": provenance.hardware(str(trainer.strategy.root_device)),
+            "seconds": round(timer.time_elapsed("train") + timer.time_elapsed("validate")),
+        }
+        bundle = run_dir / "bundle"
+        if trainer.is_global_zero:
+            temperatures = [1.0] * config.network.depth
+            ModelBundle(network, info, temperatures, record).save_pretrained(bundle)
+            if source.mesh is not None:
+                source.mesh.export(bundle / MESH)
+            log.info("bundle written to %s", bundle)
     return bundle
 
 
-def _load_best(trainer: lightning.Trainer, module: PoseModule) -> int:
-    """Load the checkpoint of the best validation; returns its step."""
-    best = trainer.checkpoint_callback.best_model_path
+def _run(
+    trainer: lightning.Trainer,
+    module: PoseModule,
+    data: StreamData,
+    run_dir: Path,
+    config: TrainConfig,
+) -> int:
+    """Train from the start or the latest checkpoint; the module ends with the weights to export.
+
+    Returns:
+        Steps that these weights took.
+    """
+    last = run_dir / "checkpoints" / "last.ckpt"
+    resume = last if last.is_file() and trainer.checkpoint_callback is not None else None
+    if resume:
+        log.info("resuming from %s", last)
+        state = torch.load(last, map_location="cpu", weights_only=True)
+        if state["global_step"] >= config.optim.max_steps:  # killed before the export
+            module.load_state_dict(state["state_dict"])  # the average, where there is one
+            return state["global_step"]
+    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+    best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""
+    if config.optim.patience == 0 or not best:
+        return trainer.global_step
     state = torch.load(best, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
     return state["global_step"]
+
+
+def _write_yaml(path: Path, values: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+@contextmanager
+def _log_file(path: Path | None) -> Iterator[None]:
+    """Also log to a file, at its end."""
+    handler = logging.NullHandler() if path is None else logging.FileHandler(path)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
 
 
 def make_module(

@@ -18,6 +18,7 @@ import trimesh
 from spyropose_ros.core import camera
 from spyropose_ros.core.keypoints import box_keypoints, farthest_points
 from training.cli import run
+from training.config import BopOptions
 from training.data import open_source
 from training.data.source import CropSettings, Sample, Source
 from training.inspection_sheet import View, draw_sheet, project, sphere_pixels
@@ -51,6 +52,7 @@ def inspect_data(
     crop_resolution: int = 224,
     seed: int = 0,
     data_root: str = "data",
+    camera: str | None = None,
 ) -> dict[str, str]:
     """Draw crops of a data set and check its units, frames and intrinsics.
 
@@ -64,11 +66,12 @@ def inspect_data(
         crop_resolution: side of the crops, pixels.
         seed: of the simulated detector.
         data_root: where data sets lie.
+        camera: whose images to take where the scenes of a BOP data set have several cameras.
 
     Returns:
         The table that is printed; a warning is its last entry.
     """
-    source = open_source(dataset, object_name, data_root)
+    source = open_source(dataset, object_name, data_root, bop=BopOptions(camera=camera))
     checked, shown = _look(source, split, n, crop_resolution, seed)
     picture = draw_sheet(shown, source.mesh, _keypoints(source), source.diameter)
     path = Path(output or f"inspect_{source.name.replace('/', '_')}_{split}.png")

@@ -14,7 +14,7 @@ from training.augment import make_augmentation
 from training.config import AugmentationConfig, OptimConfig
 from training.objective import BatchRandom, ObjectiveConfig, TrainingGrid, level_losses
 
-_VALIDATION_BEAM = 64
+_BEAM, _ROTATIONS_BEAM = 64, 512  # of the validation; rotations alone are cheap
 _STEP_STRIDE = 7919  # apart from the seeds that people choose
 
 
@@ -95,8 +95,6 @@ class PoseModule(lightning.LightningModule):
         # The gradient is scaled already where mixed precision scales losses.
         features.backward(detached.grad)
         self._average_gradients()
-        if self.optim.gradient_clip > 0:
-            self.clip_gradients(optimizer, self.optim.gradient_clip, "norm")
         optimizer.step()
         self.lr_schedulers().step()
         self.log("train/loss", torch.stack(losses).mean(), prog_bar=True)
@@ -117,6 +115,11 @@ class PoseModule(lightning.LightningModule):
         """
         if self.trainer.world_size > 1:
             self.trainer.model.require_backward_grad_sync = False
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip; here the gradients of mixed precision are no longer scaled."""
+        if self.optim.gradient_clip > 0:
+            nn.utils.clip_grad_norm_(self.parameters(), self.optim.gradient_clip)
 
     def _average_gradients(self) -> None:
         """Mean gradient over all processes."""
@@ -142,7 +145,8 @@ class PoseModule(lightning.LightningModule):
         def score(level: int, rotations: Tensor, translations: Tensor) -> Tensor:
             return self.model.logits(features, batch["K_crop"], level, rotations, translations)
 
-        pyramid = search(score, box, self.model.config.depth, beam=_VALIDATION_BEAM)
+        beam = _BEAM if box.axes else _ROTATIONS_BEAM
+        pyramid = search(score, box, self.model.config.depth, beam)
         truth = batch["rotation"].unsqueeze(1), batch["translation"].unsqueeze(1)
         ll = pyramid.log_density_per_level(*truth)[:, 0]  # [B, depth]
         gain = (ll - se3_grid.uniform_log_density(box).unsqueeze(1)).float()

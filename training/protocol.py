@@ -1,7 +1,7 @@
 """How an evaluation puts an image before the model: where the crop and the grid come from."""
 
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,8 +16,6 @@ from spyropose_ros.core.search import PosePyramid
 from spyropose_ros.core.translation_grid import TranslationBox
 from training.data.crops import PAPER_LIMIT, PAPER_SIGMA, truncated_offset
 from training.data.source import Sample
-
-PAPER_BEAM = 512
 
 
 @dataclass(frozen=True)
@@ -39,17 +37,16 @@ class Protocol:
         """Part of a report's file name."""
         return "_paper" * self.paper + "_regular" * self.regular_grid
 
-    def prepare(self, bundle: ModelBundle, settings: SearchSettings) -> SearchSettings:
-        """The settings to search with; the paper's are fixed, and its temperatures off.
+    def prepare(self, bundle: ModelBundle) -> None:
+        """Switch the temperatures of a bundle off for the paper's protocol."""
+        if self.paper:
+            bundle.temperatures = [1.0] * bundle.model.config.depth
 
-        Args:
-            bundle: changed for the paper's protocol.
-            settings: asked for.
-        """
-        if not self.paper:
-            return settings
-        bundle.temperatures = [1.0] * bundle.model.config.depth
-        return replace(settings, beam=PAPER_BEAM, mass_tolerance=0.0)
+    def mass_tolerance(self, asked: float | None) -> float:
+        """What may stay at coarse levels where nothing else is asked for: nothing in the paper."""
+        if asked is None:
+            return 0.0 if self.paper else SearchSettings().mass_tolerance
+        return asked
 
     def describe(self, bundle: ModelBundle, rotation_only: bool) -> str:
         """One sentence for the report."""

@@ -38,8 +38,9 @@ def bundle_source(bundle: ModelBundle, data_root: str) -> Source:
             "this version; train it again"
         ) from error
     resolution = bundle.model.config.crop_resolution
-    bop = TrainConfig.from_flat(bundle.record["config"]).bop
-    return open_source(dataset, object_name, data_root, resolution=resolution, bop=bop)
+    config = TrainConfig.from_flat(bundle.record["config"])
+    low_data = config.data.low_data_regime
+    return open_source(dataset, object_name, data_root, low_data, resolution, config.bop)
 
 
 def fingerprint(bundle: ModelBundle) -> str:

@@ -7,19 +7,20 @@ resumes it with the settings it was started with.
 
 import argparse
 import logging
+import os
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from spyropose_ros.core.bundle import CONFIG as BUNDLE_CONFIG
 from training import cli
 from training.config import PARTS, PRESETS, TrainConfig
 from training.data import open_source
 from training.data.symsol import LOW_DATA_TRAIN, LOW_DATA_VALIDATION
-from training.fit import fit
+from training.fit import IDENTITY, SETTINGS, fit
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ SEED_FLAGS = {
 UNET_NAMES = {"unet18": "resnet18"}
 """The original's names of backbones that differ from ours."""
 
-CONFIG = "config.yaml"
 _PATIENCE = 5  # validations, of the low-data regime
+_RUN_ID = "SPYROPOSE_RUN_ID"
 
 
 def build_parser(preset: str) -> ArgumentParser:
@@ -60,7 +61,9 @@ def build_parser(preset: str) -> ArgumentParser:
     parser.add_argument("--gpu_idx", type=int, help="use just this GPU")
     parser.add_argument("--num_nodes", type=int, default=1, help="machines")
     parser.add_argument("--logger", choices=["tensorboard", "csv", "none"], default="tensorboard")
-    parser.add_argument("--debug", type=bool, default=False, help="a few steps; nothing is written")
+    parser.add_argument(
+        "--debug", type=bool, default=False, help="five steps, no logs and no checkpoints"
+    )
     parser.add_argument("--seed", type=int, default=0)
     for kind in PARTS.values():
         parser.add_class_arguments(kind, None)
@@ -82,46 +85,69 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     preset = first.parse_known_args(arguments)[0].preset
     parser = build_parser(preset if preset in PRESETS else "default")
     args = parser.parse_args(arguments)
+    if args.low_data_regime:
+        parser.set_defaults(_low_data_defaults(args.batch_size))
+        args = parser.parse_args(arguments)
+    args.backbone = UNET_NAMES.get(args.backbone, args.backbone)
     if args.run_id is None:
         name = f"{Path(args.dataset).name}-{args.object}-{time.strftime('%Y%m%d-%H%M%S')}"
-        args.run_id = name
-    stored_path = Path(args.runs) / args.run_id / CONFIG
-    if stored_path.is_file():
-        stored = yaml.safe_load(stored_path.read_text())
-        given = parser.parse_args(arguments, defaults=False)
-        other = [k for k in stored if k in given and given[k] != stored[k]]
-        if other:
-            changes = ", ".join(f"{k} {stored[k]}, not {given[k]}" for k in other)
-            parser.error(
-                f"run '{args.run_id}' was started with {changes}: leave these out to resume it, or "
-                "choose another --run-id"
-            )
-        for name, value in stored.items():
-            args[name] = value
+        args.run_id = os.environ.get(_RUN_ID, name)
+    stored = _stored(Path(args.runs) / args.run_id)
+    given = parser.parse_args(arguments, defaults=False)
+    other = [k for k in stored if k in given and _plain(args[k]) != stored[k]]
+    if other:
+        changes = ", ".join(f"{k} {stored[k]}, not {_plain(args[k])}" for k in other)
+        parser.error(
+            f"run '{args.run_id}' was started with {changes}: leave these out to resume it, or "
+            "choose another --run-id"
+        )
+    for name, value in stored.items():
+        args[name] = value
     return args
+
+
+def _low_data_defaults(batch_size: int) -> dict[str, int]:
+    """The published regime: validate on 500 images once an epoch, stop when it gets no better."""
+    return {
+        "steps_per_epoch": -(-LOW_DATA_TRAIN // batch_size),
+        "patience": _PATIENCE,
+        "validation_images": LOW_DATA_VALIDATION,
+    }
+
+
+def _stored(run_dir: Path) -> dict:
+    """What an existing run was started with; empty for a new one."""
+    paths = [run_dir / name for name in (IDENTITY, SETTINGS)]
+    if not all(path.is_file() for path in paths):
+        return {}
+    identity, settings = (yaml.safe_load(path.read_text()) for path in paths)
+    return identity | settings
+
+
+def _plain(value):
+    """As YAML gives it back."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def settings_of(args: Namespace) -> TrainConfig:
     """The settings among the arguments."""
-    known = PRESETS["paper"].to_flat().keys()
-    config = TrainConfig.from_flat({name: args[name] for name in known})
-    backbone = UNET_NAMES.get(config.network.backbone, config.network.backbone)
-    config = replace(config, network=replace(config.network, backbone=backbone))
-    return low_data(config) if config.data.low_data_regime else config
-
-
-def low_data(config: TrainConfig) -> TrainConfig:
-    """The published regime: validate on 500 images once an epoch, stop when it gets no better."""
-    steps = -(-LOW_DATA_TRAIN // config.optim.batch_size)
-    optim = replace(config.optim, steps_per_epoch=steps, patience=_PATIENCE)
-    data = replace(config.data, validation_images=LOW_DATA_VALIDATION)
-    return replace(config, optim=optim, data=data)
+    return TrainConfig.from_flat({name: args[name] for name in PRESETS["paper"].to_flat()})
 
 
 def train(args: Namespace) -> Path:
-    """Run or resume what the command line says; returns the folder of the bundle."""
+    """Run or resume what the command line says; returns the folder of the bundle.
+
+    Raises:
+        ValueError: settings that the data set does not allow, or --debug on an existing run.
+        FileNotFoundError: the data are missing.
+    """
     config = settings_of(args)
     run_dir = Path(args.runs) / args.run_id
+    if args.debug and run_dir.exists():
+        raise ValueError(f"run '{args.run_id}' exists: choose another --run-id for --debug")
+    if (run_dir / "bundle" / BUNDLE_CONFIG).is_file():
+        log.info("run %s is finished: its bundle is %s", args.run_id, run_dir / "bundle")
+        return run_dir / "bundle"
     source = open_source(
         args.dataset,
         args.object,
@@ -130,23 +156,23 @@ def train(args: Namespace) -> Path:
         config.network.crop_resolution,
         config.bop,
     )
-    identity = {"dataset": args.dataset, "object": args.object}
-    if not args.debug:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        (run_dir / CONFIG).write_text(yaml.safe_dump(identity | config.to_flat(), sort_keys=False))
-        logging.getLogger().addHandler(logging.FileHandler(run_dir / "log.txt"))
-    log.info("run %s: %s on %s", args.run_id, args.dataset, args.object)
-    return fit(
-        source,
-        config,
-        run_dir,
-        identity=identity,
-        accelerator=args.accelerator if args.gpu_idx is None else "gpu",
-        devices=args.devices if args.gpu_idx is None else [args.gpu_idx],
-        num_nodes=args.num_nodes,
-        logger=args.logger,
-        debug=args.debug,
-    )
+    log.info("run %s: %s of %s", args.run_id, args.object, args.dataset)
+    # Lightning starts further processes with the same command line, a second later.
+    os.environ[_RUN_ID] = args.run_id
+    try:
+        return fit(
+            source,
+            config,
+            run_dir,
+            identity={"dataset": args.dataset, "object": args.object},
+            accelerator=args.accelerator if args.gpu_idx is None else "gpu",
+            devices=args.devices if args.gpu_idx is None else [args.gpu_idx],
+            num_nodes=args.num_nodes,
+            logger=args.logger,
+            debug=args.debug,
+        )
+    finally:
+        os.environ.pop(_RUN_ID)
 
 
 def main() -> None:

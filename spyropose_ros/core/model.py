@@ -72,12 +72,12 @@ class PoseModel(nn.Module):
         return self.extractor.encoder
 
     def features(self, crops: Tensor) -> Tensor:
-        """Crops [B, 3, H, W] in [0, 1] -> feature map [B, C, h, w], channels last in memory."""
+        """Crops [B, 3, H, W] in [0, 1] -> feature map [B, C, h, w]."""
         if crops.shape[-1] != self.config.crop_resolution:
             raise ValueError(
                 f"the model needs crops of {self.config.crop_resolution} px, got {crops.shape[-1]}"
             )
-        return self.extractor(crops.to(memory_format=torch.channels_last))
+        return self.extractor(crops)
 
     def logits(
         self, features: Tensor, K_crop: Tensor, level: int, rotations: Tensor, translations: Tensor

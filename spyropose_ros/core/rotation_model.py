@@ -33,7 +33,7 @@ class RotationModel(nn.Module):
 
     def features(self, crops: Tensor) -> Tensor:
         """Crops [B, 3, H, W] in [0, 1] -> image vectors [B, hidden_dim]."""
-        coarsest = self.encoder(crops.to(memory_format=torch.channels_last))[-1]
+        coarsest = self.encoder(crops)[-1]
         return self.image(coarsest.mean((2, 3)))
 
     def logits(

@@ -115,6 +115,7 @@ class Source(ABC):
         rotation_only: the image is the crop and the translation is known.
         has_intrinsics: whether K means anything; keypoints cannot be projected without.
         crop_padding: side of a crop over the projected diameter.
+        validates_on_test: the validation items are test images, only to be watched.
         splits: evaluation splits, the default first.
         center: bounding-sphere centre in the object frame, metres, [3].
         diameter: of the bounding sphere, metres.
@@ -128,6 +129,7 @@ class Source(ABC):
     rotation_only: bool = False
     has_intrinsics: bool = True
     crop_padding: float = 1.5
+    validates_on_test: bool = False
     splits: tuple[str, ...]
     center: np.ndarray
     diameter: float

@@ -123,6 +123,11 @@ class SymsolSource(Source):
         n = LOW_DATA_TRAIN if self._low_data_regime else len(self._train)
         return _items(self._train, 0, n, crop)
 
+    @property
+    def validates_on_test(self) -> bool:
+        """Outside the low-data regime every training image is trained on."""
+        return not self._low_data_regime
+
     def validation_items(self, crop: CropSettings) -> SymsolItems:
         """500 images: held out in the low-data regime, otherwise test images to look at only."""
         if self._low_data_regime:

@@ -10,12 +10,15 @@ from .models import load_mesh
 from .scene import BopFrame, BopScene
 
 
-def visibility_path(scene_directory: str | Path) -> Path:
-    """Where a scene keeps the visibility of its objects."""
-    return Path(scene_directory) / "scene_gt_info.json"
+def visibility_path(scene_directory: str | Path, camera: str | None = None) -> Path:
+    """Where a scene, or one of its several cameras, keeps the visibility of its objects."""
+    suffix = f"_{camera}" if camera else ""
+    return Path(scene_directory) / f"scene_gt_info{suffix}.json"
 
 
-def annotate_visibility(scene_directory: str | Path, root: str | Path) -> None:
+def annotate_visibility(
+    scene_directory: str | Path, root: str | Path, camera: str | None = None
+) -> None:
     """Compute what is visible of every annotated object and write scene_gt_info.json.
 
     All annotated objects are rendered together. What is not annotated is not known to hide
@@ -24,16 +27,17 @@ def annotate_visibility(scene_directory: str | Path, root: str | Path) -> None:
     Args:
         scene_directory: The scene.
         root: Folder of the data set with the meshes.
+        camera: Of a scene with several cameras.
 
     Raises:
         FileNotFoundError: A file is missing.
         ValueError: A file is damaged.
     """
-    scene = BopScene(scene_directory)
+    scene = BopScene(scene_directory, camera)
     object_ids = {i.object_id for frame in scene.frames for i in frame.instances}
     renderers = {number: Renderer(load_mesh(root, number)) for number in sorted(object_ids)}
     info = {str(frame.frame_id): _frame_visibility(frame, renderers) for frame in scene.frames}
-    path = visibility_path(scene_directory)
+    path = visibility_path(scene_directory, camera)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(info))
     partial.replace(path)
