@@ -344,7 +344,7 @@ def test_one_mode_of_a_gaussian(isotropic):
     wide = isotropic.modes(rotation_radius=1.0, translation_radius=0.05)
     assert len(wide) == 1 and wide[0].mass > 0.99
     assert math.degrees(float(so3_grid.geodesic_angle(wide[0].rotation, R0))) < 0.3
-    torch.testing.assert_close(wide[0].translation, T0, atol=3e-4, rtol=0)
+    torch.testing.assert_close(wide[0].translation, T0, atol=1e-4, rtol=0)
     torch.testing.assert_close(wide[0].covariance, isotropic.covariance(), rtol=0.05, atol=1e-4)
 
 
@@ -358,8 +358,7 @@ def test_twelve_equal_modes(tetrahedral):
         angle = so3_grid.geodesic_angle(references, mode.rotation)
         found.add(int(angle.argmin()))
         assert math.degrees(float(angle.min())) < 0.5
-        # The core of a mode ends at a contour of its density: whole cells are in or out.
-        torch.testing.assert_close(mode.translation, T0, atol=6e-4, rtol=0)
+        torch.testing.assert_close(mode.translation, T0, atol=2e-4, rtol=0)
         moment = float(mode.covariance[3:, 3:].trace())
         within = 3 * math.radians(7.4) ** 2 / 12
         assert moment == pytest.approx(isotropic_moment(math.radians(6), 2) + within, rel=0.1)
@@ -370,19 +369,6 @@ def test_twelve_equal_modes(tetrahedral):
     assert distribution.modes(min_mass=0.1) == []
 
 
-def test_a_modes_pose_is_that_of_its_core(product):
-    """A sharp peak beside a broad one: the mean of all would lie between."""
-    sharp = gaussian_positions([0.002] * 3, T0)
-    broad = gaussian_positions([0.008] * 3, T0 + torch.tensor([0.012, 0, 0]))
-    found = product(gaussian_rotations([5.0] * 3), sharp / sharp.sum() + broad / broad.sum())
-    (mode,) = found.modes(translation_radius=0.05, max_modes=1)
-    assert float(found.mean()[1][0] - T0[0]) > 0.004
-    assert float((mode.translation - T0).abs().max()) < 0.0025  # less than half a cell
-    offset = float(found.mean()[1][0] - mode.translation[0])
-    spread = float(found.covariance()[0, 0])
-    assert float(mode.covariance[0, 0]) == pytest.approx(spread + offset**2, rel=0.1)
-
-
 def test_modes_apart_in_translation(product):
     """Two places 40 mm apart: one mode each within a quarter of the diameter."""
     left, right = T0 - torch.tensor([0.02, 0, 0]), T0 + torch.tensor([0.02, 0, 0])
@@ -390,8 +376,8 @@ def test_modes_apart_in_translation(product):
     found = product(gaussian_rotations([5.0] * 3), positions)
     first, second = found.modes()
     assert (first.mass, second.mass) == pytest.approx((2 / 3, 1 / 3), abs=0.01)
-    torch.testing.assert_close(first.translation, left, atol=4e-4, rtol=0)
-    torch.testing.assert_close(second.translation, right, atol=4e-4, rtol=0)
+    torch.testing.assert_close(first.translation, left, atol=2e-4, rtol=0)
+    torch.testing.assert_close(second.translation, right, atol=2e-4, rtol=0)
     assert len(found.modes(translation_radius=0.1)) == 1
     found.diameter = None  # then nothing separates places
     assert len(found.modes()) == 1

@@ -17,22 +17,17 @@ from spyropose_ros.core.translation_grid import TranslationBox
 
 _CLUSTERED_MASS = 0.999  # leaves beyond this mass cannot lead a mode
 _CLUSTERED_LEAVES = 20_000
-_CORE = 2.0  # nats below the densest leaf of a mode that still count for its pose
 
 
 @dataclass(frozen=True)
 class Mode:
     """A cluster of probability.
 
-    Its pose is the mean of its core, the leaves within two nats of its densest: the mean of all
-    would follow the coarse leaves at its rim, and the densest alone follows noise.
-
     Attributes:
-        rotation: mean of the core, [3, 3].
-        translation: mean of the core in metres, [3].
+        rotation: mean of the cluster, [3, 3].
+        translation: mean of the cluster in metres, [3].
         mass: probability of the cluster.
-        covariance: of the whole cluster about this pose, [6, 6], order x y z rx ry rz as in
-            `PoseDistribution.covariance`.
+        covariance: [6, 6], order x y z rx ry rz as in `PoseDistribution.covariance`.
     """
 
     rotation: Tensor
@@ -284,12 +279,10 @@ class PoseDistribution:
             members = near & (free > 0)
             weights = free[members]
             if float(weights.sum()) >= min_mass:
-                core = members & (density >= density[seed] - _CORE)
-                share = free[core] / free[core].sum()
-                pose = _mean(rotations[core], translations[core], share)
-                leaves = members.nonzero().squeeze(1)
-                spread = self._covariance(leaves, weights / weights.sum(), *pose)
-                modes.append(Mode(*pose, float(weights.sum()), spread))
+                share = weights / weights.sum()
+                mean = _mean(rotations[members], translations[members], share)
+                spread = self._covariance(members.nonzero().squeeze(1), share, *mean)
+                modes.append(Mode(*mean, float(weights.sum()), spread))
             free = free.masked_fill(members, 0)
         return sorted(modes, key=lambda mode: -mode.mass)
 
