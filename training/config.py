@@ -41,6 +41,7 @@ class OptimConfig:
         max_steps: optimiser steps.
         batch_size: images per step.
         lr: peak learning rate of AdamW.
+        encoder_lr: learning rate of the encoder in units of lr; below 1 for pretrained weights.
         weight_decay: of AdamW.
         warmup_steps: linear warm-up.
         gradient_clip: largest gradient norm; 0 is off.
@@ -53,6 +54,7 @@ class OptimConfig:
     max_steps: int = 50_000
     batch_size: int = 4
     lr: float = 1e-4
+    encoder_lr: float = 1.0
     weight_decay: float = 0.0
     warmup_steps: int = 1000
     gradient_clip: float = 0.0
@@ -131,5 +133,19 @@ _SMALL = TrainConfig(
     data=DataConfig(max_roll=20.0),
 )
 
-PRESETS = {"paper": _PAPER, "small": _SMALL}
+_PHOTOGRAPHS = replace(
+    _SMALL,
+    network=replace(
+        _SMALL.network,
+        backbone="efficientnet-lite0",
+        decoder_channels=(96, 48),
+        feature_channels=48,
+        hidden_dim=96,
+    ),
+    objective=replace(_SMALL.objective, n_samples=3),
+    optim=replace(_SMALL.optim, encoder_lr=0.3),
+    data=replace(_SMALL.data, max_roll=0.0),
+)
+
+PRESETS = {"paper": _PAPER, "small": _SMALL, "photographs": _PHOTOGRAPHS}
 """paper: the published settings. small: two CPU cores, under two hours."""

@@ -38,6 +38,7 @@ class PoseModule(lightning.LightningModule):
         objective: settings of the loss.
         optim: settings of the optimiser.
         seed: of the grid offsets and samples.
+        symmetries: rotations that leave the object's looks unchanged, with identity, [S, 3, 3].
     """
 
     def __init__(
@@ -47,8 +48,12 @@ class PoseModule(lightning.LightningModule):
         objective: ObjectiveConfig,
         optim: OptimConfig,
         seed: int,
+        symmetries: Tensor | None = None,
     ):
         super().__init__()
+        self.register_buffer(
+            "symmetries", torch.eye(3)[None] if symmetries is None else symmetries, False
+        )
         self.automatic_optimization = False
         self.model = model
         self.diameter = diameter
@@ -86,7 +91,7 @@ class PoseModule(lightning.LightningModule):
             self.manual_backward(loss)
             losses.append(loss.detach())
         if self.optim.surface_weight > 0:
-            surface = surface_loss(self.surface(detached), batch["surface"])
+            surface = surface_loss(self.surface(detached), batch["surface"], self.symmetries)
             self.manual_backward(self.optim.surface_weight * surface)
             self.log("train/surface", surface.detach())
         self.manual_backward(features, gradient=detached.grad)
@@ -115,8 +120,14 @@ class PoseModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """AdamW, linear warm-up, cosine to zero."""
+        encoder = [p for p in self.model.extractor.encoder.parameters() if p.requires_grad]
+        known = {id(p) for p in self.model.extractor.encoder.parameters()}
+        groups = [
+            {"params": [p for p in self.parameters() if id(p) not in known]},
+            {"params": encoder, "lr": self.optim.lr * self.optim.encoder_lr},
+        ]
         optimizer = torch.optim.AdamW(
-            self.parameters(), lr=self.optim.lr, weight_decay=self.optim.weight_decay
+            groups, lr=self.optim.lr, weight_decay=self.optim.weight_decay
         )
         warmup = torch.optim.lr_scheduler.LinearLR(
             optimizer, 1e-3, total_iters=self.optim.warmup_steps
@@ -130,9 +141,17 @@ class PoseModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
-def surface_loss(predicted: Tensor, surface: Tensor) -> Tensor:
-    """Visibility (cross-entropy) and object coordinates (L1 where visible), [B, 4, h, w] each."""
+def surface_loss(predicted: Tensor, surface: Tensor, symmetries: Tensor) -> Tensor:
+    """Visibility (cross-entropy) and object coordinates (L1 where visible).
+
+    Args:
+        predicted: [B, 4, h, w].
+        surface: as `training.data.rendered.surface_map` makes it, [B, 4, h, w].
+        symmetries: each image counts with the nearest of the equivalent maps, [S, 3, 3].
+    """
     visible = surface[:, :1]
     mask = F.binary_cross_entropy_with_logits(predicted[:, :1], visible)
-    distance = (predicted[:, 1:] - surface[:, 1:]).abs().mean(1, keepdim=True)
-    return mask + 5 * (distance * visible).sum() / visible.sum().clamp_min(1)
+    equivalent = torch.einsum("sji,bjhw->sbihw", symmetries, surface[:, 1:])
+    distance = (predicted[:, 1:] - equivalent).abs().mean(2, keepdim=True) * visible
+    nearest = distance.sum((2, 3, 4)).min(0).values  # [B]
+    return mask + 5 * nearest.sum() / visible.sum().clamp_min(1)

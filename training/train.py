@@ -112,6 +112,7 @@ def train(name: str, config: TrainConfig, run_dir: Path, accelerator: str = "aut
         config.objective,
         config.optim,
         config.seed,
+        torch.from_numpy(model.symmetries).float(),
     )
     checkpoints = ModelCheckpoint(
         run_dir / "checkpoints", save_last=True, enable_version_counter=False

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoBackbone, AutoConfig
 
+from spyropose_ros.core import efficientnet_lite
+
 log = logging.getLogger(__name__)
 
 _RESNET18 = {
@@ -31,17 +33,22 @@ NAMED_BACKBONES = {
             "depths": [3, 4, 6, 3],
         },
     ),
+    # For CPUs, with published weights: EfficientNet-Lite0 up to stride 16.
+    "efficientnet-lite0": (
+        efficientnet_lite.PACKAGE,
+        {"model_type": "efficientnet_lite", "stages": 5, "frozen_stages": 1},
+    ),
     # For CPUs: no published weights.
     "resnet18-slim": (
         None,
         _RESNET18 | {"embedding_size": 32, "hidden_sizes": [32, 64, 128, 192]},
     ),
 }
-"""Short name -> (hub id of pretrained weights or None, architecture)."""
+"""Short name -> (where pretrained weights are: hub id, package or None; architecture)."""
 
 
 def resolve_backbone(name: str, pretrained: bool = True) -> tuple[dict, dict | None]:
-    """Architecture and, when the hub is reachable, pretrained weights.
+    """Architecture and, when they can be had, pretrained weights.
 
     Args:
         name: a key of `NAMED_BACKBONES` or a hub id that `AutoBackbone` knows.
@@ -53,10 +60,12 @@ def resolve_backbone(name: str, pretrained: bool = True) -> tuple[dict, dict | N
     Raises:
         ValueError: if the name is neither built in nor to be had from the hub.
     """
-    hub_id, architecture = NAMED_BACKBONES.get(name, (name, None))
-    if hub_id is not None and (pretrained or architecture is None):
+    source, architecture = NAMED_BACKBONES.get(name, (name, None))
+    if source is not None and (pretrained or architecture is None):
         try:
-            backbone = AutoBackbone.from_pretrained(hub_id)
+            if source == efficientnet_lite.PACKAGE:
+                return architecture, efficientnet_lite.published_weights(architecture["stages"])
+            backbone = AutoBackbone.from_pretrained(source)
             return backbone.config.to_diff_dict(), backbone.state_dict()
         except (OSError, ValueError) as error:
             if architecture is None:
@@ -65,12 +74,14 @@ def resolve_backbone(name: str, pretrained: bool = True) -> tuple[dict, dict | N
                     f"backbone '{name}' is not built in ({known}) and the hub did not provide it: "
                     f"{error}"
                 ) from error
-            log.warning("no pretrained weights for %s (hub not reachable): from scratch", name)
+            log.warning("no pretrained weights for %s, from scratch: %s", name, error)
     return architecture, None
 
 
 class Encoder(nn.Module):
-    """Taps of a backbone, fine to coarse. For a ResNet they include the stem at half resolution.
+    """Taps of a backbone, fine to coarse, one for each resolution.
+
+    For a ResNet they include the stem at half resolution.
 
     Args:
         architecture: `transformers` configuration with its model_type.
@@ -82,6 +93,9 @@ class Encoder(nn.Module):
         config = AutoConfig.for_model(options.pop("model_type"), **options)
         config.out_features = config.stage_names[1:]
         self.backbone = AutoBackbone.from_config(config)
+        # Of images in [0, 1]; the paper's where the backbone has no wishes.
+        self.image_mean = getattr(config, "image_mean", 0.5)
+        self.image_std = getattr(config, "image_std", 0.2)
         self.has_stem = config.model_type == "resnet"
         if self.has_stem:
             self.backbone.embedder.embedder.register_forward_hook(self._keep_stem)
@@ -91,12 +105,12 @@ class Encoder(nn.Module):
         self._stem = output
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """[B, 3, H, W] -> taps [B, C_i, H_i, W_i], fine to coarse."""
-        taps = list(self.backbone(image).feature_maps)
+        """[B, 3, H, W] in [0, 1] -> taps [B, C_i, H_i, W_i], fine to coarse."""
+        taps = list(self.backbone((image - self.image_mean) / self.image_std).feature_maps)
         if self.has_stem:
             taps.insert(0, self._stem)
             self._stem = None
-        return taps
+        return list({tap.shape[-1]: tap for tap in taps}.values())  # the last of each size
 
 
 class FeatureExtractor(nn.Module):
@@ -139,7 +153,7 @@ class FeatureExtractor(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] in [0, 1] -> [B, feature_channels, H / stride, W / stride]."""
-        taps = self.encoder((image - 0.5) / 0.2)[self.finest :]
+        taps = self.encoder(image)[self.finest :]
         taps = [F.relu(conv(tap)) for conv, tap in zip(self.taps, taps, strict=True)]
         x = taps.pop()
         for step in self.steps:

@@ -21,6 +21,28 @@ def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return base
 
 
+def uneven_light(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """How light and shadow fall on everything in a picture.
+
+    Args:
+        rng: Source of randomness.
+        height: Pixels.
+        width: Pixels.
+
+    Returns:
+        [height, width] float32 factor around 1; half of the pictures have a shadow with an edge.
+    """
+    cells = rng.integers(2, 6)
+    field = (rng.normal(size=(cells, cells)) * rng.uniform(0.05, 0.3)).astype(np.float32)
+    light = np.exp(cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC))
+    if rng.random() < 0.5:
+        edge = rng.normal(size=(rng.integers(2, 6), rng.integers(2, 6))).astype(np.float32)
+        shadow = (cv2.resize(edge, (width, height), interpolation=cv2.INTER_CUBIC) > 0.5) * 1.0
+        softness = rng.uniform(0.005, 0.03) * max(height, width)
+        light *= 1 - rng.uniform(0.2, 0.6) * cv2.blur(shadow, (int(softness) + 1,) * 2)
+    return light.astype(np.float32)
+
+
 def random_colour(rng: np.random.Generator) -> np.ndarray:
     """RGB in [0, 1], [3] float32; greys, pale and strong colours are all common."""
     hue = np.float32(rng.random() * 360)

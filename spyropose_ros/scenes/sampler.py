@@ -1,5 +1,6 @@
 """Random scenes: images of one object with the pose, the box and the visibility known."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -10,8 +11,9 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from . import bop
+from .backdrops import BackdropBank
 from .camera_effects import CameraEffects
-from .clutter import background, random_colour
+from .clutter import background, random_colour, uneven_light
 from .mug import make_mug
 from .renderer import GBuffer, Light, Renderer, bounding_sphere, random_rotation, shade
 from .sprites import SpriteBank, paste
@@ -56,9 +58,14 @@ class SceneSettings:
         min_visible_fraction: Occluders that leave less of the object are moved.
         effects: What the camera does to the picture.
         window: Side of the returned window in units of the object's apparent diameter.
+        largest: Largest apparent diameter in a window, pixels; what is nearer to the camera is
+            made at a lower resolution.
         full_frame: Return the whole camera image instead of the window.
         clutter: Largest number of things behind the object in a window.
         sprites: Number of pictures of other things to draw from.
+        backdrops: Number of crowded pictures to draw backgrounds from; 0 for plain ones only.
+        backdrop_share: Share of scenes with such a background.
+        uneven_light: Share of scenes in which light and shadow fall unevenly.
     """
 
     fx: float = 600.0
@@ -74,9 +81,13 @@ class SceneSettings:
     min_visible_fraction: float = 0.6
     effects: CameraEffects = field(default_factory=CameraEffects)
     window: float = 2.5
+    largest: float = math.inf
     full_frame: bool = False
     clutter: int = 8
     sprites: int = 300
+    backdrops: int = 0
+    backdrop_share: float = 0.7
+    uneven_light: float = 0.0
 
     @property
     def K(self) -> np.ndarray:
@@ -154,9 +165,13 @@ def scene_settings(name: str) -> SceneSettings:
         rotations="table",
         table_share=1.0,
         occlusion_probability=0.5,
-        min_visible_fraction=0.4,
+        min_visible_fraction=0.35,
         clutter=12,
-        effects=CameraEffects(colour=0.25, hue=0.15, blur=1.4, noise=8, jpeg=0.3, downscale=0.15),
+        effects=CameraEffects(colour=0.25, hue=0.08, blur=1.2, noise=8, jpeg=0.3, downscale=0.1),
+        window=2.2,
+        largest=110.0,
+        backdrops=300,
+        uneven_light=0.6,
     )
 
 
@@ -206,6 +221,9 @@ class SceneSampler:
         self.settings = settings
         self._renderer = Renderer(model.mesh)
         self._sprites = SpriteBank(model.distractors, settings.sprites, np.random.default_rng(0))
+        self._backdrops = BackdropBank(
+            self._sprites, settings.backdrops, np.random.default_rng(1)
+        )
 
     def sample(self, rng: np.random.Generator) -> Scene:
         """Make one scene.
@@ -236,12 +254,9 @@ class SceneSampler:
             The scene; None when too little of the object would be visible.
         """
         settings = self.settings
-        x0, y0, x1, y1 = self._window(rotation @ self.model.center + translation)
-        if x0 >= x1 or y0 >= y1:
+        K, width, height = self._window(rotation @ self.model.center + translation)
+        if width <= 0 or height <= 0:
             return None
-        K = settings.K
-        K[:2, 2] -= [x0, y0]
-        height, width = y1 - y0, x1 - x0
 
         # The object's own rectangle; it may reach over the border of the window.
         bounds = self._renderer.bounds(rotation, translation, K)
@@ -265,8 +280,8 @@ class SceneSampler:
         if total == 0 or np.count_nonzero(mask) < max(least, 1):
             return None
 
-        image = background(rng, height, width)
-        focal_over_z = settings.fx / translation[2]
+        image = self._background(rng, height, width)
+        focal_over_z = K[0, 0] / translation[2]
         self._sprites.scatter(image, focal_over_z, rng.integers(0, settings.clutter + 1), rng)
         if rng.random() < 0.5:
             self._cast_shadow(image, mask, rng)
@@ -274,6 +289,10 @@ class SceneSampler:
         paste(image[rows, columns], colours[inside], opacity[inside])
         if rng.random() < settings.occlusion_probability:
             mask = self._sprites.occlude(image, mask, focal_over_z, least, rng)
+
+        if rng.random() < settings.uneven_light:
+            light = uneven_light(rng, height, width)
+            cv2.multiply(image, cv2.merge([light] * 3), dst=image, dtype=cv2.CV_8U)
 
         visible = np.count_nonzero(mask)
         depth = np.zeros((height, width), np.float32)
@@ -308,18 +327,30 @@ class SceneSampler:
         center = z * np.append(ray, 1.0)
         return rotation, center - rotation @ self.model.center
 
-    def _window(self, center: np.ndarray) -> tuple[int, int, int, int]:
-        """The part of the camera image to make, xyxy, end exclusive."""
+    def _background(self, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+        """What lies behind everything, [height, width, 3] uint8."""
         settings = self.settings
+        if settings.backdrops > 0 and rng.random() < settings.backdrop_share:
+            return self._backdrops.draw(rng, height, width)
+        return background(rng, height, width)
+
+    def _window(self, center: np.ndarray) -> tuple[np.ndarray, int, int]:
+        """The part of the camera image to make: intrinsics [3, 3], width and height."""
+        settings, K = self.settings, self.settings.K
         if settings.full_frame:
-            return 0, 0, settings.width, settings.height
-        pixel = (settings.K @ center)[:2] / center[2]
-        half = 0.5 * settings.window * self.model.diameter * settings.fx / center[2]
-        x0, y0 = np.maximum(np.floor(pixel - half).astype(int), 0)
-        x1, y1 = np.minimum(
-            np.ceil(pixel + half).astype(int) + 1, [settings.width, settings.height]
-        )
-        return int(x0), int(y0), int(x1), int(y1)
+            return K, settings.width, settings.height
+        apparent = self.model.diameter * settings.fx / center[2]
+        scale = min(1.0, settings.largest / apparent)
+        K[:2] *= scale
+        K[:2, 2] += 0.5 * scale - 0.5  # pixel centres lie at integers
+        size = np.ceil(np.array([settings.width, settings.height]) * scale).astype(int)
+        pixel = (K @ center)[:2] / center[2]
+        half = 0.5 * settings.window * apparent * scale
+        low = np.maximum(np.floor(pixel - half).astype(int), 0)
+        high = np.minimum(np.ceil(pixel + half).astype(int) + 1, size)
+        K[:2, 2] -= low
+        width, height = high - low
+        return K, int(width), int(height)
 
     def _paint(self, buffer: GBuffer, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Colours and opacity (uint8) of the rendered object, soft at the silhouette."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import cv2
 import lightning
@@ -78,6 +79,9 @@ class RenderedCrops(Dataset):
         model = self.sampler.model
         while True:  # rarely the noisy estimate misses the truth by more than the box
             scene = self.sampler.sample(rng)
+            # Which of the poses that look the same is annotated is chance.
+            symmetry = model.symmetries[rng.integers(len(model.symmetries))]
+            scene = replace(scene, rotation=scene.rotation @ symmetry)
             center = torch.from_numpy(scene.rotation @ model.center + scene.translation).float()
             estimate = self._estimate(scene, center, rng)
             if _within_ball(center, estimate, model.diameter):

@@ -1,0 +1,71 @@
+"""Crowded pictures to put behind the object: what a real table looks like, made once."""
+
+import cv2
+import numpy as np
+
+from .clutter import background
+from .sprites import SpriteBank
+
+_HEIGHT, _WIDTH = 360, 480
+_THINGS = (20, 90)
+_FOCAL_OVER_Z = (250.0, 800.0)  # pixels per metre
+_ZOOM = (0.5, 1.0)  # share of the picture that is shown
+
+
+class BackdropBank:
+    """Many crowded pictures: random ground under layers of things.
+
+    Args:
+        sprites: the things.
+        count: number of pictures.
+        rng: source of randomness.
+    """
+
+    def __init__(self, sprites: SpriteBank, count: int, rng: np.random.Generator):
+        self._pictures = [_crowd(sprites, rng) for _ in range(count)]
+
+    def draw(self, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+        """A random part of a random picture.
+
+        Args:
+            rng: source of randomness.
+            height: pixels.
+            width: pixels.
+
+        Returns:
+            [height, width, 3] uint8.
+        """
+        picture = self._pictures[rng.integers(len(self._pictures))]
+        # The largest part of the wanted shape, then zoomed.
+        scale = min(_HEIGHT / height, _WIDTH / width) * rng.uniform(*_ZOOM)
+        size = np.maximum(np.array([height, width]) * scale, 1).astype(int)
+        y, x = (rng.uniform(0, 1, 2) * ([_HEIGHT, _WIDTH] - size)).astype(int)
+        part = picture[y : y + size[0], x : x + size[1]]
+        if rng.random() < 0.5:
+            part = part[:, ::-1]
+        if rng.random() < 0.25:
+            part = part[::-1]
+        return cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def _crowd(sprites: SpriteBank, rng: np.random.Generator) -> np.ndarray:
+    """One picture, [_HEIGHT, _WIDTH, 3] uint8."""
+    picture = background(rng, _HEIGHT, _WIDTH)
+    for _ in range(rng.integers(0, 4)):  # sheets of paper, boards, posters
+        _lay_sheet(picture, rng)
+    for _ in range(rng.integers(1, 4)):
+        count = rng.integers(_THINGS[0], _THINGS[1]) // 3
+        sprites.scatter(picture, rng.uniform(*_FOCAL_OVER_Z), count, rng)
+    return picture
+
+
+def _lay_sheet(picture: np.ndarray, rng: np.random.Generator) -> None:
+    """Lay another ground over a random quadrilateral, in place."""
+    sheet = background(rng, _HEIGHT, _WIDTH)
+    centre = rng.uniform(0, 1, 2) * [_WIDTH, _HEIGHT]
+    angles = np.sort(rng.uniform(0, 2 * np.pi, 4))
+    reach = rng.uniform(0.2, 0.7, 4) * _WIDTH
+    corners = centre + reach[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
+    mask = np.zeros((_HEIGHT, _WIDTH), np.uint8)
+    cv2.fillPoly(mask, [corners.astype(np.int32)], 255)
+    cv2.copyTo(sheet, mask, picture)
