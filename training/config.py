@@ -31,6 +31,7 @@ class NetworkConfig:
     dropout: float = 0.1
     point_dropout: float = 0.1
     batchnorm: bool = False
+    crop_padding: float = 1.5
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,9 @@ class Estimator:
     def _features(self, image: Tensor, K: Tensor, estimate: Tensor) -> tuple[Tensor, Tensor]:
         """Feature maps and intrinsics of the crops around estimates [N, 3]."""
         resolution = self.model.config.crop_resolution
-        K_crop = camera.crop_intrinsics(estimate, self.bundle.object.diameter, K, resolution)
+        K_crop = camera.crop_intrinsics(
+            estimate, self.bundle.object.diameter, K, resolution, self.model.config.crop_padding
+        )
         # The same rounding as a stored crop in training.
         crops = camera.crop_image(image, K, K_crop, resolution).mul(255).round().div(255)
         return self.model.features(crops), K_crop

@@ -25,6 +25,7 @@ class ModelConfig:
         backbone: `transformers` configuration of the encoder, with its model_type.
         depth: number of pyramid levels, each with its own head.
         crop_resolution: side of the input in pixels.
+        crop_padding: side of the crop's view in units of the bounding sphere's diameter.
         feature_stride: crop pixels per feature-map pixel.
         decoder_channels: of the decoder's steps, coarse to fine.
         feature_channels: of the feature map.
@@ -48,6 +49,7 @@ class ModelConfig:
     dropout: float = 0.1
     point_dropout: float = 0.1
     batchnorm: bool = False
+    crop_padding: float = 1.5
 
     @classmethod
     def paper(cls, **changes) -> "ModelConfig":

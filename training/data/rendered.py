@@ -42,6 +42,7 @@ class RenderedCrops(Dataset):
         seed: of the stream.
         length: number of items.
         roll: turn the crops by a random in-plane angle, up to data.max_roll.
+        crop_padding: as in `spyropose_ros.core.model.ModelConfig`.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class RenderedCrops(Dataset):
         seed: int,
         length: int,
         roll: bool,
+        crop_padding: float = 1.5,
     ):
         if data.detector_noise not in ("boxes", "paper"):
             raise ValueError(
@@ -69,6 +71,7 @@ class RenderedCrops(Dataset):
         self.seed = seed
         self.length = length
         self.roll = roll
+        self.crop_padding = crop_padding
 
     def __len__(self) -> int:
         return self.length
@@ -94,6 +97,7 @@ class RenderedCrops(Dataset):
             model.diameter,
             K,
             self.crop_resolution,
+            self.crop_padding,
             roll=torch.tensor([angle], dtype=torch.float32),
         )
         image = torch.from_numpy(scene.image).permute(2, 0, 1)
@@ -223,9 +227,9 @@ class RenderedData(lightning.LightningDataModule):
         resolution = network.crop_resolution
         common = (sampler, size_ratio, resolution, resolution // network.feature_stride, data)
         items = optim.max_steps * optim.batch_size
-        self.train_set = RenderedCrops(*common, TRAIN, seed, items, roll=True)
+        self.train_set = RenderedCrops(*common, TRAIN, seed, items, True, network.crop_padding)
         validation = data.validation_images
-        self.validation_set = RenderedCrops(*common, VALIDATION, seed, validation, roll=False)
+        self.validation_set = RenderedCrops(*common, VALIDATION, seed, validation, False, network.crop_padding)
 
     def train_dataloader(self) -> DataLoader:
         """Loader of one epoch's stretch of the stream."""
