@@ -12,12 +12,14 @@ class NetworkConfig:
     Attributes:
         backbone: "resnet18", "resnet50", "resnet18-slim" or a hub id.
         pretrained: start from published weights when the hub is reachable.
+        start_from: bundle whose encoder and decoder are the start, of any object; "" for none.
         keypoints: "fps" (farthest points on the surface) or "box".
         n_keypoints: number of farthest points.
     """
 
     backbone: str = "resnet18"
     pretrained: bool = True
+    start_from: str = ""
     keypoints: str = "fps"
     n_keypoints: int = 16
     depth: int = 7

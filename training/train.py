@@ -72,7 +72,10 @@ def build_model(network: NetworkConfig, info: ObjectInfo) -> PoseModel:
     shared = set(ModelConfig.__dataclass_fields__) - {"backbone"}
     options = {k: v for k, v in asdict(network).items() if k in shared}
     model = PoseModel(ModelConfig(architecture, **options), torch.tensor(info.keypoints))
-    if weights is not None:
+    if network.start_from:
+        other = ModelBundle.from_pretrained(network.start_from).model
+        model.extractor.load_state_dict(other.extractor.state_dict())
+    elif weights is not None:
         model.extractor.encoder.backbone.load_state_dict(weights)
     return model
 
