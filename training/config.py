@@ -12,7 +12,8 @@ class NetworkConfig:
     Attributes:
         backbone: "resnet18", "resnet50", "resnet18-slim" or a hub id.
         pretrained: start from published weights when the hub is reachable.
-        start_from: bundle whose encoder and decoder are the start, of any object; "" for none.
+        start_from: bundle whose encoder and decoder are the start, and whose heads if it is of the same
+            object; "" for none.
         keypoints: "fps" (farthest points on the surface) or "box".
         n_keypoints: number of farthest points.
     """

@@ -73,8 +73,10 @@ def build_model(network: NetworkConfig, info: ObjectInfo) -> PoseModel:
     options = {k: v for k, v in asdict(network).items() if k in shared}
     model = PoseModel(ModelConfig(architecture, **options), torch.tensor(info.keypoints))
     if network.start_from:
-        other = ModelBundle.from_pretrained(network.start_from).model
-        model.extractor.load_state_dict(other.extractor.state_dict())
+        other = ModelBundle.from_pretrained(network.start_from)
+        model.extractor.load_state_dict(other.model.extractor.state_dict())
+        if other.object.name == info.name:
+            model.load_state_dict(other.model.state_dict())
     elif weights is not None:
         model.extractor.encoder.backbone.load_state_dict(weights)
     return model
