@@ -69,7 +69,7 @@ class CameraEffects:
         """Gain, white balance, saturation, hue and gamma."""
         if self.colour <= 0:
             return image
-        gain = np.exp((rng.normal() - 0.3) * self.colour)
+        gain = np.exp((rng.normal() + 0.5) * self.colour)
         balance = np.exp(rng.normal(size=3) * self.colour * 0.3)
         saturation = np.exp(rng.normal() * self.colour * 1.2)
         hue = rng.uniform(-1, 1) * self.hue

@@ -167,7 +167,7 @@ def scene_settings(name: str) -> SceneSettings:
         occlusion_probability=0.5,
         min_visible_fraction=0.35,
         clutter=12,
-        effects=CameraEffects(colour=0.25, hue=0.08, blur=1.2, noise=8, jpeg=0.3, downscale=0.1),
+        effects=CameraEffects(colour=0.35, hue=0.08, blur=1.2, noise=8, jpeg=0.3, downscale=0.1),
         window=2.2,
         largest=110.0,
         backdrops=300,
