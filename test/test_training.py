@@ -212,7 +212,7 @@ def gain(source, model, n=40):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)  # 20 s of one core
+@pytest.mark.timeout(600)  # 30 s of one core
 def test_overfitting_one_image_approaches_the_ceiling():
     """A picture of the mug, its pose known: the true cell of 2.4 million gets most of the mass."""
     torch.manual_seed(0)
@@ -237,7 +237,7 @@ def test_overfitting_one_image_approaches_the_ceiling():
     crop = camera.crop_image(image, intrinsics, K_crop, 64)
     R = torch.from_numpy(rotation).float()[None]
 
-    steps, copies, random = 300, 2, BatchRandom(torch.Generator().manual_seed(0))
+    steps, copies, random = 500, 2, BatchRandom(torch.Generator().manual_seed(0))
     optimizer = torch.optim.AdamW(model.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, steps, pct_start=0.1)
     objective = ObjectiveConfig(n_samples=8, rotation_offset=False, translation_offset=False)

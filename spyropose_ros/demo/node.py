@@ -8,7 +8,7 @@ from typing import Any
 
 import rclpy
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.task import Future
 
@@ -53,21 +53,25 @@ def run(make_node: Callable[[], DemoNode], interrupted: int = 0) -> int:
     Returns:
         The exit code; 1 when the node could not start or failed.
     """
+    # rclpy's own handler ends the spinning; Python's would raise KeyboardInterrupt wherever the
+    # process happens to be, even in its clean-up.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    rclpy.init()
     executor = None
     try:
-        rclpy.init()
         node = make_node()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         executor.spin_until_future_complete(node.done)
-        return node.done.result()
-    except (KeyboardInterrupt, ExternalShutdownException):
-        return interrupted
-    except (ValueError, OSError) as error:
+        return node.done.result() if node.done.done() else interrupted
+    except Exception as error:
+        if not rclpy.ok():  # interrupted: whatever was under way has lost its context
+            return interrupted
+        if not isinstance(error, ValueError | OSError):
+            raise
         rclpy.logging.get_logger("demo").fatal(str(error))
         return 1
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not disturb the end
         if executor is not None:
             executor.shutdown(0)  # before the context, or its destructor complains
         rclpy.try_shutdown()
