@@ -134,6 +134,6 @@ def test_evaluations(there):
     words = shlex.split(command.replace("OTHER_RUN_ID", "RUN_ID").replace("…", ""))
     compare.main(words[1:])
     made = {path.name for path in bundle.glob("report*.md")}
-    assert {"report.md", "report_paper.md", "report_paper_regular.md"} <= made
+    assert {"report_paper.md", "report_paper_regular.md"} <= made
     assert any("views" in name for name in made)
     assert Path("comparison.md").is_file()
