@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
+from rclpy.duration import Duration
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
@@ -23,7 +23,8 @@ from spyropose_ros.ros.conversions import poses
 from spyropose_ros.ros.images import fill_image
 
 FRAME_ID = "camera_optical_frame"
-_SETTLE = 1.0  # seconds for the other nodes to find each other
+_IDLE_INTERVAL = 0.5  # seconds between images while the others start
+_DELIVERY = Duration(seconds=10)  # longest wait at the end for what is still on its way
 _MAX_MISSED = 3  # frames in a row without a distribution
 
 
@@ -50,33 +51,26 @@ class Camera(node.DemoNode):
         self.create_subscription(
             PoseDistributionArray, node.DISTRIBUTIONS, self._on_distributions, node.QUEUE
         )
-        self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        self._estimator_runs = False
         self._started = self._published = time.monotonic()
-        self._ready: float | None = None  # since when all nodes are there
+        self._answered = False  # whether the estimator has ever answered
+        self._ready = False  # whether the frames count
         self._next = 0
         self._missed = 0
         self._awaited: int | None = None  # stamp of the frame that has no answer yet
         self.create_timer(0.02, self._tick)
-        # The calibration comes before the first image, as with real cameras.
-        self.create_timer(0.5, lambda: self._publish_calibration(self._header()))
 
     def _on_distributions(self, message: PoseDistributionArray) -> None:
+        self._answered = True
         if node.nanoseconds(message.header) == self._awaited:
             self._awaited = None
             self._missed = 0
 
-    def _on_diagnostics(self, message: DiagnosticArray) -> None:
-        for status in message.status:
-            if status.name.endswith("estimator: pose distributions"):
-                self._estimator_runs = status.level == DiagnosticStatus.OK
-
     def _tick(self) -> None:
         now = time.monotonic()
-        if self._ready is None:
-            self._wait_for_the_others(now)
-        elif now < self._ready + _SETTLE or now < self._published + self._interval:
+        if now < self._published + (self._interval if self._ready else _IDLE_INTERVAL):
             return
+        if not self._ready:
+            self._wait_for_the_others(now)
         elif self._awaited is None:
             self._show_next()
         elif now > self._published + self._timeout:
@@ -84,19 +78,21 @@ class Camera(node.DemoNode):
 
     def _wait_for_the_others(self, now: float) -> None:
         there = {
-            "the estimator to have its model": self._estimator_runs,
             "the detector": self.count_publishers(node.DETECTIONS) > 0,
             "the summary": self._truth.get_subscription_count() > 0,
+            "the estimator's answer": self._answered,
         }
         missing = " and ".join(name for name, is_there in there.items() if not is_there)
         if not missing:
-            self._ready = now
+            self._ready = True
             self.get_logger().info(f"all nodes are there after {now - self._started:.1f} s")
         elif now > self._started + self._startup:
             self.get_logger().fatal(f"waited {self._startup:g} s in vain for {missing}")
             self.finish(1)
         else:
             self.get_logger().info(f"waiting for {missing}", throttle_duration_sec=5.0)
+            header = self._header()
+            self._publish(header, self._frames[0], Detection2DArray(header=header))
 
     def _miss(self) -> None:
         self._awaited = None
@@ -108,6 +104,8 @@ class Camera(node.DemoNode):
 
     def _show_next(self) -> None:
         if self._next == len(self._frames):
+            for publisher in (self._image, self._camera_info, self._truth, self._visible):
+                publisher.wait_for_all_acked(_DELIVERY)
             self.get_logger().info(f"all {self._next} frames published")
             self.finish(0)
             return
@@ -115,16 +113,16 @@ class Camera(node.DemoNode):
         self._next += 1
         header = self._header()
         self._awaited = node.nanoseconds(header)
-        self._published = time.monotonic()
         (pose,) = poses(frame.rotation[None], frame.translation[None])
         self._truth.publish(PoseStamped(header=header, pose=pose))
-        self._visible.publish(visible_message(header, frame, self._class_id))
-        self._publish_calibration(header)
-        self._image.publish(fill_image(Image(), header, frame.image))
+        self._publish(header, frame, visible_message(header, frame, self._class_id))
 
-    def _publish_calibration(self, header: Header) -> None:
+    def _publish(self, header: Header, frame: Frame, visible: Detection2DArray) -> None:
+        self._published = time.monotonic()
         self._calibration.header = header
+        self._visible.publish(visible)
         self._camera_info.publish(self._calibration)
+        self._image.publish(fill_image(Image(), header, frame.image))
 
     def _header(self) -> Header:
         return Header(stamp=self.get_clock().now().to_msg(), frame_id=FRAME_ID)

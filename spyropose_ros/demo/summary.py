@@ -57,7 +57,8 @@ class Summary(node.DemoNode):
         self._names: dict[int, str] = {}  # of the frames published so far
         self._shots: dict[int, pictures.Shot] = {}  # frames with a distribution, by stamp
         self._K = np.eye(3)
-        self._camera_seen = time.monotonic()
+        self._idle: set[int] = set()  # stamps of images without a frame that counts
+        self._camera_seen: float | None = None
         self.create_subscription(CameraInfo, node.CAMERA_INFO, self._on_camera_info, node.QUEUE)
         for topic, kind in _TOPICS.items():
             self.create_subscription(kind, topic, self._receiver(topic), 3 * node.QUEUE)
@@ -69,6 +70,11 @@ class Summary(node.DemoNode):
     def _receiver(self, topic: str) -> Callable[[Any], None]:
         def receive(message: Any) -> None:
             stamp = node.nanoseconds(message.header)
+            if topic == node.VISIBLE and not message.detections:
+                self._idle.add(stamp)
+                self._parts.pop(stamp, None)
+            if stamp in self._idle:
+                return
             parts = self._parts.setdefault(stamp, {})
             parts[topic] = message
             if topic == node.VISIBLE:
@@ -99,10 +105,14 @@ class Summary(node.DemoNode):
 
     def _watch_camera(self) -> None:
         now = time.monotonic()
-        if not self._names or self.count_publishers(node.IMAGE) > 0:
+        if self.count_publishers(node.IMAGE) > 0:
             self._camera_seen = now
-        elif now > self._camera_seen + (_LATE if self._parts else _GONE):
-            for stamp in sorted(self._parts.keys() & self._names.keys()):
+        if self._camera_seen is None:
+            return
+        unfinished = self._parts.keys() & self._names.keys()
+        complete = self._names and not unfinished
+        if now > self._camera_seen + (_GONE if complete else _LATE):
+            for stamp in sorted(unfinished):
                 self._print(table.missing_row(self._names[stamp]))
             self.finish(self._report([self._shots[stamp] for stamp in sorted(self._shots)]))
 
