@@ -12,12 +12,12 @@ from types import SimpleNamespace
 
 import lightning
 import torch
+from torch.utils.data import DataLoader
 
 from training import provenance
-from training.data import open_source
 from training.data.streams import StreamData
 from training.fit import build_model, crop_settings, make_module, object_info
-from training.train import parse_args, settings_of
+from training.train import parse_args, settings_of, source_of
 
 _WARM_UP, _MEASURED = 3, 20  # batches
 
@@ -28,14 +28,7 @@ def main() -> None:
     args = parse_args()
     config = settings_of(args)
     lightning.seed_everything(config.seed, verbose=False)
-    source = open_source(
-        args.dataset,
-        args.object,
-        config.data.data_root,
-        config.data.low_data_regime,
-        config.network.crop_resolution,
-        config.bop,
-    )
+    source = source_of(args, config)
     crop = crop_settings(config, source, training=True)
     items = source.training_items(crop)
     data = StreamData(items, items, config.data, config.optim, config.seed)
@@ -58,7 +51,8 @@ def main() -> None:
         enable_model_summary=False,
         callbacks=[clock := _Clock()],
     )
-    trainer.fit(module, [batch] * (_WARM_UP + _MEASURED))
+    # A bare list would be taken for several loaders.
+    trainer.fit(module, DataLoader([batch] * (_WARM_UP + _MEASURED), batch_size=None))
     step = _MEASURED * config.optim.batch_size / clock.seconds
     device = str(trainer.strategy.root_device)
     workers = config.data.num_workers

@@ -19,6 +19,7 @@ from spyropose_ros.core.bundle import CONFIG as BUNDLE_CONFIG
 from training import cli
 from training.config import PARTS, PRESETS, TrainConfig
 from training.data import open_source
+from training.data.source import Source
 from training.data.symsol import LOW_DATA_TRAIN, LOW_DATA_VALIDATION
 from training.fit import IDENTITY, SETTINGS, fit
 
@@ -134,6 +135,18 @@ def settings_of(args: Namespace) -> TrainConfig:
     return TrainConfig.from_flat({name: args[name] for name in PRESETS["paper"].to_flat()})
 
 
+def source_of(args: Namespace, config: TrainConfig) -> Source:
+    """The data set and object among the arguments; see `training.data.open_source` for errors."""
+    return open_source(
+        args.dataset,
+        args.object,
+        config.data.data_root,
+        config.data.low_data_regime,
+        config.network.crop_resolution,
+        config.bop,
+    )
+
+
 def train(args: Namespace) -> Path:
     """Run or resume what the command line says; returns the folder of the bundle.
 
@@ -148,14 +161,7 @@ def train(args: Namespace) -> Path:
     if (run_dir / "bundle" / BUNDLE_CONFIG).is_file():
         log.info("run %s is finished: its bundle is %s", args.run_id, run_dir / "bundle")
         return run_dir / "bundle"
-    source = open_source(
-        args.dataset,
-        args.object,
-        config.data.data_root,
-        config.data.low_data_regime,
-        config.network.crop_resolution,
-        config.bop,
-    )
+    source = source_of(args, config)
     log.info("run %s: %s of %s", args.run_id, args.object, args.dataset)
     # Lightning starts further processes with the same command line, a second later.
     os.environ[_RUN_ID] = args.run_id
