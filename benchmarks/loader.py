@@ -14,12 +14,11 @@ import lightning
 import torch
 from torch.utils.data import DataLoader
 
+from benchmarks.clock import MEASURED, WARM_UP, Clock
 from training import provenance
 from training.data.streams import StreamData
 from training.fit import build_model, crop_settings, make_module, object_info
 from training.train import parse_args, settings_of, source_of
-
-_WARM_UP, _MEASURED = 3, 20  # batches
 
 
 def main() -> None:
@@ -43,17 +42,17 @@ def main() -> None:
     trainer = lightning.Trainer(
         accelerator=args.accelerator if args.gpu_idx is None else "gpu",
         devices=1 if args.gpu_idx is None else [args.gpu_idx],
-        max_steps=_WARM_UP + _MEASURED,
+        max_steps=WARM_UP + MEASURED,
         precision=config.optim.precision,
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[clock := _Clock()],
+        callbacks=[clock := Clock(time.perf_counter)],
     )
     # A bare list would be taken for several loaders.
-    trainer.fit(module, DataLoader([batch] * (_WARM_UP + _MEASURED), batch_size=None))
-    step = _MEASURED * config.optim.batch_size / clock.seconds
+    trainer.fit(module, DataLoader([batch] * (WARM_UP + MEASURED), batch_size=None))
+    step = MEASURED * config.optim.batch_size / clock.seconds
     device = str(trainer.strategy.root_device)
     workers = config.data.num_workers
     print(f"{source.name}, {workers} loader processes, {provenance.hardware(device)}")
@@ -64,26 +63,12 @@ def main() -> None:
 
 def _rate(batches: Iterator[dict[str, torch.Tensor]], batch_size: int) -> float:
     """Samples per second, after a warm-up."""
-    for _ in range(_WARM_UP):
+    for _ in range(WARM_UP):
         next(batches)
     started = time.perf_counter()
-    for _ in range(_MEASURED):
+    for _ in range(MEASURED):
         next(batches)
-    return _MEASURED * batch_size / (time.perf_counter() - started)
-
-
-class _Clock(lightning.Callback):
-    """Seconds of the steps after the warm-up."""
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_args) -> None:
-        if trainer.global_step not in (_WARM_UP, _WARM_UP + _MEASURED):
-            return
-        if trainer.strategy.root_device.type == "cuda":
-            torch.cuda.synchronize()
-        if trainer.global_step == _WARM_UP:
-            self._started = time.perf_counter()
-        else:
-            self.seconds = time.perf_counter() - self._started
+    return MEASURED * batch_size / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ def test_rows_are_variants_and_columns_objects(runs, tmp_path, capsys):
         "| Ours | 9.00 | 6.50 | 7.75 |",
         "| w/o IS | 8.00 | 7.00 | 7.50 |",
     ]
+    assert "Each: 10 images, beam 512, 3 levels, temperatures off." in lines
     assert not any("ADD" in line for line in lines)  # nothing to show for rotations
     header, found = rows(tmp_path / "out" / "table.csv", "LL (pi^2)")
     assert header == ["metric", "variant", "cube", "cone", "mean"]
@@ -82,6 +83,13 @@ def test_rows_are_variants_and_columns_objects(runs, tmp_path, capsys):
     assert (tmp_path / "out" / "table.md").read_text() == "\n".join(lines)
     picture = cv2.imread(str(tmp_path / "out" / "table.png"))
     assert picture.shape[0] > 300 and np.ptp(picture) == 255
+
+
+def test_what_was_not_made_alike_is_told(runs, tmp_path):
+    other = make_report(tmp_path / "e", "topk", "cube", 8.5, search={"beam": 64, "depth": 3})
+    lines = compare([*runs, other], str(tmp_path / "table"))
+    assert "- topk, cube: 10 images, beam 64, 3 levels, temperatures off" in lines
+    assert "- Ours, cone: 10 images, beam 512, 3 levels, temperatures off" in lines
 
 
 def test_an_object_that_a_variant_lacks_leaves_a_gap(runs, tmp_path):

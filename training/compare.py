@@ -57,6 +57,14 @@ class Entry:
         protocol = self.report["protocol"].split(";")[0]
         return dataset, self.report["split"], protocol
 
+    @property
+    def how(self) -> str:
+        """What may differ, and should be known where it does."""
+        search = self.report["search"]
+        cells = "all cells" if search.get("exhaustive") else f"beam {search['beam']}"
+        temperatures = self.report["protocol"].rpartition("; ")[2]
+        return f"{self.summary['images']} images, {cells}, {search['depth']} levels, {temperatures}"
+
 
 def compare(reports: list[str], output: str = "comparison") -> list[str]:
     """Print and write the tables.
@@ -78,8 +86,7 @@ def compare(reports: list[str], output: str = "comparison") -> list[str]:
     _check(entries)
     dataset, split, protocol = entries[0].conditions
     lines = [f"# {dataset}, {split} split", "", f"{protocol[0].upper()}{protocol[1:]}.", ""]
-    images = {entry.summary["images"] for entry in entries}
-    lines += [f"Images per object: {', '.join(map(str, sorted(images)))}.", ""]
+    lines += [*_how(entries), ""]
     tables = {title: _table(entries, *what) for title, what in METRICS.items()}
     tables = {title: table for title, table in tables.items() if table is not None}
     objects = [*_objects(entries), "mean"]
@@ -130,6 +137,13 @@ def _check(entries: list[Entry]) -> None:
                 f"'{entry.variant}' on {entry.object_name} was evaluated on {entry.conditions}, "
                 f"the first report on {entries[0].conditions}: these numbers do not compare"
             )
+
+
+def _how(entries: list[Entry]) -> list[str]:
+    """One line where all reports were made alike, otherwise one for each."""
+    if len({entry.how for entry in entries}) == 1:
+        return [f"Each: {entries[0].how}."]
+    return [f"- {entry.variant}, {entry.object_name}: {entry.how}" for entry in entries]
 
 
 def _objects(entries: list[Entry]) -> list[str]:

@@ -50,6 +50,7 @@ def inspect_data(
     n: int = 12,
     output: str | None = None,
     crop_resolution: int = 224,
+    max_roll: float = 180.0,
     seed: int = 0,
     data_root: str = "data",
     camera: str | None = None,
@@ -64,6 +65,7 @@ def inspect_data(
         n: number of crops on the sheet.
         output: the picture; inspect_<dataset>_<object>_<split>.png by default.
         crop_resolution: side of the crops, pixels.
+        max_roll: largest in-plane turn of the training's crops, degrees, as for the training.
         seed: of the simulated detector.
         data_root: where data sets lie.
         camera: whose images to take where the scenes of a BOP data set have several cameras.
@@ -72,7 +74,7 @@ def inspect_data(
         The table that is printed; a warning is its last entry.
     """
     source = open_source(dataset, object_name, data_root, bop=BopOptions(camera=camera))
-    checked, shown = _look(source, split, n, crop_resolution, seed)
+    checked, shown = _look(source, split, n, crop_resolution, max_roll, seed)
     picture = draw_sheet(shown, source.mesh, _keypoints(source), source.diameter)
     path = Path(output or f"inspect_{source.name.replace('/', '_')}_{split}.png")
     if not cv2.haveImageWriter(str(path)):
@@ -167,7 +169,7 @@ def diagnose(source: Source, depths: np.ndarray, overlap: float, scale: float) -
 
 
 def _look(
-    source: Source, split: str, n: int, resolution: int, seed: int
+    source: Source, split: str, n: int, resolution: int, max_roll: float, seed: int
 ) -> tuple[list[Check], list[View]]:
     """What is checked, and the n crops that are shown.
 
@@ -181,7 +183,8 @@ def _look(
     elif split not in _TRAINING:
         source.check_split(split)
     if split in _TRAINING:
-        items = _items(source, split, n, resolution, seed)
+        crop = CropSettings(resolution, resolution, source.crop_padding, "boxes", max_roll, False)
+        items = _items(source, split, n, crop, seed)
     shown = items or [samples[i][0] for i in _spread(len(samples), n)]
     return samples or [(view, None) for view in items], shown
 
@@ -225,9 +228,8 @@ def _sample(sample: Sample, source: Source, resolution: int) -> Check:
     return view, np.stack([sample.box, np.concatenate([low, high])])
 
 
-def _items(source: Source, split: str, n: int, resolution: int, seed: int) -> list[View]:
+def _items(source: Source, split: str, n: int, crop: CropSettings, seed: int) -> list[View]:
     """Crops of the training, spread over it."""
-    crop = CropSettings(resolution, resolution, source.crop_padding, "boxes", 180.0, False)
     items = (source.training_items if split == "train" else source.validation_items)(crop)
     views = []
     for index in _spread(min(len(items), _UNENDING), n):
