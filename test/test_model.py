@@ -84,6 +84,15 @@ def test_another_family_of_backbones():
     assert model.features(torch.zeros(1, 3, 64, 64)).shape == (1, 8, 16, 16)
 
 
+def test_a_hub_out_of_reach_is_said(monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert resolve_backbone("resnet18") == (NAMED_BACKBONES["resnet18"][1], None)
+    assert "no pretrained weights for resnet18, from scratch" in caplog.text
+    with pytest.raises(ValueError, match="'some/model' is not built in .*the hub did not provide"):
+        resolve_backbone("some/model")
+
+
 def test_unpretrained_backbones_need_no_network():
     assert resolve_backbone("resnet18-slim") == (NAMED_BACKBONES["resnet18-slim"][1], None)
     assert resolve_backbone("resnet18", pretrained=False) == (NAMED_BACKBONES["resnet18"][1], None)

@@ -1,7 +1,5 @@
 """Every command of the original project: the row of docs/training.md, executed in small."""
 
-import itertools
-import re
 import shlex
 from pathlib import Path
 
@@ -13,11 +11,10 @@ from scipy.spatial.transform import Rotation
 import bop_files
 import training.data.symsol
 import training.train
+from benchmarks.commands import OBJECTS, table_commands
 from training import cli, compare, evaluate, evaluate_multiview
 from training.train import parse_args, settings_of, train
 
-PAGE = Path(__file__).parents[1] / "docs" / "training.md"
-OBJECTS = {"symsol": "cube", "symsol_ours": "cube", "tless": "1", "hb": "1"}
 # What makes a training small; appended to the command.
 SMALL = shlex.split(
     "--crop-res 64 --recursion-depth 2 --d-ff 16 --n-pts 4 --batch-size 2 --num-workers 0 "
@@ -28,22 +25,6 @@ FUNCTIONS = {
     "evaluate": (evaluate.evaluate, "--limit 2 --depth 2"),
     "evaluate_multiview": (evaluate_multiview.evaluate_multiview, "--limit 2 --beam 16"),
 }
-
-
-def rows():
-    """The table's command lines on our side, alternatives in brackets written out."""
-    lines = PAGE.read_text().splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("| theirs"))
-    table = itertools.takewhile(lambda line: line.startswith("|"), lines[start + 2 :])
-    for line in table:
-        for command in re.findall(r"`([^`]+)`", line.split("|")[2]):
-            choices = re.search(r"\[([\w, ]+)\]", command)
-            for choice in choices[1].split(", ") if choices else [""]:
-                yield command.replace(choices[0], choice) if choices else command
-
-
-def commands(name):
-    return [row for row in rows() if row.split()[0] == name]
 
 
 @pytest.fixture(scope="module")
@@ -93,16 +74,16 @@ def train_small(command, run_id=None):
 
 def test_the_table_has_every_command_of_the_original():
     """Eight kinds of training on their data sets, and five ways to evaluate."""
-    trainings = commands("train")
+    trainings = table_commands("train")
     assert len(trainings) == 10
     assert {row.split()[1] for row in trainings} == OBJECTS.keys()
-    assert len(commands("evaluate")) >= 3 and commands("evaluate_multiview")
-    assert commands("compare")
+    assert len(table_commands("evaluate")) >= 3 and table_commands("evaluate_multiview")
+    assert table_commands("compare")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("command", commands("train"))
+@pytest.mark.parametrize("command", table_commands("train"))
 def test_trainings(command, there):
     meant, bundle = train_small(command)
     assert meant.objective.importance_sampling == ("--no-is" not in command)
@@ -116,7 +97,7 @@ def test_trainings(command, there):
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("low", [False, True])
 def test_the_low_data_regime_trains(low, there):
-    command = commands("train")[0] + " --low-data-regime" * low
+    command = table_commands("train")[0] + " --low-data-regime" * low
     meant, bundle = train_small(command)
     assert meant.data.low_data_regime == low and bundle.is_dir()
 
@@ -124,13 +105,13 @@ def test_the_low_data_regime_trains(low, there):
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_evaluations(there):
-    _, bundle = train_small(commands("train")[-1].replace("hb", "tless"), "RUN_ID")
+    _, bundle = train_small(table_commands("train")[-1].replace("hb", "tless"), "RUN_ID")
     assert bundle == Path("runs") / "RUN_ID" / "bundle"
     for name, (function, small) in FUNCTIONS.items():
-        for command in commands(name):
+        for command in table_commands(name):
             words = command.replace("DEVICE", "cpu").replace("TOPK", "16").split()[1:]
             cli.run(function, [*words, *small.split()])
-    (command,) = commands("compare")
+    (command,) = table_commands("compare")
     words = shlex.split(command.replace("OTHER_RUN_ID", "RUN_ID").replace("…", ""))
     compare.main(words[1:])
     made = {path.name for path in bundle.glob("report*.md")}

@@ -67,7 +67,7 @@ def resolve_backbone(name: str, pretrained: bool = True) -> tuple[dict, dict | N
                 return architecture, efficientnet_lite.published_weights(architecture["stages"])
             backbone = AutoBackbone.from_pretrained(source)
             return backbone.config.to_diff_dict(), backbone.state_dict()
-        except (OSError, ValueError) as error:
+        except Exception as error:  # the hub's HTTP client has errors of its own
             if architecture is None:
                 known = ", ".join(NAMED_BACKBONES)
                 raise ValueError(
