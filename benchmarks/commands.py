@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import shlex
-import shutil
 from pathlib import Path
 
 import cv2
@@ -108,8 +107,8 @@ def _words(command: str) -> list[str]:
     words = [word for word in shlex.split(command)[1:] if word != "…"]
     if words[1] == "OBJECT":
         words[1] = OBJECTS[words[0]]
-    if "--gpu-idx" in words:
-        at = words.index("--gpu-idx")
+    for flag in {"--gpu-idx", "--output"} & set(words):  # there is no GPU, and a place of our own
+        at = words.index(flag)
         del words[at : at + 2]
     return ["cpu" if word == "DEVICE" else word for word in words]
 
@@ -117,7 +116,8 @@ def _words(command: str) -> list[str]:
 def _keep(directory: Path, target: Path, command: str, report: dict) -> str:
     """Copy a report; its row of the index."""
     (path,) = directory.glob("report*.md")
-    shutil.copy(path, target.with_suffix(".md"))
+    text = path.read_text().partition("![figures]")[0]  # pictures are not kept
+    target.with_name(f"{target.name}.md").write_text(text.rstrip() + "\n")
     name, summary = next(iter(report["metrics"].items()))
     mean, error = summary["ll_uniform_zero"]
     rest = f"{summary['images']} images ({name}) | {mean:.2f} ± {error:.2f}"

@@ -31,12 +31,11 @@ from training.data.shapes import TEST_SEED
 from training.data.streams import StreamData
 from training.evaluate import evaluate
 from training.fit import build_model, crop_settings, make_module, object_info
-from training.report import read_report
 from training.train import parse_args, settings_of, source_of, train
 
 log = logging.getLogger(__name__)
 
-_SMALL = "--crop-resolution 64 --num-workers 1 --validation-images 32 --steps-per-epoch 100000"
+_SMALL = "--crop-resolution 64 --num-workers 1 --validation-images 32 --steps-per-epoch 500"
 _PAPER = (
     f"--preset paper {_SMALL} --depth 6 --backbone resnet18-slim --decoder-channels [128,64,64,32]"
     " --feature-channels 32 --embed-dim 16 --hidden-dim 64 --n-samples 32"
@@ -81,7 +80,6 @@ class Result:
     Attributes:
         steps: of the training.
         images: that were trained on, repetitions counted.
-        seconds: wall time of the training.
         depth: levels.
         ceiling: log-likelihood of a perfect network of this depth.
         raw: summary of the evaluation without temperatures.
@@ -90,7 +88,6 @@ class Result:
 
     steps: int
     images: int
-    seconds: float
     depth: int
     ceiling: float
     raw: dict
@@ -121,7 +118,7 @@ def shapes(
     results: dict[str, dict[str, Result]] = {}
     for number, (name, flags) in enumerate(TABLES[table].items()):
         for shape in objects.split(","):
-            run = directory / f"{table}-{number}-{shape}"
+            run = directory / f"{table}-{minutes:g}min-{number}-{shape}"
             _train(shape, f"{flags} {shared} --run-id {run.name}".split(), minutes, run)
             results.setdefault(name, {})[shape] = _result(run, shape, images)
             lines = _lines(results, minutes, images)
@@ -167,27 +164,21 @@ def _cost(arguments: list[str]) -> float:
 
 
 def _result(run: Path, shape: str, images: int) -> Result:
-    """Evaluate a finished run."""
-    bundle = ModelBundle.from_pretrained(run / "bundle")
-    record, config = bundle.record, bundle.model.config
-    exhaustive = record["config"]["last_level_only"]
-    options = {"limit": images, "exhaustive": exhaustive}
+    """Evaluate a finished run; the paper's protocol has no temperatures."""
+    raw = evaluate(str(run), limit=images, paper_protocol=True)
+    record = ModelBundle.from_pretrained(run / "bundle").record
     fitted = None
-    if "calibration" not in record:
-        evaluate(str(run), output=str(run / "raw"), **options)
-        if not exhaustive:
+    if not record["config"]["last_level_only"]:
+        if "calibration" not in record:
             calibrate(str(run))
-    stem = "report" + "_exhaustive" * exhaustive
-    raw = read_report(run / "raw" / f"{stem}.json")[0]["metrics"]["all"]
-    if not exhaustive:
-        fitted = evaluate(str(run), **options)["metrics"]["all"]
+        fitted = evaluate(str(run), limit=images)["metrics"]["all"]
+    depth = record["config"]["depth"]
     return Result(
         steps=record["steps"],
         images=record["steps"] * record["config"]["batch_size"],
-        seconds=record["seconds"],
-        depth=config.depth,
-        ceiling=ceiling(shape, config.depth),
-        raw=raw,
+        depth=depth,
+        ceiling=ceiling(shape, depth),
+        raw=raw["metrics"]["all"],
         fitted=fitted,
     )
 

@@ -66,6 +66,42 @@ def test_it_is_its_parts_put_together(tiny_bundle, image, estimate):
         assert found.entropy() < -float(se3_grid.uniform_log_density(found.box)) - 1
 
 
+def test_several_crops_are_averaged_at_every_level(tiny_bundle, image):
+    """Against one crop after the other: nearer, farther and turned."""
+    info, model = tiny_bundle.object, tiny_bundle.model
+    intrinsics, pixels = torch.tensor(K).float(), torch.from_numpy(image).permute(2, 0, 1)
+    translation = camera.translation_from_boxes(
+        torch.tensor(BOXES).float(), intrinsics, info.diameter, info.size_ratio
+    )
+    views = []
+    for size, turn in ((1, 0), (0.9, 0), (1.1, 0), (1, -7), (1, 7)):
+        roll = torch.full((len(BOXES),), math.radians(turn))
+        K_crop = camera.crop_intrinsics(
+            translation, info.diameter, intrinsics, 32, 1.5 * size, roll
+        )
+        crops = camera.crop_image(pixels, intrinsics, K_crop, 32)
+        views.append((model.features((crops * 255).round() / 255), K_crop))
+
+    def score(level, R, t):
+        logits = [model.logits(features, K_crop, level, R, t) for features, K_crop in views]
+        return sum(logits) / 5 / [0.01, 0.02, 0.03][level]
+
+    expected = search(score, TranslationBox.from_view(translation, info.diameter), 3, beam=20)
+    settings = SearchSettings(beam=20, mass_tolerance=0.0, crops=5)
+    found = Estimator(tiny_bundle, "cpu", settings).estimate(image, K, BOXES)
+    alone = Estimator(tiny_bundle, "cpu", BEAM).estimate(image, K, BOXES)
+    for b, distribution in enumerate(found):
+        center = torch.tensor(info.center)
+        assert_same(distribution, expected.distribution(b, center, info.diameter))
+        assert distribution.entropy() != pytest.approx(alone[b].entropy(), abs=1e-3)
+
+
+@pytest.mark.parametrize("crops", [0, 6])
+def test_as_many_crops_as_there_are(crops):
+    with pytest.raises(ValueError, match=f"crops must be 1 to 5, got {crops}"):
+        SearchSettings(crops=crops)
+
+
 def test_a_batch_is_its_elements(tiny_bundle, image, estimate):
     single = Estimator(tiny_bundle, "cpu", BEAM)
     for b in range(3):

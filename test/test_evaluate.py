@@ -1,6 +1,7 @@
 """Evaluation from a bundle to a report, calibration and model card, with real small data."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,23 @@ def test_twice_gives_the_same_bytes(bop_bundle, tmp_path):
     assert a["report_times.json"] != b["report_times.json"]
     other = evaluate(str(bop_bundle), seed=2, output=str(tmp_path / "c"), **OPTIONS)
     assert other["metrics"] != json.loads(a["report.json"])["metrics"]
+
+
+def test_other_data_are_evaluated_anew(bop_bundle, root, tmp_path):
+    """The same folder and the same settings, but other poses; or another folder."""
+    moved = shutil.copytree(root, tmp_path / "moved")
+    options = OPTIONS | {"dataset": str(moved), "output": str(tmp_path / "out")}
+    first = evaluate(str(bop_bundle), **options)
+    here = evaluate(str(bop_bundle), **OPTIONS)
+    assert first["metrics"] == here["metrics"] and first["data"] == "moved/1"
+    poses = moved / "test" / "000001" / "scene_gt.json"
+    edited = json.loads(poses.read_text())
+    for annotations in edited.values():
+        for entry in annotations:
+            entry["cam_t_m2c"][0] += 5
+    poses.write_text(json.dumps(edited))
+    second = evaluate(str(bop_bundle), **options)
+    assert second["metrics"]["all"]["ll_pi2"] != first["metrics"]["all"]["ll_pi2"]
 
 
 def test_it_goes_on_after_a_kill(bop_bundle, tmp_path):
@@ -301,7 +319,12 @@ def test_images_that_are_crops_fit_the_model(shape_bundle):
 # --- calibration and card ---
 
 
-@pytest.mark.parametrize("split", [None, "test"])
+def test_what_is_evaluated_on_is_not_fitted_on(bop_bundle):
+    with pytest.raises(ValueError, match="'test' is what .* is evaluated on"):
+        calibrate(str(bop_bundle), "test", images=3)
+
+
+@pytest.mark.parametrize("split", [None, "train"])
 def test_calibration_writes_temperatures_only(bop_bundle, split):
     weights = (bop_bundle / WEIGHTS).read_bytes()
     before = json.loads((bop_bundle / "config.json").read_text())
@@ -310,17 +333,20 @@ def test_calibration_writes_temperatures_only(bop_bundle, split):
     assert (bop_bundle / WEIGHTS).read_bytes() == weights
     assert after["temperatures"] == temperatures != before["temperatures"]
     fitted = after["record"].pop("calibration")
-    data = "test images of toy/1" if split else "validation images of toy/1"
+    data = "train images of toy/1" if split else "validation images of toy/1"
     assert fitted["data"] == data and fitted["seed"] == 4 and fitted["beam"] == 8
-    assert fitted["images"] == (3 if split else 1)  # all there are
+    assert fitted["images"] == (2 if split else 1)  # all there are
     assert after | {"temperatures": before["temperatures"]} == before
     report = evaluate(str(bop_bundle), limit=1, **OPTIONS)
     assert f"temperatures fitted on {fitted['images']} {data}" in report["protocol"]
 
 
 def test_calibration_of_rotations(shape_bundle):
+    weights = (shape_bundle / WEIGHTS).read_bytes()
     temperatures = calibrate(str(shape_bundle), images=4, beam=8)
-    assert len(temperatures) == 3 and all(0.3 <= t <= 5 for t in temperatures)
+    assert len(temperatures) == 3 and temperatures != [1.0] * 3
+    assert json.loads((shape_bundle / "config.json").read_text())["temperatures"] == temperatures
+    assert (shape_bundle / WEIGHTS).read_bytes() == weights
 
 
 def test_the_card_shows_every_report(bop_bundle):

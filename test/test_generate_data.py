@@ -224,10 +224,16 @@ def test_a_finished_set_stays_as_it_is(cad, made, capsys):
     assert contents(made) == before
     table = capsys.readouterr().out
     assert "105.5 mm" in table
-    assert [line.split()[:3] for line in table.splitlines()[-2:]] == [
-        ["train", "6", "6"],
-        ["test", "1", "2"],
-    ]
+    rows = [line.split() for line in table.splitlines()]
+    for split, scenes, images in (("train", "6", "6"), ("test", "1", "2")):
+        (row,) = (row for row in rows if row[0] == split)
+        infos = [json.loads(f.read_text()) for f in made.glob(f"{split}/*/scene_gt_info.json")]
+        pixels = [info["px_count_visib"] for scene in infos for (info,) in scene.values()]
+        assert row[1:3] == [scenes, images]
+        assert int(row[-1]) == sum(count >= 1024 for count in pixels)
+    assert ("--min-pixels of training.train" in table) == any(
+        int(row[-1]) < int(row[2]) for row in rows if row[0] in ("train", "test")
+    )
 
 
 def test_seed_split_and_scene_give_different_images(cad, made, tmp_path):

@@ -93,14 +93,18 @@ def test_a_report_shows_groups_beside_their_views(bundle, tmp_path):
     assert fused["images"] == single["images"] == 9
     assert fused["ll_of_uniform_pi2"] == pytest.approx(single["ll_of_uniform_pi2"])  # cubes alike
     assert fused["inside_box"] == single["inside_box"] == 1
-    assert fused["ll_uniform_zero"] != single["ll_uniform_zero"]
+    assert fused["ll_uniform_zero"][0] != single["ll_uniform_zero"][0]
     # A group counts once for each of its views.
     lines = (bundle / "report_test_4views_sum.records.jsonl").read_text().splitlines()[1:]
     records = [json.loads(line) for line in lines]
     weights = [len(record["single"]) for record in records]
     gains = [record["fused"]["gain_per_level"][-1] for record in records]
     assert sorted(weights) == [2, 3, 4]
-    assert fused["ll_uniform_zero"][0] == pytest.approx(np.average(gains, weights=weights))
+    mean, error = fused["ll_uniform_zero"]
+    assert mean == pytest.approx(np.average(gains, weights=weights))
+    # Copies of one answer tell nothing new.
+    moments = [(weight * (gain - mean)) ** 2 for weight, gain in zip(weights, gains, strict=True)]
+    assert error == pytest.approx((3 / 2 * sum(moments)) ** 0.5 / 9)
     # Again, resumed after one group, elsewhere: the same bytes.
     evaluate_multiview(str(bundle), limit=1, output=str(tmp_path / "b"), **options)
     evaluate_multiview(str(bundle), output=str(tmp_path / "b"), **options)

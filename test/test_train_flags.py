@@ -164,6 +164,10 @@ def test_the_same_command_resumes(tmp_path, monkeypatch):
             parse_args([*short, *other])
     with pytest.raises(SystemExit):
         parse_args(["symsol", "tet", *short[2:]])
+    (tmp_path / "x" / "run.yaml").write_text(yaml.safe_dump(identity | {"preset": "default"}))
+    assert settings_of(parse_args(flags)) == config
+    with pytest.raises(SystemExit):
+        parse_args([*short, "--preset", "paper"])
 
 
 @pytest.mark.parametrize(
@@ -190,6 +194,16 @@ def add(a: int, times_two: int = 1, negate: bool = False) -> int:
     """Add."""
     total = a + 2 * times_two
     return -total if negate else total
+
+
+def mistake(file: str):
+    """Open."""
+    return open(file)
+
+
+def test_what_a_user_can_mend_ends_in_one_line():
+    with pytest.raises(SystemExit, match="mistake: .*nothing.txt"):
+        cli.run(mistake, ["nothing.txt"])
 
 
 def test_functions_as_commands():

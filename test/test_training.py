@@ -24,10 +24,11 @@ from training.data.source import CropSettings
 from training.fit import build_model, fit, object_info
 from training.module import PoseModule
 from training.objective import BatchRandom, ObjectiveConfig, TrainingGrid, level_losses
+from training.train import parse_args, train
 from training_tools import TINY, mug_source, tiny
 
 ROOT = Path(__file__).parent.parent
-IDENTITY = {"dataset": "rendered", "object": "mug"}
+IDENTITY = {"dataset": "rendered", "object": "mug", "command": "python -m training.train"}
 
 
 def run_tiny(directory, **changes):
@@ -120,7 +121,10 @@ def test_a_killed_run_goes_on_by_its_id(tmp_path):
     stored = yaml.safe_load(settings.read_text())
     assert stored["max_steps"] == 400
     identity = yaml.safe_load((tmp_path / "cube" / "run.yaml").read_text())
-    assert identity == {"dataset": "shapes", "object": "cube", "devices": 1, "num_nodes": 1}
+    started = identity.pop("command")
+    assert started.startswith("python -m training.train shapes cube --kpts none")
+    names = {"dataset": "shapes", "object": "cube", "preset": "default"}
+    assert identity == names | {"devices": 1, "num_nodes": 1}
     other = subprocess.run(
         command("--runs", tmp_path, "--run-id", "cube", "--max-steps", 9),
         env=environment(),
@@ -139,7 +143,25 @@ def test_a_killed_run_goes_on_by_its_id(tmp_path):
     assert "resuming from" in resumed.stderr
     bundle = ModelBundle.from_pretrained(tmp_path / "cube" / "bundle")
     assert bundle.record["steps"] == steps + 4
+    assert bundle.record["command"] == started
     assert "resuming from" in (tmp_path / "cube" / "log.txt").read_text()
+
+
+def test_a_debug_run_does_not_count(tmp_path):
+    """The same id trains afterwards, and ends with other weights."""
+    place = ("--runs", tmp_path, "--run-id", "x")
+    flags = [str(f) for f in ("shapes", "cube", *SHAPE_FLAGS, "--max-steps", 7, *place)]
+    bundle = train(parse_args([*flags, "--debug"]))
+    first = ModelBundle.from_pretrained(bundle)
+    assert train(parse_args(flags)) == bundle
+    second = ModelBundle.from_pretrained(bundle)
+    assert (first.record["steps"], second.record["steps"]) == (5, 7)
+    assert (tmp_path / "x" / "checkpoints" / "last.ckpt").is_file()  # shorter than an epoch
+
+
+def test_low_data_is_symsols(tmp_path):
+    with pytest.raises(ValueError, match="--low-data-regime is one of symsol, not of shapes"):
+        train(parse_args(["shapes", "cube", "--low-data-regime", "--runs", str(tmp_path)]))
 
 
 def test_what_is_missing_is_said_in_one_line(tmp_path):

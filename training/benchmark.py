@@ -56,6 +56,7 @@ def benchmark(
     bundles: str | None = None,
     preset: str = "default",
     beam: int = 512,
+    crops: int = 1,
     seed: int = 1,
     device: str | None = None,
     data_root: str = "data",
@@ -70,6 +71,7 @@ def benchmark(
             Their temperatures stay as they are.
         preset: of the trainings.
         beam: most cells expanded per level.
+        crops: of each image, see `SearchSettings.crops`.
         seed: of the boxes' noise.
         device: where to run.
         data_root: where the data set lies.
@@ -92,8 +94,8 @@ def benchmark(
         raise ValueError(f"one bundle for each object, please; got {', '.join(objects_of)}")
     reports: dict[str, dict[str, dict]] = {}
     for model in models:
-        options = {"seed": seed, "beam": beam, "device": device, "data_root": data_root}
-        found = {split: evaluate(model, split, **options) for split in SPLITS}
+        options = {"seed": seed, "beam": beam, "crops": crops, "device": device}
+        found = {s: evaluate(model, s, data_root=data_root, **options) for s in SPLITS}
         reports[found["test"]["object"]] = found
     path = Path(f"{output}.md")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +113,7 @@ def _record(model: str) -> dict:
 
 def _trained(name: str, preset: str, device: str | None, data_root: str) -> str:
     """Run id of an object's training, which is made or finished if need be."""
-    run_id = f"lmo-{name}"
+    run_id = f"lmo-{name}-{preset}"
     accelerator = "auto" if device is None else device.split(":")[0].replace("cuda", "gpu")
     flags = ["--preset", preset, "--run-id", run_id, "--runs", str(runs.RUNS)]
     flags += ["--accelerator", accelerator, "--data-root", data_root]
@@ -152,7 +154,7 @@ def _text(reports: dict[str, dict[str, dict]], models: list[str], path: Path) ->
         "of the annotated visible silhouettes with seeded noise; visible fractions from renderings "
         "of the annotated objects. Rotations and ADD(-S) modulo symmetry.",
         "",
-        f"Command: `{provenance.command('training.benchmark')}` (version "
+        f"Command: `{provenance.command()}` (version "
         f"{provenance.package_version()}, commit {provenance.git_commit()}, "
         f"{provenance.hardware()}).",
         "",

@@ -38,6 +38,7 @@ Searched = tuple[PosePyramid, torch.Tensor, torch.Tensor]
 def calibrate(
     run_or_bundle: str,
     split: str | None = None,
+    dataset: str | None = None,
     images: int = 200,
     seed: int = 0,
     beam: int = 64,
@@ -50,6 +51,8 @@ def calibrate(
         run_or_bundle: run id or folder of a bundle.
         split: an evaluation split to fit on, such as LM-O's "dev"; the validation images of the
             training by default.
+        dataset: another data set that shows the object, in BOP format; that of the training by
+            default.
         images: most images.
         seed: of the images and boxes.
         beam: of the search that collects logits.
@@ -60,10 +63,11 @@ def calibrate(
         The temperatures, coarse to fine.
 
     Raises:
-        ValueError: if the split does not exist, or there are no images but the test's.
+        ValueError: if the split does not exist or is the one that is evaluated on, or there are no
+            images but the test's.
     """
     bundle = ModelBundle.from_pretrained(runs.bundle_directory(run_or_bundle))
-    source = runs.bundle_source(bundle, data_root)
+    source = runs.bundle_source(bundle, data_root, dataset)
     depth = bundle.model.config.depth
     bundle.temperatures = [1.0] * depth
     estimator = Estimator(bundle, device, SearchSettings(beam, 0.0))
@@ -71,6 +75,11 @@ def calibrate(
         searched, data = _validation(estimator, source, images, seed), "validation images"
     else:
         source.check_split(split)
+        if split == source.splits[0]:
+            raise ValueError(
+                f"'{split}' is what {source.name} is evaluated on: temperatures that are fitted on "
+                "it flatter the evaluation; choose another split, or leave it out"
+            )
         searched, data = _evaluation(estimator, source, split, images, seed), f"{split} images"
 
     collected: list[list[tuple[torch.Tensor, int]]] = [[] for _ in range(depth)]

@@ -6,6 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from jsonargparse import auto_cli
 
+from spyropose_ros.core.bundle import BundleError
+from training import provenance
+
+USER_ERRORS = (OSError, ValueError, BundleError)
+"""Missing or damaged files, settings that do not go together."""
+
 
 def normalise(
     arguments: Iterable[str], switches: Iterable[str], aliases: Mapping[str, str] = {}
@@ -45,6 +51,8 @@ def normalise(
 def run(function: Callable, arguments: list[str] | None = None):
     """Call a function with the command line's arguments; its docstring is the help.
 
+    What a user can mend ends the process with one line.
+
     Args:
         function: with annotated parameters; those without a default are positional.
         arguments: sys.argv by default.
@@ -55,4 +63,12 @@ def run(function: Callable, arguments: list[str] | None = None):
     parameters = inspect.signature(function).parameters.values()
     switches = [p.name for p in parameters if isinstance(p.default, bool)]
     arguments = sys.argv[1:] if arguments is None else arguments
-    return auto_cli(function, args=normalise(arguments, switches), as_positional=True)
+    try:
+        return auto_cli(
+            function,
+            args=normalise(arguments, switches),
+            as_positional=True,
+            prog=provenance.program(),
+        )
+    except USER_ERRORS as error:
+        raise SystemExit(f"{function.__name__}: {error}") from error

@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
-from training import runs
+from training import cli, runs
 from training.metrics import ACCURACIES
 from training.report import find_reports, levels_of, read_report
 
@@ -221,7 +221,10 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--output", default="comparison", help="of the files, without extension")
     parsed = parser.parse_args(arguments)
-    compare(parsed.reports, parsed.output)
+    try:
+        compare(parsed.reports, parsed.output)
+    except cli.USER_ERRORS as error:
+        raise SystemExit(f"compare: {error}") from error
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ HANDLE_VISIBLE = 0.05  # share of the visible pixels
 def evaluate(
     run_or_bundle: str,
     split: str | None = None,
+    dataset: str | None = None,
     limit: int | None = None,
     seed: int = 1,
     beam: int = 512,
@@ -37,13 +38,16 @@ def evaluate(
     paper_protocol: bool = False,
     regular_grid: bool = False,
     exhaustive: bool = False,
+    crops: int = 1,
     results_csv: str | None = None,
 ) -> dict:
     """Evaluate a bundle and write the report.
 
     Args:
         run_or_bundle: run id, folder of a bundle, or hub id.
-        split: of the data that the bundle was trained for; the first evaluation split by default.
+        split: of the data set; its first evaluation split by default.
+        dataset: another data set that shows the object, in BOP format; that of the training by
+            default.
         limit: most images.
         seed: of the images, where they are rendered, and of the boxes' noise.
         beam: most cells expanded per level.
@@ -56,6 +60,7 @@ def evaluate(
         paper_protocol: evaluate as published, see `training.protocol.Protocol`.
         regular_grid: a cubic grid of translations instead of the frustum-aligned one.
         exhaustive: score every cell of the last level instead of searching, as a baseline.
+        crops: of each image, see `SearchSettings.crops`.
         results_csv: also write the answers to this file, in the BOP format.
 
     Returns:
@@ -67,16 +72,16 @@ def evaluate(
     """
     protocol = Protocol(paper_protocol, regular_grid)
     tolerance = protocol.mass_tolerance(mass_tolerance)
-    settings = SearchSettings(beam, tolerance, depth, exhaustive)
+    settings = SearchSettings(beam, tolerance, depth, exhaustive, crops)
     evaluation = Evaluation.open(
-        run_or_bundle, split, seed, settings, protocol, device, data_root, output
+        run_or_bundle, split, seed, settings, protocol, device, data_root, output, dataset
     )
     source, split = evaluation.source, evaluation.split
     if results_csv is not None and source.rotation_only:
         raise ValueError(f"{source.name} has known translations: there is no BOP result of it")
     head = evaluation.head(protocol.describe(evaluation.estimator.bundle, source.rotation_only))
     stem = "report" + ("" if split == source.splits[0] else f"_{split}") + protocol.suffix
-    stem += "_exhaustive" * exhaustive
+    stem += "_exhaustive" * evaluation.estimator.settings.exhaustive
     file = RecordFile(evaluation.directory / f"{stem}.records.jsonl", head)
     _measure(evaluation, limit, file)
     records = file.records[:limit]
@@ -84,7 +89,7 @@ def evaluate(
         raise ValueError(f"{source.name} has no image to evaluate in its split '{split}'")
     if results_csv is not None:
         write_results(results_csv, with_image_times(map(_bop_estimate, records)))
-    seconds, command = (r["seconds"] for r in records), provenance.command("training.evaluate")
+    seconds, command = (r["seconds"] for r in records), provenance.command()
     return evaluation.write(stem, head, visibility_groups(records), seconds, command)
 
 

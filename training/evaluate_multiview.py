@@ -59,6 +59,7 @@ def evaluate_multiview(
     views: int = 4,
     fusion: float | str = "sum",
     split: str | None = None,
+    dataset: str | None = None,
     limit: int | None = None,
     seed: int = 1,
     beam: int = 512,
@@ -76,7 +77,9 @@ def evaluate_multiview(
         views: most images of a group.
         fusion: "sum" of the views' logits (independent views), "mean" (the paper), or a number to
             divide the sum by.
-        split: of the data that the bundle was trained for; the first evaluation split by default.
+        split: of the data set; its first evaluation split by default.
+        dataset: another data set that shows the object, in BOP format; that of the training by
+            default.
         limit: most objects in groups.
         seed: of the noise.
         beam: most cells expanded per level.
@@ -98,7 +101,7 @@ def evaluate_multiview(
     protocol = Protocol(paper_protocol)
     settings = SearchSettings(beam, protocol.mass_tolerance(mass_tolerance), depth)
     evaluation = Evaluation.open(
-        run_or_bundle, split, seed, settings, protocol, device, data_root, output
+        run_or_bundle, split, seed, settings, protocol, device, data_root, output, dataset
     )
     source, split = evaluation.source, evaluation.split
     head = evaluation.head(
@@ -114,11 +117,15 @@ def evaluate_multiview(
         raise ValueError(f"{source.name} has no group of views in its split '{split}'")
     head["groups"] = len(records)
     parts = {
-        f"{views} views": [record["fused"] for record in records for _ in record["single"]],
-        "single views": [alone for record in records for alone in record["single"]],
+        f"{views} views": [
+            r["fused"] | {"group": group} for group, r in enumerate(records) for _ in r["single"]
+        ],
+        "single views": [
+            alone | {"group": group} for group, r in enumerate(records) for alone in r["single"]
+        ],
     }
     seconds = (record["seconds"] for record in records)
-    command = provenance.command("training.evaluate_multiview")
+    command = provenance.command()
     return evaluation.write(stem, head, parts, seconds, command)
 
 

@@ -1,7 +1,7 @@
 """What every evaluation command has in common: a model, its data, and how the report begins."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,7 @@ class Evaluation:
         device: str | None,
         data_root: str,
         output: str | None,
+        dataset: str | None = None,
     ) -> "Evaluation":
         """Load the model and its data.
 
@@ -61,16 +62,19 @@ class Evaluation:
             device: where to run.
             data_root: where data sets lie.
             output: folder of the report; next to the bundle by default.
+            dataset: another one that shows the object, than that of the training.
 
         Raises:
             BundleError: the bundle cannot be used.
             ValueError: the split does not exist.
         """
         bundle = ModelBundle.from_pretrained(runs.bundle_directory(run_or_bundle))
-        source = runs.bundle_source(bundle, data_root)
+        source = runs.bundle_source(bundle, data_root, dataset)
         split = split or source.splits[0]
         source.check_split(split)
         protocol.prepare(bundle)
+        if bundle.record["config"].get("last_level_only"):
+            settings = replace(settings, exhaustive=True)  # the other heads are not trained
         estimator = Estimator(bundle, device, settings)
         directory = Path(output or bundle.name)
         return cls(estimator, source, source.target(), split, seed, protocol, directory)
@@ -85,6 +89,7 @@ class Evaluation:
         return {
             "object": self.source.object_name,
             "data": self.source.name,
+            "annotation_sha256": self.source.annotation(self.split),
             "split": self.split,
             "variant": runs.variant(bundle),
             "bundle": runs.fingerprint(bundle),

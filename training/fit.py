@@ -1,6 +1,7 @@
 """One training run, from a data set to a bundle."""
 
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -157,7 +158,7 @@ def fit(
         source: data set and object.
         config: settings.
         run_dir: for everything the run writes.
-        identity: goes into the bundle's record: "dataset" and "object".
+        identity: goes into the bundle's record: "dataset", "object" and what else names the run.
         accelerator: as Lightning names it.
         devices: number of processes or GPUs on this machine, or the GPUs' numbers.
         num_nodes: machines.
@@ -170,11 +171,7 @@ def fit(
     Raises:
         ValueError: settings that the data set does not allow.
     """
-    if config.optim.patience > 0 and source.validates_on_test:
-        raise ValueError(
-            f"the validation images of {source.name} are test images, which select nothing: "
-            "leave --patience out"
-        )
+    _check(source, config)
     lightning.seed_everything(config.seed, verbose=False)
     cv2.setNumThreads(1)
     info = object_info(source, config.network)
@@ -202,25 +199,16 @@ def fit(
         log_every_n_steps=25,
         num_sanity_val_steps=0,
     )
+    bundle = run_dir / "bundle"
     if not debug and trainer.is_global_zero:
+        shutil.rmtree(bundle, ignore_errors=True)  # of an earlier --debug
         processes = {"devices": _count(devices), "num_nodes": num_nodes}
         _write_yaml(run_dir / IDENTITY, identity | processes)
         _write_yaml(run_dir / SETTINGS, config.to_flat())
     with _log_file(None if debug else run_dir / "log.txt"):
-        steps = _run(trainer, module, data, run_dir, config)
-        record = {
-            "package_version": provenance.package_version(),
-            "git_commit": provenance.git_commit(),
-            "command": provenance.command("training.train"),
-            **identity,
-            "config": config.to_flat(),
-            "steps": steps,
-            "processes": trainer.world_size,
-            "hardware": provenance.hardware(str(trainer.strategy.root_device)),
-            "seconds": round(timer.time_elapsed("train") + timer.time_elapsed("validate")),
-        }
-        bundle = run_dir / "bundle"
+        steps = _run(trainer, timer, module, data, run_dir, config)
         if trainer.is_global_zero:
+            record = identity | _record(trainer, timer, steps, config)
             temperatures = [1.0] * config.network.depth
             ModelBundle(network, info, temperatures, record).save_pretrained(bundle)
             if source.mesh is not None:
@@ -229,8 +217,38 @@ def fit(
     return bundle
 
 
+def _check(source: Source, config: TrainConfig) -> None:
+    """Raise ValueError for early stopping on what must not, or cannot, be watched."""
+    if config.optim.patience > 0 and source.validates_on_test:
+        raise ValueError(
+            f"the validation images of {source.name} are test images, which select nothing: "
+            "leave --patience out"
+        )
+    if config.optim.patience > 0 and config.objective.last_level_only:
+        raise ValueError("--last-level-only is not validated during training: leave --patience out")
+
+
+def _record(
+    trainer: lightning.Trainer, timer: Timer, steps: int, config: TrainConfig
+) -> dict[str, object]:
+    """How the weights came about."""
+    record = {
+        "package_version": provenance.package_version(),
+        "git_commit": provenance.git_commit(),
+        "config": config.to_flat(),
+        "steps": steps,
+        "processes": trainer.world_size,
+        "hardware": provenance.hardware(str(trainer.strategy.root_device)),
+        "seconds": round(timer.time_elapsed("train")),
+    }
+    if config.network.start_from:
+        record["started_from"] = ModelBundle.from_pretrained(config.network.start_from).record
+    return record
+
+
 def _run(
     trainer: lightning.Trainer,
+    timer: Timer,
     module: PoseModule,
     data: StreamData,
     run_dir: Path,
@@ -248,6 +266,7 @@ def _run(
         state = torch.load(last, map_location="cpu", weights_only=True)
         if state["global_step"] >= config.optim.max_steps:  # killed before the export
             module.load_state_dict(state["state_dict"])  # the average, where there is one
+            timer.load_state_dict(state["callbacks"][timer.state_key])
             return state["global_step"]
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""

@@ -193,7 +193,8 @@ def summarise(records: list[dict], target: EvaluationObject, diameter: float) ->
     """Means, medians and recalls over at least one image.
 
     Args:
-        records: of `image_metrics`, all with the same keys.
+        records: of `image_metrics`, all with the same keys; those of one "group", where there is
+            one, are not independent.
         target: the object.
         diameter: of the bounding sphere, metres.
 
@@ -212,8 +213,9 @@ def summarise(records: list[dict], target: EvaluationObject, diameter: float) ->
 def _distribution_summary(records: list[dict]) -> dict:
     gain = np.array([r["gain_per_level"] for r in records])  # [N, levels]
     uniform = _column(records, "uniform")
-    per_level = [_mean(level) for level in gain.T]
-    per_level_pi2 = [_mean(level + uniform) for level in gain.T]
+    groups = np.array([r.get("group", i) for i, r in enumerate(records)])
+    per_level = [_mean(level, groups) for level in gain.T]
+    per_level_pi2 = [_mean(level + uniform, groups) for level in gain.T]
     rank, entropy = _column(records, "truth_rank"), _column(records, "entropy")
     return {
         "images": len(records),
@@ -269,10 +271,16 @@ def _column(records: list[dict], key: str) -> np.ndarray:
     return np.array([record[key] for record in records], dtype=float)
 
 
-def _mean(values: np.ndarray) -> list[float | None]:
-    """Mean and its standard error; None for the error of a single value."""
-    error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else None
-    return [float(values.mean()), error if error is None else float(error)]
+def _mean(values: np.ndarray, groups: np.ndarray) -> list[float | None]:
+    """Mean and its standard error; values of one group are not independent, groups [N] are.
+
+    None for the error of a single group.
+    """
+    mean = float(values.mean())
+    index = np.unique(groups, return_inverse=True)[1]
+    sums = np.bincount(index, values - mean)  # of each group
+    n = len(sums)
+    return [mean, math.sqrt(n / (n - 1) * float(sums @ sums)) / len(values) if n > 1 else None]
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float | None:

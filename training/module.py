@@ -135,6 +135,8 @@ class PoseModule(lightning.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """Mean log-likelihood gain over the uniform distribution, per level."""
+        if self.objective.last_level_only:
+            return  # the search would go through heads that are not trained
         estimate = batch["estimate"]
         if self.diameter is None:
             box = TranslationBox.known(estimate)

@@ -44,6 +44,12 @@ def hardware(device: str = "cpu") -> str:
     return f"{name}, torch {torch.__version__}"
 
 
-def command(module: str) -> str:
-    """The command line of this run."""
-    return f"python -m {module} {shlex.join(sys.argv[1:])}".strip()
+def program() -> str:
+    """How this process was started, without its arguments."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return f"python -m {spec.name}" if spec else f"python {sys.argv[0]}"
+
+
+def command() -> str:
+    """The command line of this process."""
+    return f"{program()} {shlex.join(sys.argv[1:])}".strip()

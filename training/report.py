@@ -48,9 +48,9 @@ def find_reports(directory: Path) -> list[Path]:
 
 
 def read_report(path: Path) -> tuple[dict, dict]:
-    """A report and its times."""
+    """A report, and what else the evaluation left: times, hardware, command; {} if that is gone."""
     times = path.with_name(f"{path.stem}{_TIMES}.json")
-    return json.loads(path.read_text()), json.loads(times.read_text())
+    return json.loads(path.read_text()), json.loads(times.read_text()) if times.is_file() else {}
 
 
 def title(report: dict) -> str:
@@ -101,14 +101,20 @@ def report_lines(report: dict, times: dict) -> list[str]:
         f"{report['protocol'][0].upper()}{report['protocol'][1:]}. Search: "
         f"{', '.join(f'{key} {value}' for key, value in report['search'].items())}; "
         f"seed {report['seed']}.",
-        f"Command: `{times['command']}` (version {report['package_version']}, commit "
-        f"{report['git_commit']}, {times['hardware']}).",
-        f"Time per search (median): {times['seconds_per_search_median']:.3f} s.",
+        f"Command: `{times.get('command', 'not kept')}` (version {report['package_version']}, "
+        f"commit {report['git_commit']}, {times.get('hardware', 'unknown hardware')}).",
+        *_speed(times),
         "",
         *metrics_table(report["metrics"]),
         "",
         *_level_table(*next(iter(report["metrics"].items())), report["search"]["depth"]),
     ]
+
+
+def _speed(times: dict) -> list[str]:
+    if not times:
+        return []
+    return [f"Time per search (median): {times['seconds_per_search_median']:.3f} s."]
 
 
 def metrics_table(groups: dict[str, dict]) -> list[str]:

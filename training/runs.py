@@ -24,14 +24,19 @@ def bundle_directory(run_or_bundle: str) -> str:
     return run_or_bundle
 
 
-def bundle_source(bundle: ModelBundle, data_root: str) -> Source:
-    """The data that a bundle was trained for.
+def bundle_source(bundle: ModelBundle, data_root: str, dataset: str | None = None) -> Source:
+    """The data that a bundle was trained for, or another data set that shows its object.
+
+    Args:
+        bundle: whose object it is.
+        data_root: where data sets lie.
+        dataset: see `training.data.open_source`; that of the training by default.
 
     Raises:
         ValueError: if the bundle does not say.
     """
     try:
-        dataset, object_name = bundle.record["dataset"], bundle.record["object"]
+        dataset, object_name = dataset or bundle.record["dataset"], bundle.record["object"]
     except KeyError as error:
         raise ValueError(
             f"the record of {bundle.name} has no {error}: it was not made by training.train of "
@@ -54,9 +59,14 @@ def fingerprint(bundle: ModelBundle) -> str:
 
 
 def variant(bundle: ModelBundle) -> str:
-    """The paper's name for how a bundle was trained: "Ours", "w/o IS", "w/ box KP", ..."""
+    """The paper's name for how a bundle was trained: "Ours", "w/o IS", "w/ box KP", ...
+
+    "Implicit-PDF style" is trained, and searched, on the finest level alone.
+    """
     config = bundle.record.get("config", {})
     keypoints = config.get("keypoints")
     lacks = ["KP"] * (keypoints == "none") + ["IS"] * (not config.get("importance_sampling", True))
+    if config.get("last_level_only"):
+        return "Implicit-PDF style"
     parts = ["w/ box KP"] * (keypoints == "box") + [f"w/o {' & '.join(lacks)}"] * bool(lacks)
     return " ".join(parts) or "Ours"

@@ -16,7 +16,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from spyropose_ros.core.bundle import CONFIG as BUNDLE_CONFIG
-from training import cli
+from training import cli, provenance
 from training.config import PARTS, PRESETS, TrainConfig
 from training.data import open_source
 from training.data.source import Source
@@ -53,7 +53,9 @@ def build_parser(preset: str) -> ArgumentParser:
     )
     parser.add_argument("dataset", type=str, help="rendered, lmo, shapes, symsol, tless, hb, PATH")
     parser.add_argument("object", type=str, help="mug; duck; cube; 1; ...")
-    parser.add_argument("--preset", choices=list(PRESETS), default="default")
+    parser.add_argument(
+        "--preset", choices=list(PRESETS), default="default", help="values of all other settings"
+    )
     parser.add_argument("--config", action="config", help="YAML file with settings by flag name")
     parser.add_argument("--run_id", type=str, help="name of a new run, or of the run to resume")
     parser.add_argument("--runs", type=str, default="runs", help="folder of all runs")
@@ -65,7 +67,7 @@ def build_parser(preset: str) -> ArgumentParser:
     parser.add_argument(
         "--debug", type=bool, default=False, help="five steps, no logs and no checkpoints"
     )
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of weights, images and sampling")
     for kind in PARTS.values():
         parser.add_class_arguments(kind, None)
     parser.set_defaults(PRESETS[preset].to_flat())
@@ -102,6 +104,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
             f"run '{args.run_id}' was started with {changes}: leave these out to resume it, or "
             "choose another --run-id"
         )
+    args.command = provenance.command()
     for name, value in stored.items():
         args[name] = value
     return args
@@ -158,7 +161,7 @@ def train(args: Namespace) -> Path:
     run_dir = Path(args.runs) / args.run_id
     if args.debug and run_dir.exists():
         raise ValueError(f"run '{args.run_id}' exists: choose another --run-id for --debug")
-    if (run_dir / "bundle" / BUNDLE_CONFIG).is_file():
+    if _stored(run_dir) and (run_dir / "bundle" / BUNDLE_CONFIG).is_file():
         log.info("run %s is finished: its bundle is %s", args.run_id, run_dir / "bundle")
         return run_dir / "bundle"
     source = source_of(args, config)
@@ -170,7 +173,7 @@ def train(args: Namespace) -> Path:
             source,
             config,
             run_dir,
-            identity={"dataset": args.dataset, "object": args.object},
+            identity={name: args[name] for name in ("dataset", "object", "preset", "command")},
             accelerator=args.accelerator if args.gpu_idx is None else "gpu",
             devices=args.devices if args.gpu_idx is None else [args.gpu_idx],
             num_nodes=args.num_nodes,
@@ -187,7 +190,7 @@ def main() -> None:
     args = parse_args()
     try:
         train(args)
-    except (FileNotFoundError, ValueError) as error:
+    except cli.USER_ERRORS as error:
         raise SystemExit(f"train: {error}") from error
 
 

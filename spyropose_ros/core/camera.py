@@ -64,7 +64,7 @@ def crop_intrinsics(
     diameter: float,
     K: Tensor,
     resolution: int,
-    padding: float = CROP_PADDING,
+    padding: float | Tensor = CROP_PADDING,
     roll: Tensor | None = None,
 ) -> Tensor:
     """Intrinsics of square crops, each centred on an estimate and scaled to show it alike.
@@ -74,7 +74,7 @@ def crop_intrinsics(
         diameter: of the bounding sphere, metres.
         K: intrinsics of the image, [3, 3].
         resolution: side of the crop in pixels.
-        padding: side of the crop over the projected diameter.
+        padding: side of the crop over the projected diameter, one for all or [N].
         roll: in-plane rotation of the crop about its centre, radians, [N].
 
     Returns:

@@ -20,6 +20,10 @@ from spyropose_ros.core.translation_grid import TranslationBox
 _POSES_PER_PASS = 65_536  # bounds the memory of one scoring pass
 
 
+CROPS = ((1.0, 0.0), (0.9, 0.0), (1.1, 0.0), (1.0, -7.0), (1.0, 7.0))
+"""Size of what a crop shows over the usual, and its turn in degrees."""
+
+
 @dataclass(frozen=True)
 class SearchSettings:
     """How thoroughly to search.
@@ -29,12 +33,22 @@ class SearchSettings:
         mass_tolerance: mass that may stay at coarse levels.
         depth: levels to search, at most the model's; None uses all.
         exhaustive: score every cell of the last level instead, as a baseline.
+        crops: of each detection, seen a little nearer, farther and turned (`CROPS`), whose logits
+            are averaged: the time of so many searches for steadier answers.
+
+    Raises:
+        ValueError: fewer than one crop, or more than there are.
     """
 
     beam: int = 512
     mass_tolerance: float = 0.01
     depth: int | None = None
     exhaustive: bool = False
+    crops: int = 1
+
+    def __post_init__(self):
+        if not 1 <= self.crops <= len(CROPS):
+            raise ValueError(f"crops must be 1 to {len(CROPS)}, got {self.crops}")
 
 
 class Estimator:
@@ -145,7 +159,7 @@ class Estimator:
         return TranslationBox.from_view(estimate, self.bundle.object.diameter)
 
     def crops(self, image: np.ndarray, K: np.ndarray, estimate: Tensor) -> tuple[Tensor, Tensor]:
-        """What the model sees around translation estimates.
+        """What the model sees around translation estimates, V = settings.crops times each.
 
         Args:
             image: RGB uint8 [H, W, 3].
@@ -153,16 +167,22 @@ class Estimator:
             estimate: of the bounding-sphere centre, metres, [N, 3], on the estimator's device.
 
         Returns:
-            Crops in [0, 1], [N, 3, h, w], and their intrinsics, [N, 3, 3].
+            Crops in [0, 1], [N V, 3, h, w], and their intrinsics, [N V, 3, 3].
 
         Raises:
             ValueError: malformed image or intrinsics.
         """
         config, diameter = self.model.config, self.bundle.object.diameter
         pixels, intrinsics = self._image(image), self._intrinsics(K)
-        resolution = config.crop_resolution
+        resolution, views = config.crop_resolution, self.settings.crops
+        size, turn = torch.tensor(CROPS[:views], device=self.device).T.repeat(1, len(estimate))
         K_crop = camera.crop_intrinsics(
-            estimate, diameter, intrinsics, resolution, config.crop_padding
+            estimate.repeat_interleave(views, 0),
+            diameter,
+            intrinsics,
+            resolution,
+            config.crop_padding * size,
+            turn.deg2rad(),
         )
         # The same rounding as a stored crop in training.
         crops = camera.crop_image(pixels, intrinsics, K_crop, resolution)
@@ -173,8 +193,9 @@ class Estimator:
         """Search where the crops and the regions are given, for evaluation.
 
         Args:
-            crops: RGB in [0, 1], [B, 3, H, W] of the model's resolution.
-            K_crop: their intrinsics, [B, 3, 3].
+            crops: RGB in [0, 1], [B V, 3, H, W] of the model's resolution, the V of each region
+                one after the other.
+            K_crop: their intrinsics, [B V, 3, 3].
             box: region of translations of the bounding-sphere centre, [B].
         """
         features = self.model.features(crops)
@@ -271,13 +292,21 @@ class Estimator:
     def _logits(
         self, features: Tensor, K_crop: Tensor, level: int, rotations: Tensor, translations: Tensor
     ) -> Tensor:
-        """Calibrated logits, in passes of bounded memory."""
-        step = max(1, _POSES_PER_PASS // len(rotations))
+        """Calibrated logits [B, M], mean over the crops of each, in passes of bounded memory."""
+        views = len(features) // len(rotations)
+        step = max(1, _POSES_PER_PASS // len(features))
         parts = [
-            self.model.logits(features, K_crop, level, r, t)
+            self.model.logits(
+                features,
+                K_crop,
+                level,
+                r.repeat_interleave(views, 0),
+                t.repeat_interleave(views, 0),
+            )
             for r, t in zip(rotations.split(step, 1), translations.split(step, 1), strict=True)
         ]
-        return torch.cat(parts, 1) / self.bundle.temperatures[level]
+        logits = torch.cat(parts, 1).unflatten(0, (-1, views)).mean(1)
+        return logits / self.bundle.temperatures[level]
 
     def _image(self, image: np.ndarray) -> Tensor:
         """Checked image on the device, uint8 [3, H, W]."""

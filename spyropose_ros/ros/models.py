@@ -75,6 +75,7 @@ class Models:
             beam=parameters.search.beam,
             mass_tolerance=parameters.search.mass_tolerance,
             depth=parameters.search.depth or None,
+            crops=parameters.search.crops,
         )
         self.estimators: dict[str, Estimator] = {}
         for bundle in bundles:

@@ -53,6 +53,13 @@ class SearchParameters:
         low=0.0,
         high=0.5,
     )
+    crops: int = _parameter(
+        1,
+        "Crops of each detection whose scores are averaged; more take as many times longer and "
+        "are steadier",
+        low=1,
+        high=5,
+    )
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ def open_source(
         ValueError: unknown data set or object.
         FileNotFoundError: the data are missing.
     """
+    if low_data_regime and dataset != "symsol":
+        raise ValueError(f"--low-data-regime is one of symsol, not of {dataset}: leave it out")
     if dataset in ("shapes", "symsol_ours"):
         return ShapesSource(object_name, resolution)
     if dataset == "symsol":

@@ -25,7 +25,7 @@ from spyropose_ros.scenes.detector import apparent_size_ratio, noisy_box
 from spyropose_ros.scenes.renderer import Renderer, bounding_sphere
 from training.config import PAPER_BOP, BopOptions
 from training.data.crops import training_item
-from training.data.source import CropSettings, EvaluationObject, Sample, Source
+from training.data.source import CropSettings, EvaluationObject, Sample, Source, digest
 
 _TRAINING = ("train_pbr", "train")
 _TEST = ("test", "val")  # the poses of many test sets are not public, those of val are
@@ -150,6 +150,12 @@ class BopSource(Source):
             return super().frames(split)
         scenes = self.dataset.scenes(self._test_split, self.options.test_scenes)
         return [f for scene in scenes for f in BopScene(scene, self.options.camera).frames]
+
+    def annotation(self, split: str) -> str:
+        """Digest of the scenes' annotation; see `Source.annotation`."""
+        folder = self._test_split if split == "test" else self._train_split
+        scenes = self.dataset.scenes(folder)
+        return digest(path for scene in scenes for path in sorted(scene.glob("scene_*.json")))
 
     @cached_property
     def _training_targets(self) -> tuple[list[BopTarget], list[BopTarget]]:

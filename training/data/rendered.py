@@ -18,7 +18,14 @@ from spyropose_ros.scenes.sampler import (
     scene_settings,
 )
 from training.data.crops import training_item
-from training.data.source import ENDLESS, CropSettings, EvaluationObject, Sample, Source
+from training.data.source import (
+    ENDLESS,
+    CropSettings,
+    EvaluationObject,
+    Sample,
+    Source,
+    digest,
+)
 from training.data.streams import TEST, item_generator
 
 LMO_SCENE = "test/000002"
@@ -143,6 +150,12 @@ class LmoSource(RenderedSource):
                     instance=number,
                     object_id=self.object_id,
                 )
+
+    def annotation(self, split: str) -> str:
+        """Digest of the photographs' annotation; see `Source.annotation`."""
+        if split == "renderings":
+            return super().annotation(split)
+        return digest(sorted((self._root / LMO_SCENE).glob("scene_*.json")))
 
     def frames(self, split: str) -> list[BopFrame]:
         """The photographs of a half with all their annotations."""

@@ -1,9 +1,11 @@
 """What training and evaluation need of a data set: one object, as training items and samples."""
 
+import hashlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -91,6 +93,14 @@ class CropSettings:
     surface: bool
 
 
+def digest(paths: Iterable[Path]) -> str:
+    """Sha256 of files' contents."""
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
 class Items(Protocol):
     """A training or validation set.
 
@@ -163,6 +173,10 @@ class Source(ABC):
             ValueError: the split has no scenes of several images.
         """
         raise ValueError(f"{self.name} has no scene in split '{split}' that several images show")
+
+    def annotation(self, split: str) -> str:
+        """Digest of the files that say what a split shows; "" where nothing is read."""
+        return ""
 
     def check_split(self, split: str) -> None:
         """Raise ValueError for a split that this source does not have."""

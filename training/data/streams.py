@@ -112,7 +112,8 @@ class StreamData(lightning.LightningDataModule):
         """Loader of one epoch's stretch of the stream."""
         batch = self.optim.batch_size * self.trainer.world_size
         stream = Stream(self.training, TRAIN, self.seed, self.optim.max_steps * batch)
-        epoch = self.optim.steps_per_epoch * batch
+        # Epochs end in a checkpoint: a short training is one epoch.
+        epoch = min(self.optim.steps_per_epoch, self.optim.max_steps) * batch
         return self._loader(stream, EpochSampler(self.trainer, epoch, self.optim.batch_size))
 
     def val_dataloader(self) -> DataLoader:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from training.config import PAPER_BOP
 from training.generate.settings import GenerationSettings
 
 _TEXT = """\
@@ -65,16 +66,30 @@ def summary(output: Path, splits: tuple[str, ...], diameter: float) -> str:
     """
     lines = [
         f"{output}: object of {diameter * 1e3:.1f} mm, {_megabytes(output):.1f} MB",
-        f"{'split':<8}{'scenes':>8}{'images':>8}{'box diagonal (px)':>20}{'visible':>16}",
+        f"{'split':<8}{'scenes':>8}{'images':>8}{'box diagonal (px)':>20}{'visible':>16}"
+        f"{'used':>8}",
     ]
+    small = False
     for split in splits:
         files = sorted((output / split).glob("*/scene_gt_info.json"))
         infos = [info for file in files for (info,) in json.loads(file.read_text()).values()]
         diagonal = [np.hypot(*info["bbox_visib"][2:]) for info in infos]
         visible = [info["visib_fract"] for info in infos]
+        used = sum(
+            info["visib_fract"] >= PAPER_BOP.min_visible
+            and info["px_count_visib"] >= PAPER_BOP.min_pixels
+            for info in infos
+        )
+        small |= used < len(infos)
         lines.append(
             f"{split:<8}{len(files):>8}{len(infos):>8}"
-            f"{_range(diagonal, '.0f'):>20}{_range(visible, '.2f'):>16}"
+            f"{_range(diagonal, '.0f'):>20}{_range(visible, '.2f'):>16}{used:>8}"
+        )
+    if small:
+        lines.append(
+            f"Trainings leave out what is visible to less than {PAPER_BOP.min_visible:g} or in "
+            f"fewer than {PAPER_BOP.min_pixels} pixels; --min-visible and --min-pixels of "
+            "training.train change that."
         )
     return "\n".join(lines)
 

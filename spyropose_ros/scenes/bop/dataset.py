@@ -1,5 +1,6 @@
 """A whole BOP data set: its splits, scenes and objects, and the images that show an object."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 from .files import hint
 from .models import LMO_OBJECTS, load_models_info
 from .scene import BopFrame, BopInstance, BopScene, is_annotated
+
+log = logging.getLogger(__name__)
 
 _KNOWN_NAMES = {"lmo": LMO_OBJECTS}
 
@@ -150,13 +153,25 @@ class BopDataset:
             FileNotFoundError: A file is missing, the visibility among them.
             ValueError: A file is damaged.
         """
-        return [
-            BopTarget(frame, instance)
-            for scene in scenes
-            for frame in BopScene(scene, self._camera, object_id).frames
-            for instance in frame.instances
-            if _is_seen(scene, instance, min_fraction, min_pixels)
-        ]
+        annotated, targets = 0, []
+        for scene in scenes:
+            for frame in BopScene(scene, self._camera, object_id).frames:
+                annotated += len(frame.instances)
+                targets += [
+                    BopTarget(frame, instance)
+                    for instance in frame.instances
+                    if _is_seen(scene, instance, min_fraction, min_pixels)
+                ]
+        log.info(
+            "%s, object %d: %d of %d instances are visible to %g and in %d pixels",
+            self.root,
+            object_id,
+            len(targets),
+            annotated,
+            min_fraction,
+            min_pixels,
+        )
+        return targets
 
 
 def _scene_directories(split: Path) -> list[Path]:
