@@ -112,9 +112,9 @@ def test_evaluations(there):
             words = command.replace("DEVICE", "cpu").replace("TOPK", "16").split()[1:]
             cli.run(function, [*words, *small.split()])
     (command,) = table_commands("compare")
-    words = shlex.split(
-        command.replace("OTHER_RUN_ID", "RUN_ID").replace("…", "").replace("TOPK", "16")
-    )
+    for name, value in {"OTHER_RUN_ID": "RUN_ID", "TOPK": "16", "…": ""}.items():
+        command = command.replace(name, value)
+    words = shlex.split(command)
     compare.main(words[1:])
     made = {path.name for path in bundle.glob("report*.md")}
     assert {"report_paper.md", "report_paper_regular.md"} <= made

@@ -15,7 +15,7 @@ Source: Haugaard et al., ICCVW 2023 (multi-view evaluation); groups as in Labbe 
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 
 import numpy as np
@@ -147,13 +147,16 @@ def view_groups(source: Source, split: str, seed: int, views: int) -> Iterator[l
         seen: dict[tuple[int, Track], Sample] = {}
         for sample in samples:
             track = tracks(scene[sample.image_id])[sample.instance]
-            seen[sample.image_id, track] = sample
+            # Its image is read again when its turn comes: a scene's images fill the memory.
+            seen[sample.image_id, track] = replace(sample, image=np.empty((0, 0, 3), np.uint8))
         order = np.random.RandomState(0).permutation(sorted(scene))
         for start in range(0, len(order), views):
             group = [int(image) for image in order[start : start + views]]
             for track in sorted({track for image, track in seen if image in group}):
                 shown = [image for image in group if (image, track) in seen]
-                yield _views([seen[image, track] for image in shown])
+                yield _views(
+                    [replace(seen[image, track], image=scene[image].image()) for image in shown]
+                )
 
 
 def tracks(frame: BopFrame) -> dict[int, Track]:
