@@ -29,7 +29,8 @@ from training.protocol import Protocol
 log = logging.getLogger(__name__)
 
 _SEED_OFFSET = 10_000  # apart from every evaluation seed
-_BOUNDS = (0.3, 5.0)
+_BOUNDS = (0.3, 5.0)  # of what a pass changes
+_PASSES = 2  # an overconfident model's beam misses the truth until its temperatures are about right
 
 Searched = tuple[PosePyramid, torch.Tensor, torch.Tensor]
 """A pyramid with the true rotation [3, 3] and translation of the sphere's centre [3]."""
@@ -68,32 +69,30 @@ def calibrate(
     """
     bundle = ModelBundle.from_pretrained(runs.bundle_directory(run_or_bundle))
     source = runs.bundle_source(bundle, data_root, dataset)
-    depth = bundle.model.config.depth
-    bundle.temperatures = [1.0] * depth
+    bundle.temperatures = [1.0] * bundle.model.config.depth
     estimator = Estimator(bundle, device, SearchSettings(beam, 0.0))
-    if split is None:
-        searched, data = _validation(estimator, source, images, seed), "validation images"
-    else:
+    if split is not None:
         source.check_split(split)
         if split == source.splits[0]:
             raise ValueError(
                 f"'{split}' is what {source.name} is evaluated on: temperatures that are fitted on "
                 "it flatter the evaluation; choose another split, or leave it out"
             )
-        searched, data = _evaluation(estimator, source, split, images, seed), f"{split} images"
-
-    collected: list[list[tuple[torch.Tensor, int]]] = [[] for _ in range(depth)]
-    count = 0
-    for pyramid, R, t in tqdm(searched, unit="image"):
-        count += 1
-        for level, found in enumerate(_true_cells(pyramid, R, t)):
-            if found is not None:
-                collected[level].append(found)
-    temperatures = [round(_fit(pairs), 4) for pairs in collected]
-    record = {"images": count, "data": f"{data} of {source.name}", "seed": seed, "beam": beam}
-    _store(Path(bundle.name) / CONFIG, temperatures, record)
-    log.info("temperatures: %s", temperatures)
-    return temperatures
+    for _ in range(_PASSES):
+        if split is None:
+            searched = _validation(estimator, source, images, seed)
+        else:
+            searched = _evaluation(estimator, source, split, images, seed)
+        found = [_true_cells(*one) for one in tqdm(searched, unit="image")]
+        factors = [_fit([pair for pair in level if pair]) for level in zip(*found, strict=True)]
+        bundle.temperatures = [
+            round(t * f, 4) for t, f in zip(bundle.temperatures, factors, strict=True)
+        ]
+        log.info("temperatures: %s", bundle.temperatures)
+    data = f"{split or 'validation'} images of {source.name}"
+    record = {"images": len(found), "data": data, "seed": seed, "beam": beam}
+    _store(Path(bundle.name) / CONFIG, bundle.temperatures, record)
+    return bundle.temperatures
 
 
 def _validation(estimator: Estimator, source: Source, images: int, seed: int) -> Iterator[Searched]:
