@@ -14,7 +14,7 @@ import lightning
 import torch
 from torch.utils.data import DataLoader
 
-from benchmarks.clock import MEASURED, WARM_UP, Clock
+from benchmarks.clock import MEASURED, WARM_UP, step_seconds
 from training import provenance
 from training.data.streams import StreamData
 from training.fit import build_model, crop_settings, make_module, object_info
@@ -39,21 +39,17 @@ def main() -> None:
 
     info = object_info(source, config.network)
     module = make_module(build_model(config.network, info, source), info, source, config)
-    trainer = lightning.Trainer(
+    # A bare list would be taken for several loaders.
+    same = DataLoader([batch] * (WARM_UP + MEASURED), batch_size=None)
+    seconds, device = step_seconds(
+        module,
+        same,
+        time.perf_counter,
         accelerator=args.accelerator if args.gpu_idx is None else "gpu",
         devices=1 if args.gpu_idx is None else [args.gpu_idx],
-        max_steps=WARM_UP + MEASURED,
         precision=config.optim.precision,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[clock := Clock(time.perf_counter)],
     )
-    # A bare list would be taken for several loaders.
-    trainer.fit(module, DataLoader([batch] * (WARM_UP + MEASURED), batch_size=None))
-    step = MEASURED * config.optim.batch_size / clock.seconds
-    device = str(trainer.strategy.root_device)
+    step = config.optim.batch_size / seconds
     workers = config.data.num_workers
     print(f"{source.name}, {workers} loader processes, {provenance.hardware(device)}")
     print(f"loader alone {loader:8.1f} samples/s")

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import lightning
 import torch
 
-from benchmarks.clock import MEASURED, WARM_UP, Clock
+from benchmarks.clock import step_seconds
 from spyropose_ros.core import so3_grid
 from spyropose_ros.core.bundle import ModelBundle
 from training import cli, provenance
@@ -149,18 +148,8 @@ def _cost(arguments: list[str]) -> float:
     items = source.training_items(crop_settings(config, source, training=True))
     info = object_info(source, config.network)
     module = make_module(build_model(config.network, info, source), info, source, config)
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        max_steps=WARM_UP + MEASURED,
-        logger=False,
-        limit_val_batches=0,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[clock := Clock(time.process_time)],
-    )
-    trainer.fit(module, StreamData(items, items, config.data, config.optim, config.seed))
-    return clock.seconds / MEASURED
+    data = StreamData(items, items, config.data, config.optim, config.seed)
+    return step_seconds(module, data, time.process_time, accelerator="cpu")[0]
 
 
 def _result(run: Path, shape: str, images: int) -> Result:

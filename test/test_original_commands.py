@@ -88,9 +88,7 @@ def test_trainings(command, there):
     meant, bundle = train_small(command)
     assert meant.objective.importance_sampling == ("--no-is" not in command)
     assert (bundle / "model.safetensors").is_file()
-    if "symsol " in command:
-        low = "--low-data-regime" in command
-        assert (meant.optim.patience == 5) == low
+    assert meant.optim.patience == 0
 
 
 @pytest.mark.slow

@@ -57,7 +57,8 @@ def evaluate(
         device: where to run.
         data_root: where data sets lie.
         output: folder of the report; next to the bundle by default.
-        paper_protocol: evaluate as published, see `training.protocol.Protocol`.
+        paper_protocol: as published: crop and grid around the truth plus noise, the grid turned at
+            random, temperatures off, a full beam.
         regular_grid: a cubic grid of translations instead of the frustum-aligned one.
         exhaustive: score every cell of the last level instead of searching, as a baseline.
         crops: of each image, see `SearchSettings.crops`.
