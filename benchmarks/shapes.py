@@ -52,13 +52,11 @@ TABLES = {
         "fast and depth 8": f"{_FAST} --depth 8",
         "fast and features twice as wide": f"{_FAST} --feature-channels 64 --embed-dim 32",
         "fast and feature stride 4": f"{_FAST} --feature-stride 4 --decoder-channels [128,64]",
-        "fast and 8 families per level": f"{_FAST} --n-samples 8",
         "fast and no dropout": f"{_FAST} --dropout 0 --point-dropout 0",
         "preset default": _DEFAULT,
         "default and 16 families per level": f"{_DEFAULT} --n-samples 16",
         "default and feature stride 2": f"{_DEFAULT} --feature-stride 2"
         " --decoder-channels [96,48,48]",
-        "default and EMA 0.99": f"{_DEFAULT} --ema 0.99",
     },
     "shapes": {
         "preset default": _DEFAULT,
@@ -128,7 +126,7 @@ def shapes(
 
 def _train(shape: str, flags: list[str], minutes: float, run: Path) -> None:
     """Train for as many steps as the time allows."""
-    budget = run.with_suffix(".json")
+    budget = run.with_name(f"{run.name}.json")
     if not budget.is_file():
         cost = _cost(["shapes", shape, *flags])
         steps = max(1, round(60 * minutes / cost))

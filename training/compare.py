@@ -118,6 +118,8 @@ def _read(text: str) -> Entry:
             )
         path = found[0]
     report, _ = read_report(path)
+    if "variant" not in report:
+        raise ValueError(f"{path} is of an older version: run python -m training.evaluate again")
     return Entry(label or report["variant"], report["object"], report)
 
 
