@@ -78,7 +78,19 @@ def _training_lines(bundle: ModelBundle) -> list[str]:
         f"- wall time: {record['seconds'] / 60:.0f} min",
         f"- package version {record['package_version']}, commit {record['git_commit']}",
         f"- temperatures per level: {temperatures}",
+        *_earlier_lines(record),
     ]
+
+
+def _earlier_lines(record: dict) -> list[str]:
+    """The trainings that this one went on from, latest first."""
+    lines = []
+    while record := record.get("started_from"):
+        lines.append(
+            f"- went on from `{record['command']}` ({record['steps']} steps, "
+            f"{record['seconds'] / 60:.0f} min, commit {record['git_commit']})"
+        )
+    return lines
 
 
 if __name__ == "__main__":
