@@ -42,6 +42,7 @@ _EVALUATIONS = {
     "evaluate": evaluate.evaluate,
     "evaluate_multiview": evaluate_multiview.evaluate_multiview,
 }
+_EVALUATED = 30  # images
 _PIXELS = 64
 _SYMSOL_IMAGES = {"train": LOW_DATA_TRAIN + LOW_DATA_VALIDATION, "test": 100}
 _BOP_IMAGES = {"images": 400, "test_images": 40}
@@ -86,7 +87,7 @@ def commands(
         run_id = "-".join(word.strip("-").replace("_", "") for word in words if word not in _DULL)
         schedule = ["--max-steps", str(steps), "--run-id", run_id]
         train(parse_args([*words, *_SMALL.split(), *schedule]))
-        report = evaluate.evaluate(run_id, paper_protocol=True, limit=100)
+        report = evaluate.evaluate(run_id, paper_protocol=True, limit=_EVALUATED)
         directory = Path("runs") / run_id / "bundle"
         lines.append(_keep(directory, kept / run_id, f"train {' '.join(words)}", report))
     last = next(name for name in sorted(os.listdir("runs")) if name.startswith("tless-1-n-samples"))
@@ -95,7 +96,9 @@ def commands(
             words = _words(command.replace("RUN_ID", last).replace("TOPK", "64"))
             slug = "-".join([name, *(word.strip("-") for word in words[1:])])
             directory = Path("runs") / last / slug
-            report = cli.run(function, [*words, "--limit", "40", "--output", str(directory)])
+            report = cli.run(
+                function, [*words, "--limit", str(_EVALUATED // 2), "--output", str(directory)]
+            )
             lines.append(_keep(directory, kept / slug, f"{name} {' '.join(words)}", report))
     (kept / "README.md").write_text("\n".join(lines) + "\n")
     ours = [f"runs/{path}" for path in sorted(os.listdir("runs")) if path.startswith("symsolours")]
@@ -131,8 +134,8 @@ def _head(steps: int) -> list[str]:
         "",
         f"`python -m benchmarks.commands --steps {steps}` on {provenance.hardware('cpu')}, commit "
         f"{provenance.git_commit()}: every training with `{_SMALL}`, then `evaluate RUN_ID "
-        "--paper-protocol --limit 100`. Renderings stand in for the data sets: 64 px images of a "
-        "cube for SYMSOL, of the demo's mug for T-LESS and HB.",
+        f"--paper-protocol --limit {_EVALUATED}`. Renderings stand in for the data sets: 64 px "
+        "images of a cube for SYMSOL, of the demo's mug for T-LESS and HB.",
         "",
         "| command | evaluated on | LL over uniform, nats | |",
         "|---|---|---|---|",

@@ -5,7 +5,7 @@ included, measured first, and the learning rate falls to zero over them. Then it
 and without temperatures fitted on validation images. Writes <output>/<TABLE>.md; a killed command
 goes on where it was.
 
-Tables: "steps" changes one thing at a time; "shapes" compares the preset `default` with a network
+Tables: "steps" changes one thing at a time; "shapes" compares the preset `rotations` with a network
 without keypoints that is trained and searched on the finest level alone, after Implicit-PDF.
 """
 
@@ -42,6 +42,7 @@ _PAPER = (
 """The published settings at a quarter of the width and images of 64 x 64 pixels."""
 _FAST = f"{_PAPER} --lr 0.001"
 _DEFAULT = f"--preset default {_SMALL}"
+_ROTATIONS = f"--preset rotations {_SMALL}"
 
 TABLES = {
     "steps": {
@@ -54,13 +55,11 @@ TABLES = {
         "fast and feature stride 4": f"{_FAST} --feature-stride 4 --decoder-channels [128,64]",
         "fast and no dropout": f"{_FAST} --dropout 0 --point-dropout 0",
         "preset default": _DEFAULT,
-        "default and 16 families per level": f"{_DEFAULT} --n-samples 16",
-        "default and feature stride 2": f"{_DEFAULT} --feature-stride 2"
-        " --decoder-channels [96,48,48]",
+        "preset rotations": _ROTATIONS,
     },
     "shapes": {
-        "preset default": _DEFAULT,
-        "Implicit-PDF style": f"{_DEFAULT} --depth 5 --kpts none --no-is --last-level-only"
+        "preset rotations": _ROTATIONS,
+        "Implicit-PDF style": f"{_ROTATIONS} --depth 5 --kpts none --no-is --last-level-only"
         " --n-samples 4096",
     },
 }
