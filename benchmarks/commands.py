@@ -1,10 +1,9 @@
 """Execute every command of docs/training.md's table in small: `python -m benchmarks.commands`.
 
-The reports are kept in docs/reports. The images stand in for data sets that
-may not be at hand, in their public layouts: renderings of the cube of `shapes` for SYMSOL, of the
-demo's mug for T-LESS and HB. The flags of the table stay; what makes the training small is
-appended. So the numbers show that everything works together and learns, and nothing about the
-paper's accuracy.
+The reports are kept in docs/reports. The images stand in for data sets that may not be at hand, in
+their public layouts: renderings of the cube of `shapes` for SYMSOL, of the demo's mug for T-LESS
+and HB. The flags of the table stay; what makes the training small is appended. So the numbers show
+that everything works together, and nothing about the paper's accuracy.
 """
 
 import itertools
@@ -79,9 +78,10 @@ def commands(
     os.chdir(workplace)
     _make_symsol(Path("data/symsol"))
     _make_bop(Path("data/bop"))
-    lines = [*_head(steps)]
+    lines = _head(steps)
     trainings = table_commands("train")
     trainings += [f"{command} --low-data-regime" for command in trainings[:2]]
+    runs: dict[str, list[str]] = {}  # ids by data set
     for command in trainings:
         words = _words(command)
         run_id = "-".join(word.strip("-").replace("_", "") for word in words if word not in _DULL)
@@ -90,7 +90,8 @@ def commands(
         report = evaluate.evaluate(run_id, paper_protocol=True, limit=_EVALUATED)
         directory = Path("runs") / run_id / "bundle"
         lines.append(_keep(directory, kept / run_id, f"train {' '.join(words)}", report))
-    last = next(name for name in sorted(os.listdir("runs")) if name.startswith("tless-1-n-samples"))
+        runs.setdefault(words[0], []).append(run_id)
+    last = runs["tless"][-1]  # Ours
     for name, function in _EVALUATIONS.items():
         for command in table_commands(name):
             words = _words(command.replace("RUN_ID", last).replace("TOPK", "64"))
@@ -101,8 +102,8 @@ def commands(
             )
             lines.append(_keep(directory, kept / slug, f"{name} {' '.join(words)}", report))
     (kept / "README.md").write_text("\n".join(lines) + "\n")
-    ours = [f"runs/{path}" for path in sorted(os.listdir("runs")) if path.startswith("symsolours")]
-    compare.compare([f"{path}/bundle/report_paper.json" for path in ours], str(kept / "compare"))
+    reports = [f"runs/{run_id}/bundle/report_paper.json" for run_id in runs["symsol_ours"]]
+    compare.compare(reports, str(kept / "compare"))
 
 
 def _words(command: str) -> list[str]:

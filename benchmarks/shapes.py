@@ -75,7 +75,7 @@ class Result:
 
     Attributes:
         steps: of the training.
-        images: that were trained on, repetitions counted.
+        batch_size: of the training.
         depth: levels.
         ceiling: log-likelihood of a perfect network of this depth.
         raw: summary of the evaluation without temperatures.
@@ -83,7 +83,7 @@ class Result:
     """
 
     steps: int
-    images: int
+    batch_size: int
     depth: int
     ceiling: float
     raw: dict
@@ -161,7 +161,7 @@ def _result(run: Path, shape: str, images: int) -> Result:
     depth = record["config"]["depth"]
     return Result(
         steps=record["steps"],
-        images=record["steps"] * record["config"]["batch_size"],
+        batch_size=record["config"]["batch_size"],
         depth=depth,
         ceiling=ceiling(shape, depth),
         raw=raw["metrics"]["all"],
@@ -206,10 +206,8 @@ def _lines(results: dict[str, dict[str, Result]], minutes: float, images: int) -
             cells += [f"{_ll(result.raw)} ({result.ceiling:.2f})"]
             fitted = result.fitted
             cells += [_ll(fitted), f"{fitted['coverage']['0.9']:.0%}"] if fitted else ["-", "-"]
-        first = next(iter(row.values()))
-        batch = first.images // first.steps
-        steps = ", ".join(str(result.steps) for result in row.values())
-        lines.append(f"| {name} | {steps} x {batch} | " + " | ".join(cells) + " |")
+        steps = ", ".join(f"{result.steps} x {result.batch_size}" for result in row.values())
+        lines.append(f"| {name} | {steps} | " + " | ".join(cells) + " |")
     return lines
 
 

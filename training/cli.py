@@ -2,15 +2,25 @@
 
 import inspect
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 from jsonargparse import auto_cli
 
 from spyropose_ros.core.bundle import BundleError
 from training import provenance
 
-USER_ERRORS = (OSError, ValueError, BundleError)
-"""Missing or damaged files, settings that do not go together."""
+
+@contextmanager
+def one_line_errors(name: str) -> Iterator[None]:
+    """End the process with "name: what is wrong" where a user can mend it.
+
+    Missing or damaged files, settings that do not go together.
+    """
+    try:
+        yield
+    except (OSError, ValueError, BundleError) as error:
+        raise SystemExit(f"{name}: {error}") from error
 
 
 def normalise(
@@ -63,12 +73,10 @@ def run(function: Callable, arguments: list[str] | None = None):
     parameters = inspect.signature(function).parameters.values()
     switches = [p.name for p in parameters if isinstance(p.default, bool)]
     arguments = sys.argv[1:] if arguments is None else arguments
-    try:
+    with one_line_errors(function.__name__):
         return auto_cli(
             function,
             args=normalise(arguments, switches),
             as_positional=True,
             prog=provenance.program(),
         )
-    except USER_ERRORS as error:
-        raise SystemExit(f"{function.__name__}: {error}") from error

@@ -223,10 +223,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--output", default="comparison", help="of the files, without extension")
     parsed = parser.parse_args(arguments)
-    try:
+    with cli.one_line_errors("compare"):
         compare(parsed.reports, parsed.output)
-    except cli.USER_ERRORS as error:
-        raise SystemExit(f"compare: {error}") from error
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spyropose_ros.core.estimator import SearchSettings
-from training import cli, provenance
+from training import cli
 from training.bop_results import BopEstimate, with_image_times, write_results
 from training.evaluation import Evaluation
 from training.protocol import Protocol
@@ -90,8 +90,8 @@ def evaluate(
         raise ValueError(f"{source.name} has no image to evaluate in its split '{split}'")
     if results_csv is not None:
         write_results(results_csv, with_image_times(map(_bop_estimate, records)))
-    seconds, command = (r["seconds"] for r in records), provenance.command()
-    return evaluation.write(stem, head, visibility_groups(records), seconds, command)
+    seconds = (r["seconds"] for r in records)
+    return evaluation.write(stem, head, visibility_groups(records), seconds)
 
 
 def _measure(evaluation: Evaluation, limit: int | None, file: RecordFile) -> None:

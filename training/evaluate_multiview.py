@@ -26,7 +26,7 @@ from spyropose_ros.core.estimator import SearchSettings
 from spyropose_ros.core.search import PosePyramid
 from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.scenes.bop import BopFrame
-from training import cli, provenance
+from training import cli
 from training.data.crops import PAPER_SIGMA, truncated_offset
 from training.data.source import Sample, Source
 from training.evaluation import Evaluation
@@ -125,8 +125,7 @@ def evaluate_multiview(
         ],
     }
     seconds = (record["seconds"] for record in records)
-    command = provenance.command()
-    return evaluation.write(stem, head, parts, seconds, command)
+    return evaluation.write(stem, head, parts, seconds)
 
 
 def view_groups(source: Source, split: str, seed: int, views: int) -> Iterator[list[View]]:

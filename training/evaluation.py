@@ -111,7 +111,6 @@ class Evaluation:
         head: dict,
         groups: dict[str, list[dict]],
         seconds: Iterable[float],
-        command: str,
     ) -> dict:
         """Summarise the records and write the report.
 
@@ -120,7 +119,6 @@ class Evaluation:
             head: of the report.
             groups: records by name; the figure shows those of the first group.
             seconds: that each search took.
-            command: command line.
 
         Returns:
             The report.
@@ -131,7 +129,7 @@ class Evaluation:
         }
         report = head | {"metrics": summary}
         times = {
-            "command": command,
+            "command": provenance.command(),
             "hardware": provenance.hardware(str(self.estimator.device)),
             "seconds_per_search_median": float(np.median(list(seconds))),
         }

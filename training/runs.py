@@ -64,9 +64,9 @@ def variant(bundle: ModelBundle) -> str:
     "Implicit-PDF style" is trained, and searched, on the finest level alone.
     """
     config = bundle.record.get("config", {})
-    keypoints = config.get("keypoints")
-    lacks = ["KP"] * (keypoints == "none") + ["IS"] * (not config.get("importance_sampling", True))
     if config.get("last_level_only"):
         return "Implicit-PDF style"
+    keypoints = config.get("keypoints")
+    lacks = ["KP"] * (keypoints == "none") + ["IS"] * (not config.get("importance_sampling", True))
     parts = ["w/ box KP"] * (keypoints == "box") + [f"w/o {' & '.join(lacks)}"] * bool(lacks)
     return " ".join(parts) or "Ours"

@@ -188,10 +188,8 @@ def main() -> None:
     """Entry point; what a user can mend ends in one line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     args = parse_args()
-    try:
+    with cli.one_line_errors("train"):
         train(args)
-    except cli.USER_ERRORS as error:
-        raise SystemExit(f"train: {error}") from error
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from spyropose_ros.core.translation_grid import TranslationBox
 
 _POSES_PER_PASS = 65_536  # bounds the memory of one scoring pass
 
-
 CROPS = ((1.0, 0.0), (0.9, 0.0), (1.1, 0.0), (1.0, -7.0), (1.0, 7.0))
 """Size of what a crop shows over the usual, and its turn in degrees."""
 
@@ -296,13 +295,7 @@ class Estimator:
         views = len(features) // len(rotations)
         step = max(1, _POSES_PER_PASS // len(features))
         parts = [
-            self.model.logits(
-                features,
-                K_crop,
-                level,
-                r.repeat_interleave(views, 0),
-                t.repeat_interleave(views, 0),
-            )
+            self.model.logits(features, K_crop, level, _repeat(r, views), _repeat(t, views))
             for r, t in zip(rotations.split(step, 1), translations.split(step, 1), strict=True)
         ]
         logits = torch.cat(parts, 1).unflatten(0, (-1, views)).mean(1)
@@ -320,6 +313,11 @@ class Estimator:
         if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
             raise ValueError(f"K must be a finite 3x3 matrix with positive focal lengths, got {K}")
         return torch.tensor(K, dtype=torch.float32, device=self.device)
+
+
+def _repeat(values: Tensor, n: int) -> Tensor:
+    """Each of [B, ...] n times in a row, [B n, ...]; no copy for n = 1."""
+    return values.unsqueeze(1).expand(-1, n, *values.shape[1:]).flatten(0, 1)
 
 
 def _fusion_divisor(fusion: str | float, n_views: int) -> float:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import cv2
 import lightning
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from training.config import DataConfig, OptimConfig
 from training.data.source import ENDLESS, Items
+from training.workers import single_thread
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 """Streams of random numbers; each item's generator is seeded by (seed, stream, index)."""
@@ -128,14 +128,8 @@ class StreamData(lightning.LightningDataModule):
             self.optim.batch_size,
             sampler=sampler,
             num_workers=workers,
-            worker_init_fn=_single_thread,
+            worker_init_fn=single_thread,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             drop_last=isinstance(sampler, EpochSampler),
         )
-
-
-def _single_thread(_worker: int) -> None:
-    """Loader processes share the cores with the training."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)

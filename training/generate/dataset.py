@@ -9,9 +9,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
 import trimesh
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
@@ -32,6 +30,7 @@ from training.generate.scene_files import (
 from training.generate.settings import GenerationSettings, distance_range
 from training.generate.summary import description, summary
 from training.generate.symmetry import describe_symmetry
+from training.workers import single_thread
 
 _RECORD = "generation.json"
 _SPLITS = ("train", "test")
@@ -79,7 +78,7 @@ def generate(
             images,
             batch_size=None,
             num_workers=workers,
-            worker_init_fn=_single_thread,
+            worker_init_fn=single_thread,
             multiprocessing_context="spawn" if workers else None,
         )
         _ = list(tqdm(loader, initial=total - len(images), total=total, unit="image"))
@@ -119,12 +118,6 @@ class _MissingImages(Dataset):
 
 def _scene_folder(output: Path, split: str, scene: int) -> Path:
     return output / split / f"{scene:06d}"
-
-
-def _single_thread(_worker: int) -> None:
-    """The processes share the cores."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
 
 
 def _record(settings: GenerationSettings, cad: Path, occluders: list[Path]) -> dict:
