@@ -238,7 +238,7 @@ def _draw_errors(axes, series: _Series) -> None:
     errors = [(result.best_mode_error, result.rotation_error) for result in series.results]
     best, top = np.maximum(np.array(errors, float), _LEAST_ERROR).T  # None becomes nan
     axes.plot(best, "o", ms=6, mfc="none", color="0.55", label="best mode")
-    axes.plot(top, "o", ms=3.5, color=_RED, label="most probable pose")
+    axes.plot(top, "o", ms=3.5, color=_RED, label="leading mode")
     axes.set_yscale("log")
     axes.set_ylim(_LEAST_ERROR, 250)
     axes.set_yticks([1, 10, 100], ["1", "10", "100"])

@@ -15,15 +15,14 @@ _MAX_AGE = 10.0  # seconds; the camera waits for every frame, so a late one is n
 RULE = """\
 The exit code is 0 only if
   - at least 90 % of the published frames got a distribution,
-  - the median rotation error of the most probable pose is at most 1.5 x the model card's + 2 deg
+  - the median rotation error of the leading mode is at most 1.5 x the model card's + 2 deg
     (mug: frames whose handle gives >= 5 % of the mug's pixels; photographs: visible >= 90 %),
   - the median sideways error, of the same frames, is at most 1.5 x the card's + 2 mm,
   - the true rotation is among the most central 90 % of the poses at most 15 points more seldom
     than the card's 90 % credible regions hold the truth,
   - mug: hiding the handle raises the entropy about the mug's axis by at least half as much as on
     the card.
-The card's numbers are those of report.json (photographs: report_photographs_test.json) beside the
-model."""
+The card's numbers are those of report.json beside the model."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,7 @@ class Model:
     @property
     def report(self) -> Path:
         """The evaluation that the model card shows."""
-        stem = "report" if self.has_handle else "report_photographs_test"
-        return self.directory / f"{stem}.json"
+        return self.directory / "report.json"
 
     @property
     def mesh(self) -> Path:

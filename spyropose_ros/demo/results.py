@@ -32,9 +32,9 @@ class FrameResult:
         entropy: Of the whole pose, per m^3 rad^3.
         axis_entropy: Of the rotation about the object's z axis.
         spread: Mean angle between the poses and the most probable one.
-        rotation_error: Of the most probable pose.
+        rotation_error: Of the leading mode; of the most probable pose without modes.
         best_mode_error: Rotation error of the mode nearest to the truth; None without modes.
-        sideways_error: Of the most probable pose's centre, across the viewing ray.
+        sideways_error: Of the same pose's centre, across the viewing ray.
         depth_error: The same along the ray.
         centrality: Share of the poses whose rotation is more central than the true one.
         truncated_mass: Probability that the message left out.
@@ -84,7 +84,12 @@ def pose_errors(
         translation: True, metres, [3].
         model: Which object it is.
     """
-    estimate, place = (part.double().numpy() for part in distribution.mode())
+    if distribution.message.modes:
+        leading = distribution.message.modes[0].pose
+        (estimate,) = matrices(np.array([_quaternion(leading)]))
+        place = np.array([leading.position.x, leading.position.y, leading.position.z])
+    else:
+        estimate, place = (part.double().numpy() for part in distribution.mode())
     true_center = rotation @ model.center + translation
     offset = estimate @ model.center + place - true_center
     ray = true_center / np.linalg.norm(true_center)
@@ -144,10 +149,10 @@ def verdict(results: Sequence[FrameResult], published: int, model: Model) -> lis
         clear_group = _group(metrics, "handle visible" if model.has_handle else "visible >= 0.9")
         return [answered, *_compare(results, clear_group, metrics, model)]
     except (OSError, ValueError, KeyError, StopIteration) as error:
-        remedy = f"make it with: ./run evaluate {model.directory}"
-        if not model.has_handle:
-            remedy += " --photographs test"
-        text = f"no usable model card at {model.report} ({type(error).__name__}): {remedy}"
+        text = (
+            f"no usable model card at {model.report} ({type(error).__name__}): make it with: "
+            f"./run evaluate {model.directory}"
+        )
         return [answered, Check(text, False)]
 
 

@@ -29,8 +29,8 @@ def header(has_handle: bool, unicode: bool) -> str:
     legend = (
         f"{part}; latency: from the image's stamp to the distribution's arrival; entropy: of the "
         "whole pose, and of the rotation about the object's z axis (1.84: any angle); spread: "
-        "mean angle between the poses and the most probable one; errors of that pose's rotation, "
-        "of the rotation of the best mode, and of the position sideways and in depth"
+        "mean angle between the poses and the most probable one; errors of the leading mode's "
+        "rotation, of the best mode's, and of the position sideways and in depth"
     )
     first = _LAYOUT.format(
         "", "handle" if has_handle else "visible", "latency", "", "entropy", "about z", "spread",
