@@ -199,14 +199,15 @@ def views(image):
     return [image, other], [first, second], np.array([0.1, 0.0, 0.4])
 
 
-@pytest.mark.parametrize("fusion", ["sum", "mean"])
+@pytest.mark.parametrize("fusion", ["sum", "root", "mean"])
 @pytest.mark.parametrize("n", [1, 2])
 def test_views_are_fused_at_every_level(tiny_bundle, views, fusion, n):
     images, cameras, center = views
-    found = Estimator(tiny_bundle, "cpu", BEAM).estimate_multiview(
-        images[:n], [K] * n, np.stack(cameras[:n]), center, fusion
-    )
     world = torch.tensor(center).float()
+    box = TranslationBox.cubic(world[None], 0.12)
+    found = Estimator(tiny_bundle, "cpu", BEAM).estimate_multiview(
+        images[:n], [K] * n, np.stack(cameras[:n]), center, fusion, box=box if n == 1 else None
+    )
     scorers = [
         in_view(tiny_bundle, image, pose, world)
         for image, pose in zip(images[:n], cameras, strict=False)
@@ -214,9 +215,8 @@ def test_views_are_fused_at_every_level(tiny_bundle, views, fusion, n):
 
     def fused(*arguments):
         total = sum(scorer(*arguments) for scorer in scorers)
-        return total / n if fusion == "mean" else total
+        return total / {"sum": 1, "root": n**0.5, "mean": n}[fusion]
 
-    box = TranslationBox.cubic(world[None], 0.12)
     pyramid = search(fused, box, 3, beam=20)
     assert_same(found, pyramid.distribution(0, torch.tensor(tiny_bundle.object.center), 0.12))
     torch.testing.assert_close(found.box.center[0], world)
@@ -227,11 +227,27 @@ def test_two_copies_of_a_view(tiny_bundle, views):
     """Their mean is the one view; their sum is the one view at half the temperature."""
     images, cameras, center = views
     run = Estimator(tiny_bundle, "cpu", BEAM).estimate_multiview
+    one = images[:1], [K], np.stack(cameras[:1]), center
     two = [images[0]] * 2, [K] * 2, np.stack([cameras[0]] * 2), center
-    assert_same(run(*two, "mean"), run(images[:1], [K], np.stack(cameras[:1]), center))
+    box = TranslationBox.cubic(torch.tensor(center[None]).float(), 0.12)
+    assert_same(run(*two, "mean"), run(*one, box=box))
     summed = run(*two, "sum")
     tiny_bundle.temperatures = [t / 2 for t in tiny_bundle.temperatures]
-    assert_same(summed, run(images[:1], [K], np.stack(cameras[:1]), center))
+    assert_same(summed, run(*one, box=box))
+
+
+def test_one_view_is_searched_as_deep_as_a_single_image(tiny_bundle, image, views):
+    """The same box and, in the camera's own frame, the same answer."""
+    _, cameras, _ = views
+    center = np.array([0.02, -0.01, 0.5])
+    run = Estimator(tiny_bundle, "cpu", BEAM)
+    (single,) = run.estimate(image, K, BOXES[:1], center[None])
+    assert_same(run.estimate_multiview([image], [K], np.eye(4)[None], center), single)
+    world = cameras[1][:3, :3] @ center + cameras[1][:3, 3]
+    multi = run.estimate_multiview([image], [K], cameras[1][None], world)
+    turn = torch.tensor(cameras[1][:3, :3]).float()
+    torch.testing.assert_close(multi.box.basis[0], turn @ single.box.basis[0])
+    torch.testing.assert_close(multi.box.center[0], torch.tensor(world).float())
 
 
 def test_one_view_agrees_with_a_single_image(tiny_bundle, image, generator):
@@ -312,7 +328,7 @@ def test_malformed_views_are_named(tiny_bundle, views):
         run([], [], np.zeros((0, 4, 4)), center)
     with pytest.raises(ValueError, match="got 2, 1, 2"):
         run(images, [K], np.stack(cameras), center)
-    with pytest.raises(ValueError, match="'sum', 'mean' or a positive number, got 'max'"):
+    with pytest.raises(ValueError, match="'sum', 'root', 'mean' or a positive number, got 'max'"):
         run(images, [K] * 2, np.stack(cameras), center, "max")
     with pytest.raises(ValueError, match="behind one of the cameras"):
         run(images, [K] * 2, np.stack(cameras), -center)
@@ -356,7 +372,7 @@ def test_the_crops_have_the_models_padding(tiny_bundle, image):
     seen = []
     for padding in (1.5, 3.0):
         one = Estimator(changed(tiny_bundle, crop_padding=padding), "cpu", BEAM)
-        one.search_crops = lambda crops, K_crop, box: seen.append(K_crop)
+        one.search_crops = lambda crops, K_crop, *_: seen.append(K_crop)
         one.search(image, K, BOXES)
     torch.testing.assert_close(seen[0][:, :2, :2], 2 * seen[1][:, :2, :2])
 

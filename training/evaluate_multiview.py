@@ -207,6 +207,7 @@ def _measure(
             np.stack([view.world_from_camera for view in group]),
             estimates[0],
             fusion,
+            box=_cube(evaluation, estimates[0]),
         )
         seconds = time.perf_counter() - started
         single = [
@@ -223,9 +224,13 @@ def _measure(
 
 def _search_alone(evaluation: Evaluation, sample: Sample, estimate: np.ndarray) -> PosePyramid:
     """One view in its own cubic box."""
-    middle = torch.from_numpy(estimate).float()[None]
-    box = TranslationBox.cubic(middle, evaluation.source.diameter)
-    return search_box(evaluation.estimator, sample, box)
+    return search_box(evaluation.estimator, sample, _cube(evaluation, estimate))
+
+
+def _cube(evaluation: Evaluation, estimate: np.ndarray) -> TranslationBox:
+    """The paper's region of translations for several views."""
+    middle = torch.from_numpy(estimate).float()[None].to(evaluation.estimator.device)
+    return TranslationBox.cubic(middle, evaluation.source.diameter)
 
 
 def _noisy_position(evaluation: Evaluation, sample: Sample) -> np.ndarray:

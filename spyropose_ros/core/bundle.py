@@ -119,16 +119,13 @@ class ModelBundle:
         name = str(directory_or_hub_id)
         directory = _locate(name)
         config = _read_config(directory)
+        info = _object(config, directory)
         try:
-            info = ObjectInfo(**config["object"])
             model_config = ModelConfig.from_dict(config["model"])
             temperatures = [float(t) for t in config["temperatures"]]
             model = make_model(model_config, torch.tensor(info.keypoints))
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
-            raise BundleError(
-                f"{directory / CONFIG} does not describe a model of this version "
-                f"({type(error).__name__}: {error}); export the bundle again"
-            ) from error
+            raise _not_described(directory, error) from error
         usable = all(0 < t < math.inf for t in temperatures)
         if len(temperatures) != model_config.depth or not usable:
             raise BundleError(
@@ -144,6 +141,34 @@ class ModelBundle:
             mesh if mesh.is_file() else None,
             name,
         )
+
+
+def read_object(directory_or_hub_id: str | Path) -> ObjectInfo:
+    """What a bundle is for, without loading its weights.
+
+    Raises:
+        BundleError: missing, damaged or foreign, with the reason.
+    """
+    directory = _locate(str(directory_or_hub_id))
+    config = _read_config(directory)
+    if not (directory / WEIGHTS).is_file():
+        raise BundleError(f"{directory} is incomplete: {WEIGHTS} is missing")
+    return _object(config, directory)
+
+
+def _object(config: dict, directory: Path) -> ObjectInfo:
+    """The object of a config.json."""
+    try:
+        return ObjectInfo(**config["object"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise _not_described(directory, error) from error
+
+
+def _not_described(directory: Path, error: Exception) -> BundleError:
+    return BundleError(
+        f"{directory / CONFIG} does not describe a model of this version "
+        f"({type(error).__name__}: {error}); export the bundle again"
+    )
 
 
 def _locate(name: str) -> Path:

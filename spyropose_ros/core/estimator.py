@@ -14,7 +14,8 @@ from torch import Tensor
 from spyropose_ros.core import camera
 from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.distribution import PoseDistribution
-from spyropose_ros.core.search import PosePyramid, search, search_exhaustively
+from spyropose_ros.core.pose_prior import GridPrior, PosePrior
+from spyropose_ros.core.search import PosePyramid, Scorer, search, search_exhaustively
 from spyropose_ros.core.translation_grid import TranslationBox
 
 _POSES_PER_PASS = 65_536  # bounds the memory of one scoring pass
@@ -29,7 +30,7 @@ class SearchSettings:
 
     Attributes:
         beam: most cells expanded per level and detection.
-        mass_tolerance: mass that may stay at coarse levels.
+        mass_tolerance: mass that may stay at coarse levels; 0 is taken for several views.
         depth: levels to search, at most the model's; None uses all.
         exhaustive: score every cell of the last level instead, as a baseline.
         crops: of each detection, seen a little nearer, farther and turned (`CROPS`), whose logits
@@ -97,6 +98,7 @@ class Estimator:
         K: np.ndarray,
         boxes: np.ndarray,
         translation_estimates: np.ndarray | None = None,
+        priors: Sequence[PosePrior | None] | None = None,
     ) -> list[PoseDistribution]:
         """Distributions of the object's pose, one per box, in one batched pass.
 
@@ -108,14 +110,15 @@ class Estimator:
             boxes: x0, y0, x1, y1 in pixels around the visible object, [N, 4].
             translation_estimates: of the bounding-sphere centre in the camera frame, metres,
                 [N, 3], where something better than the boxes is known.
+            priors: N, each of the pose in the camera frame, or None where nothing is known.
 
         Returns:
             N distributions of the object frame in the camera's optical frame.
 
         Raises:
-            ValueError: malformed image, intrinsics or boxes.
+            ValueError: malformed image, intrinsics or boxes, or another number of priors.
         """
-        pyramid = self.search(image, K, boxes, translation_estimates)
+        pyramid = self.search(image, K, boxes, translation_estimates, priors)
         return self._distributions(pyramid) if pyramid is not None else []
 
     @torch.inference_mode()
@@ -125,6 +128,7 @@ class Estimator:
         K: np.ndarray,
         boxes: np.ndarray,
         translation_estimates: np.ndarray | None = None,
+        priors: Sequence[PosePrior | None] | None = None,
     ) -> PosePyramid | None:
         """As `estimate`, with all levels kept, for evaluation. None for no boxes."""
         boxes = np.asarray(boxes, dtype=np.float32)
@@ -149,7 +153,7 @@ class Estimator:
                 )
             estimate = estimate.to(self.device)
         crops, K_crop = self.crops(image, K, estimate)
-        return self.search_crops(crops, K_crop, self.box(estimate))
+        return self.search_crops(crops, K_crop, self.box(estimate), priors)
 
     def box(self, estimate: Tensor) -> TranslationBox:
         """Region of translations that is searched around estimates [B, 3] of the centre, metres."""
@@ -188,7 +192,13 @@ class Estimator:
         return crops.mul(255).round().div(255), K_crop
 
     @torch.inference_mode()
-    def search_crops(self, crops: Tensor, K_crop: Tensor, box: TranslationBox) -> PosePyramid:
+    def search_crops(
+        self,
+        crops: Tensor,
+        K_crop: Tensor,
+        box: TranslationBox,
+        priors: Sequence[PosePrior | None] | None = None,
+    ) -> PosePyramid:
         """Search where the crops and the regions are given, for evaluation.
 
         Args:
@@ -196,13 +206,14 @@ class Estimator:
                 one after the other.
             K_crop: their intrinsics, [B V, 3, 3].
             box: region of translations of the bounding-sphere centre, [B].
+            priors: B, as for `estimate`.
         """
         features = self.model.features(crops)
 
         def score(level: int, rotations: Tensor, translations: Tensor) -> Tensor:
             return self._logits(features, K_crop, level, rotations, translations)
 
-        return self._search(score, box)
+        return self._search(score, box, priors, self.settings.mass_tolerance)
 
     def estimate_multiview(
         self,
@@ -211,19 +222,26 @@ class Estimator:
         world_from_cameras: np.ndarray,
         translation_estimate: np.ndarray,
         fusion: str | float = "sum",
+        prior: PosePrior | None = None,
+        box: TranslationBox | None = None,
     ) -> PoseDistribution:
         """One distribution from several views of one object.
 
-        The pyramid is built in the world frame (cubic box); every cell is projected into every
-        view and the views' logits are fused at every level.
+        The pyramid is built in the world frame; every cell is projected into every view and the
+        views' logits are fused at every level. Fused levels are sharp: with a mass tolerance above
+        0 the search may leave the cell of the truth unexpanded.
 
         Args:
             images: RGB uint8 [H, W, 3] each.
             Ks: intrinsics [3, 3] each.
             world_from_cameras: camera to world, [V, 4, 4].
             translation_estimate: bounding-sphere centre in the world, metres, [3].
-            fusion: "sum" for independent views, "mean" for their geometric mean, or the number
-                that the sum is divided by.
+            fusion: "sum" for independent views, "mean" for their geometric mean, "root" for the
+                sum over the root of their number, which is between them, for networks whose errors
+                are alike from view to view; or what the sum is divided by.
+            prior: of the pose in the world frame.
+            box: region of translations in the world, [1]. By default a cube as wide as the object
+                where views cross; the box of `estimate` for a single one, which hardly sees depth.
 
         Returns:
             Distribution of the object frame in the world frame.
@@ -232,7 +250,7 @@ class Estimator:
             ValueError: no view, unequal counts, or an estimate behind a camera.
         """
         pyramid = self.search_multiview(
-            images, Ks, world_from_cameras, translation_estimate, fusion
+            images, Ks, world_from_cameras, translation_estimate, fusion, prior, box
         )
         return self._distributions(pyramid)[0]
 
@@ -244,6 +262,8 @@ class Estimator:
         world_from_cameras: np.ndarray,
         translation_estimate: np.ndarray,
         fusion: str | float = "sum",
+        prior: PosePrior | None = None,
+        box: TranslationBox | None = None,
     ) -> PosePyramid:
         """As `estimate_multiview`, with all levels kept, for evaluation."""
         if not len(images) == len(Ks) == len(world_from_cameras) > 0:
@@ -256,12 +276,16 @@ class Estimator:
         world_from = torch.as_tensor(world_from_cameras, dtype=torch.float32, device=self.device)
         views = []
         for image, K, camera_from in zip(images, Ks, torch.linalg.inv(world_from), strict=True):
-            R, t = camera_from[:3, :3], camera_from[:3, 3]
+            R, t = _split(camera_from)
             estimate = (R @ center + t).unsqueeze(0)
             if estimate[0, 2] <= 0:
                 raise ValueError("the translation estimate lies behind one of the cameras")
             crops, K_crop = self.crops(image, K, estimate)
             views.append((R, t, self.model.features(crops), K_crop))
+        if box is None:
+            box = TranslationBox.cubic(center.unsqueeze(0), self.bundle.object.diameter)
+            if len(views) == 1 or self.rotation_only:
+                box = self.box(estimate).moved(*_split(world_from[-1]))
 
         def score(level: int, rotations: Tensor, translations: Tensor) -> Tensor:
             logits = [
@@ -270,8 +294,9 @@ class Estimator:
             ]
             return torch.stack(logits).sum(0) / divisor
 
-        box = TranslationBox.cubic(center.unsqueeze(0), self.bundle.object.diameter)
-        return self._search(score, box)
+        # Several views make the coarse levels far too sure of themselves to save anything there
+        tolerance = self.settings.mass_tolerance if len(views) == 1 else 0.0
+        return self._search(score, box, [prior], tolerance)
 
     def warm_up(self, detections: int = 1) -> None:
         """Run once on an empty image, so that the first frame is not slow."""
@@ -279,10 +304,17 @@ class Estimator:
         boxes = np.tile([270.0, 190.0, 370.0, 290.0], (detections, 1))
         self.estimate(np.zeros((480, 640, 3), np.uint8), K, boxes)
 
-    def _search(self, score, box: TranslationBox) -> PosePyramid:
+    def _search(
+        self,
+        score: Scorer,
+        box: TranslationBox,
+        priors: Sequence[PosePrior | None] | None,
+        mass_tolerance: float,
+    ) -> PosePyramid:
+        prior = None if priors is None else GridPrior(priors, box, self.depth)
         if self.settings.exhaustive:
-            return search_exhaustively(score, box, self.depth - 1)
-        return search(score, box, self.depth, self.settings.beam, self.settings.mass_tolerance)
+            return search_exhaustively(score, box, self.depth - 1, prior)
+        return search(score, box, self.depth, self.settings.beam, mass_tolerance, prior)
 
     def _distributions(self, pyramid: PosePyramid) -> list[PoseDistribution]:
         diameter = self.bundle.object.diameter
@@ -320,12 +352,19 @@ def _repeat(values: Tensor, n: int) -> Tensor:
     return values.unsqueeze(1).expand(-1, n, *values.shape[1:]).flatten(0, 1)
 
 
+def _split(transform: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotation [3, 3] and translation [3] of a [4, 4] transform."""
+    return transform[:3, :3], transform[:3, 3]
+
+
 def _fusion_divisor(fusion: str | float, n_views: int) -> float:
     """What the sum of the views' logits is divided by."""
-    named = {"sum": 1.0, "mean": float(n_views)}
+    named = {"sum": 1.0, "root": n_views**0.5, "mean": float(n_views)}
     divisor = named.get(fusion, fusion)
     if isinstance(divisor, str) or not 0 < divisor < float("inf"):
-        raise ValueError(f"fusion must be 'sum', 'mean' or a positive number, got {fusion!r}")
+        raise ValueError(
+            f"fusion must be 'sum', 'root', 'mean' or a positive number, got {fusion!r}"
+        )
     return divisor
 
 

@@ -18,6 +18,9 @@ from spyropose_ros.core.translation_grid import TranslationBox
 Scorer = Callable[[int, Tensor, Tensor], Tensor]
 """(level, rotations [B, N, 3, 3], translations [B, N, 3]) -> logits [B, N]."""
 
+Prior = Callable[[Cells, Tensor], Tensor]
+"""(cells [B, N], logits [B, N]) -> logits with what was known before, [B, N]."""
+
 
 @dataclass(frozen=True)
 class Level:
@@ -125,6 +128,7 @@ def search(
     depth: int,
     beam: int = 512,
     mass_tolerance: float = 0.0,
+    prior: Prior | None = None,
 ) -> PosePyramid:
     """Search the pyramid from its base cells (576, or 72 on SO(3) alone) to the finest level.
 
@@ -136,6 +140,7 @@ def search(
         beam: most cells expanded per level.
         mass_tolerance: total mass that may stay above the finest level; each level expands only
             the most probable cells needed for its equal share. 0 always fills the beam.
+        prior: brings in what was known before, at every level; nothing by default.
 
     Returns:
         The pyramid; every leaf's mass is exact and they sum to 1.
@@ -152,7 +157,7 @@ def search(
         raise ValueError(f"mass_tolerance must be in [0, 1), got {mass_tolerance}")
 
     cells = se3_grid.all_cells(box)
-    log_p = _log_softmax(_score(scorer, cells, box), 0)
+    log_p = _log_softmax(_score(scorer, cells, box, prior), 0)
     levels = []
     for _ in range(depth - 1):
         index, keep = _select(log_p, beam, mass_tolerance / (depth - 1))
@@ -160,7 +165,7 @@ def search(
         levels.append(Level(cells, log_p, nothing.scatter(1, index, keep)))
         parent_log_p = log_p.gather(1, index).masked_fill(~keep, -torch.inf)
         cells = cells.take(index).children()
-        logits = _score(scorer, cells, box)
+        logits = _score(scorer, cells, box, prior)
         padded = ~keep.repeat_interleave(cells.branching, 1)
         logits = logits.masked_fill(padded, -torch.inf)
         mass = parent_log_p.logsumexp(1, keepdim=True)
@@ -169,13 +174,16 @@ def search(
     return PosePyramid(box, levels)
 
 
-def search_exhaustively(scorer: Scorer, box: TranslationBox, level: int) -> PosePyramid:
+def search_exhaustively(
+    scorer: Scorer, box: TranslationBox, level: int, prior: Prior | None = None
+) -> PosePyramid:
     """Score every cell of one level: what `search` saves, as a baseline and to check it.
 
     Args:
         scorer: as for `search`.
         box: region of translations, [B].
         level: of the grid; the number of cells is 72 * 8^level on SO(3), 576 * 64^level on SE(3).
+        prior: as for `search`.
 
     Returns:
         A pyramid of that level alone.
@@ -187,17 +195,18 @@ def search_exhaustively(scorer: Scorer, box: TranslationBox, level: int) -> Pose
     if not 0 <= level < se3_grid.MAX_DEPTH:
         raise ValueError(f"level must be 0 to {se3_grid.MAX_DEPTH - 1}, got {level}")
     cells = se3_grid.all_cells(box, level)
-    log_p = _log_softmax(_score(scorer, cells, box), level)
+    log_p = _log_softmax(_score(scorer, cells, box, prior), level)
     return PosePyramid(box, [Level(cells, log_p, torch.zeros_like(log_p, dtype=torch.bool))])
 
 
-def _score(scorer: Scorer, cells: Cells, box: TranslationBox) -> Tensor:
-    """Logits of all cells in float32 or better, [B, N]."""
+def _score(scorer: Scorer, cells: Cells, box: TranslationBox, prior: Prior | None) -> Tensor:
+    """Logits of all cells, prior included, in float32 or better, [B, N]."""
     logits = scorer(cells.level, *cells.poses(box))
     expected = cells.rotation_index.shape
     if logits.shape != expected:
         raise ValueError(f"the scorer returned shape {tuple(logits.shape)} for {tuple(expected)}")
-    return logits if logits.dtype == torch.float64 else logits.float()
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    return logits if prior is None else prior(cells, logits)
 
 
 def _log_softmax(logits: Tensor, level: int) -> Tensor:

@@ -76,6 +76,10 @@ class TranslationBox:
         """Translations that are known exactly, [B, 3] metres: nothing of them is searched."""
         return cls(center, center.new_empty((len(center), 3, 0)))
 
+    def moved(self, rotation: Tensor, translation: Tensor) -> "TranslationBox":
+        """The same boxes seen from another frame: rotation [3, 3] and translation [3] into it."""
+        return TranslationBox(self.center @ rotation.mT + translation, rotation @ self.basis)
+
     def __len__(self) -> int:
         return len(self.center)
 
