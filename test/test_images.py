@@ -1,17 +1,32 @@
-"""Image messages to RGB arrays: every encoding, padded rows, and what is refused."""
+"""Image messages to RGB and depth: every encoding, padded rows, files, and what is refused."""
 
+import io
 import os
 import sys
+import zlib
 from array import array
 
 import cv2
 import numpy as np
 import pytest
-from sensor_msgs.msg import Image
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image as PillowImage
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from spyropose_ros.ros.diagnostics import BadInput, Reason
-from spyropose_ros.ros.images import ENCODINGS, converter, fill_image, rgb_image
+from spyropose_ros.ros.images import (
+    ENCODINGS,
+    SYNONYMS,
+    WIDE_ENCODINGS,
+    converter,
+    decode,
+    decode_compressed,
+    decode_depth,
+    fill_image,
+    rgb_image,
+)
 
 WIDTH, HEIGHT = 6, 4
 RGB = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -63,9 +78,28 @@ def test_yuv422_is_uyvy():
 
 
 def test_every_listed_encoding_is_converted():
-    for encoding, size in ENCODINGS.items():
-        raw = np.zeros((HEIGHT, WIDTH * size), np.uint8)
+    for encoding in (*ENCODINGS, *SYNONYMS, *WIDE_ENCODINGS):
+        raw = np.zeros((HEIGHT, WIDTH * 8), np.uint8)  # the longest row; more is padding
         assert rgb_image(message(encoding, raw)).shape == (HEIGHT, WIDTH, 3)
+
+
+@pytest.mark.parametrize("old, new", [("yuv422", "uyvy"), ("yuv422_yuy2", "yuyv")])
+def test_new_names_of_old_encodings_mean_the_same(old, new):
+    raw = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH * 2), dtype=np.uint8)
+    np.testing.assert_array_equal(rgb_image(message(new, raw)), rgb_image(message(old, raw)))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("padding", [0, 2])
+def test_sixteen_bits_are_scaled_to_eight_in_either_byte_order(order, padding):
+    wide = message(
+        "rgb16", (RGB.astype(order + "u2") * 257).view(np.uint8), padding, is_bigendian=order == ">"
+    )
+    np.testing.assert_array_equal(rgb_image(wide), RGB)
+    grey = np.linspace(0, 65535, HEIGHT * WIDTH).astype(order + "u2")
+    picture = rgb_image(message("mono16", grey.view(np.uint8), is_bigendian=order == ">"))
+    assert picture.max() == 255 and picture.min() == 0
+    np.testing.assert_allclose(picture[..., 0].ravel(), grey / 257, atol=0.51)
 
 
 def test_byte_order_does_not_matter_for_bytes():
@@ -82,7 +116,9 @@ def test_missing_padding_of_the_last_row_is_no_error():
     "changes, text",
     [
         ({"encoding": "32FC1"}, "'32FC1' is not supported"),
-        ({"encoding": ""}, "'' is not supported"),
+        ({"encoding": ""}, "'' is not supported: publish one of rgb8, bgr8"),
+        ({"encoding": "uyvy", "width": 5}, "5 pixels wide: must be even"),
+        ({"encoding": "rgb16"}, "step 18 is less than the 36"),
         ({"width": 0}, "empty"),
         ({"height": 0}, "empty"),
         ({"step": 3 * WIDTH - 1}, "step 17 is less than the 18"),
@@ -96,6 +132,164 @@ def test_unusable_images_are_refused_by_name(changes, text):
     with pytest.raises(BadInput, match=text) as caught:
         rgb_image(message(**changes))
     assert caught.value.reason is Reason.BAD_IMAGE
+
+
+# ---- compressed images --------------------------------------------------------------------------
+
+SMOOTH = np.stack(np.broadcast_arrays(np.arange(64) * 3, np.arange(48)[:, None] * 4, 40), -1)
+SMOOTH = SMOOTH.astype(np.uint8)  # [48, 64, 3]; red and blue differ
+JPEG_LOSS = 12
+
+
+def file(pixels, extension=".png"):
+    """A file as OpenCV writes it from RGB or grey pixels."""
+    blue_first = pixels[..., ::-1] if pixels.ndim == 3 else pixels
+    return cv2.imencode(extension, np.ascontiguousarray(blue_first))[1].tobytes()
+
+
+def compressed(data, format_text="jpeg"):
+    return CompressedImage(format=format_text, data=array("B", data))
+
+
+@pytest.mark.parametrize(
+    "extension, format_text",
+    [
+        (".jpg", "jpeg"),
+        (".jpg", "jpg"),
+        (".jpg", ""),
+        (".jpg", "rgb8; jpeg compressed bgr8"),
+        (".jpg", "bgr8; jpeg compressed bgr8"),
+        (".jpg", "bayer_rggb8; jpeg compressed bgr8"),
+        (".png", "png"),
+        (".png", "rgb8; png compressed bgr8"),
+    ],
+)
+def test_files_give_the_picture(extension, format_text):
+    picture = decode(compressed(file(SMOOTH, extension), format_text))
+    assert picture.dtype == np.uint8
+    loss = JPEG_LOSS if extension == ".jpg" else 0
+    np.testing.assert_allclose(picture.astype(int), SMOOTH, atol=loss)
+
+
+def test_colours_swapped_in_the_file_are_put_right_as_image_transport_does():
+    swapped = compressed(file(SMOOTH[..., ::-1]), "rgb8; png compressed rgb8")
+    np.testing.assert_array_equal(decode(swapped), SMOOTH)
+
+
+@pytest.mark.parametrize("format_text", ["mono8; jpeg compressed mono8", "jpeg"])
+def test_grey_jpegs_are_decoded(format_text):
+    picture = decode(compressed(file(SMOOTH[..., 0], ".jpg"), format_text))
+    np.testing.assert_allclose(picture.astype(int), SMOOTH[..., :1].repeat(3, -1), atol=JPEG_LOSS)
+
+
+def test_sixteen_bit_files_are_scaled():
+    wide = SMOOTH[..., 0].astype(np.uint16) * 257
+    picture = decode(compressed(file(wide), "mono16; png compressed mono16"))
+    np.testing.assert_array_equal(picture, SMOOTH[..., :1].repeat(3, -1))
+
+
+def test_transparency_is_dropped_and_exif_rotation_not_applied():
+    buffer = io.BytesIO()
+    with_alpha = np.concatenate((SMOOTH, np.full((48, 64, 1), 9, np.uint8)), -1)
+    PillowImage.fromarray(with_alpha).save(buffer, "PNG")
+    np.testing.assert_array_equal(decode(compressed(buffer.getvalue())), SMOOTH)
+    buffer, exif = io.BytesIO(), PillowImage.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    PillowImage.fromarray(SMOOTH).save(buffer, "JPEG", exif=exif)
+    assert decode(compressed(buffer.getvalue())).shape == SMOOTH.shape
+
+
+@pytest.mark.parametrize(
+    "data, text",
+    [
+        (b"", "0 bytes with format 'jpeg' is neither JPEG nor PNG"),
+        (b"hello" * 100, "neither JPEG nor PNG, or cut off: set the publisher's format"),
+        (cv2.imencode(".tiff", SMOOTH)[1].tobytes(), "neither JPEG nor PNG"),
+        (file(SMOOTH, ".jpg")[:-200], "damaged .*truncated"),
+        (file(SMOOTH)[:-200], "damaged"),
+        (file(SMOOTH)[:40], "cut off"),
+    ],
+    ids=["empty", "text", "tiff", "cut jpeg", "cut png", "head of a png"],
+)
+def test_unusable_files_are_refused(data, text):
+    with pytest.raises(BadInput, match=text) as caught:
+        decode(compressed(data))
+    assert caught.value.reason is Reason.BAD_IMAGE
+
+
+def png_of_size(width, height):
+    """A small PNG whose head claims a size."""
+    data = bytearray(file(SMOOTH))
+    data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
+    return bytes(data)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("size", [(10_001, 10_000), (60_000, 60_000), (2**31 - 1, 2**31 - 1)])
+def test_decompression_bombs_are_refused_before_they_are_decoded(size, monkeypatch):
+    def load(*_):
+        raise AssertionError("was decoded")
+
+    monkeypatch.setattr(PillowImage.Image, "convert", load)
+    with pytest.raises(BadInput, match="larger than 100 megapixels"):
+        decode(compressed(png_of_size(*size)))
+
+
+@given(st.data())
+def test_damaged_files_are_refused_or_give_a_picture_of_their_size(data):
+    good = bytearray(file(SMOOTH, data.draw(st.sampled_from([".jpg", ".png"]))))
+    for _ in range(data.draw(st.integers(1, 20))):
+        good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        picture = decode_compressed(compressed(bytes(good)))
+    except BadInput as error:
+        assert error.reason is Reason.BAD_IMAGE
+    else:
+        assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+
+
+# ---- depth --------------------------------------------------------------------------------------
+
+DEPTH = np.linspace(0.1, 4.0, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).round(3)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("padding", [0, 3])
+@pytest.mark.parametrize(
+    "encoding, kind, unit", [("16UC1", "u2", 1000), ("mono16", "u2", 1000), ("32FC1", "f4", 1)]
+)
+def test_depth_is_read_in_metres(encoding, kind, unit, order, padding):
+    raw = (DEPTH * unit).round(6).astype(order + kind).view(np.uint8)
+    depth = decode_depth(message(encoding, raw, padding, is_bigendian=order == ">"))
+    assert depth.dtype == np.float32
+    np.testing.assert_allclose(depth, DEPTH, atol=1e-3)
+
+
+def test_what_was_not_measured_is_nan():
+    raw = DEPTH.astype("<f4")
+    raw[0, :5] = 0, -1, np.inf, -np.inf, np.nan
+    depth = decode_depth(message("32FC1", raw.view(np.uint8)))
+    assert np.isnan(depth[0, :5]).all() and np.isfinite(depth).sum() == DEPTH.size - 5
+    zeros = np.zeros((HEIGHT, WIDTH * 2), np.uint8)
+    assert np.isnan(decode_depth(message("16UC1", zeros))).all()
+
+
+@pytest.mark.parametrize(
+    "bad, text",
+    [
+        (message("rgb8"), "'rgb8' is not supported: publish one of 16UC1, mono16, 32FC1"),
+        (message(encoding="32FC1"), "step 18 is less than the 24"),
+        (compressed(b"x", "16UC1; compressedDepth png"), "subscribe to the raw depth image"),
+    ],
+)
+def test_unusable_depth_is_refused(bad, text):
+    with pytest.raises(BadInput, match=text) as caught:
+        decode_depth(bad)
+    assert caught.value.reason is Reason.BAD_DEPTH
+
+
+# ---- the other way, and the library -------------------------------------------------------------
 
 
 def test_filled_image_reads_back():
