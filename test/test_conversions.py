@@ -11,10 +11,10 @@ from std_msgs.msg import Header
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.ros import conversions, rotations
+from spyropose_ros.ros.appearance import Appearance
 from spyropose_ros.ros.detections import Target
 from spyropose_ros.ros.diagnostics import BadInput
-from spyropose_ros.ros.interfaces import Marker
-from spyropose_ros.ros.markers import MAX_TRIADS, Appearance, marker_array
+from spyropose_ros.ros.transform_output import ChosenPose
 
 TARGET = Target("mug", "cup", "7", 0.8, (0.0, 0.0, 10.0, 10.0))
 HEADER = Header(frame_id="camera_optical_frame")
@@ -152,6 +152,121 @@ def test_durations_are_exact_to_the_nanosecond(seconds):
     assert message.sec + message.nanosec * 1e-9 == pytest.approx(seconds, abs=1e-9)
 
 
+# ---- detections_3d, ~/pose and TF --------------------------------------------------------------
+
+LOOK = Appearance(0.12, None, (0.01, 0.02, 0.03), (0.1, 0.06, 0.08))
+
+
+def test_detections_3d_list_the_modes_by_mass_with_their_covariance(distribution):
+    message = message_of(distribution)
+    array = conversions.detections_3d(HEADER, [message, message], [LOOK, LOOK], 100)
+    assert array.header == HEADER
+    assert len(array.detections) == 2
+    detection = array.detections[1]
+    assert (detection.header, detection.id) == (HEADER, "7")
+    assert {result.hypothesis.class_id for result in detection.results} == {"cup"}
+    for result, mode in zip(detection.results, distribution.modes(), strict=True):
+        assert result.hypothesis.score == pytest.approx(mode.mass)
+        (rotation,), (position,) = conversions.pose_matrices([result.pose.pose])
+        np.testing.assert_allclose(rotation, mode.rotation, atol=1e-5)
+        np.testing.assert_allclose(position, mode.translation, atol=1e-6)
+        np.testing.assert_allclose(
+            np.reshape(result.pose.covariance, (6, 6)), mode.covariance, rtol=1e-5
+        )
+
+
+@pytest.mark.parametrize("max_modes", [1, 2])
+def test_detections_3d_keep_the_most_probable_modes(distribution, max_modes):
+    message = message_of(distribution)
+    assert len(message.modes) >= 2
+    (detection,) = conversions.detections_3d(HEADER, [message], [LOOK], max_modes).detections
+    scores = [result.hypothesis.score for result in detection.results]
+    assert scores == [mode.mass for mode in message.modes][:max_modes]
+
+
+def test_the_box_of_a_detection_lies_around_the_object_at_its_leading_mode(distribution):
+    message = message_of(distribution)
+    (detection,) = conversions.detections_3d(HEADER, [message], [LOOK], 5).detections
+    leading = distribution.modes()[0]
+    center = detection.bbox.center.position
+    expected = leading.rotation.double().numpy() @ LOOK.center + leading.translation.numpy()
+    np.testing.assert_allclose([center.x, center.y, center.z], expected, atol=1e-5)
+    assert detection.bbox.center.orientation == message.modes[0].pose.orientation
+    size = detection.bbox.size
+    assert (size.x, size.y, size.z) == LOOK.extents
+
+
+def test_a_detection_without_modes_has_no_results(distribution):
+    message = message_of(distribution)
+    message.modes = []
+    (detection,) = conversions.detections_3d(HEADER, [message], [LOOK], 5).detections
+    assert (len(detection.results), detection.bbox.size.x, detection.id) == (0, 0.0, "7")
+    assert conversions.detections_3d(HEADER, [], [], 5).detections == []
+
+
+def spread_over(axis):
+    """A scorer that is sharp except about one axis (0 to 5: x y z rx ry rz) of the camera."""
+    precision = torch.full((6,), 100.0)
+    precision[:3] = 4e4
+    precision[axis] /= 25
+
+    def score(level, rotation, translation):
+        offset = translation - torch.tensor([0.0, 0.0, 0.6])
+        turn = rotation - rotation.mT  # twice the rotation vector, for small angles
+        vector = torch.stack((turn[..., 2, 1], turn[..., 0, 2], turn[..., 1, 0]), -1) / 2
+        flipped = 3 - rotation.diagonal(dim1=-2, dim2=-1).sum(-1)
+        square = torch.cat((offset, vector), -1).square()
+        return -0.5 * (square * precision).sum(-1) - 100 * (flipped > 3)
+
+    return score
+
+
+@pytest.mark.parametrize("axis", range(6))
+def test_the_covariance_is_in_the_order_x_y_z_and_rotations_about_x_y_z(axis):
+    box = TranslationBox.cubic(torch.tensor([[0.0, 0.0, 0.6]]), 0.2)
+    pyramid = search(spread_over(axis), box, depth=4, beam=512)
+    message = message_of(pyramid.distribution(0, torch.zeros(3), 0.4))
+    pose = conversions.leading_pose(HEADER, [message], 0.0)
+    deviation = np.sqrt(np.reshape(pose.pose.covariance, (6, 6)).diagonal())
+    alike = deviation[:3] if axis < 3 else deviation[3:]
+    assert alike.argmax() == axis % 3
+    assert alike[axis % 3] > 1.5 * np.sort(alike)[1]
+
+
+def test_the_leading_pose_is_of_the_object_that_is_surest(distribution):
+    sure, unsure = message_of(distribution), message_of(distribution)
+    sure.modes = [sure.modes[1], *sure.modes[2:]]
+    sure.modes[0].mass = 0.99
+    pose = conversions.leading_pose(HEADER, [unsure, sure, unsure], 0.0)
+    assert pose.header == HEADER
+    assert pose.pose.pose == sure.modes[0].pose
+    np.testing.assert_array_equal(pose.pose.covariance, sure.modes[0].covariance)
+
+
+def test_the_leading_pose_needs_more_than_the_least_mass(distribution):
+    message = message_of(distribution)
+    mass = message.modes[0].mass
+    assert conversions.leading_pose(HEADER, [message], mass - 1e-6) is not None
+    assert conversions.leading_pose(HEADER, [message], mass) is None
+    message.modes = []
+    assert conversions.leading_pose(HEADER, [message], 0.0) is None
+    assert conversions.leading_pose(HEADER, [], 0.0) is None
+
+
+def test_transforms_lead_from_the_frame_to_the_object():
+    turn = Rotation.from_rotvec([0.1, 0.2, 0.3])
+    header = Header(frame_id="/camera")
+    header.stamp.sec = 5
+    chosen = ChosenPose("mug", "mug_2", 5 * 10**9, turn.as_matrix(), np.array([0.1, 0.2, 0.6]))
+    (message,) = conversions.transforms(header, "camera", [chosen]).transforms
+    assert (message.header.frame_id, message.child_frame_id) == ("camera", "mug_2")
+    assert message.header.stamp == header.stamp
+    place, orientation = message.transform.translation, message.transform.rotation
+    assert (place.x, place.y, place.z) == (0.1, 0.2, 0.6)
+    quaternion = [orientation.x, orientation.y, orientation.z, orientation.w]
+    np.testing.assert_allclose(quaternion, turn.as_quat())
+
+
 # ---- quaternions -----------------------------------------------------------------------------
 
 
@@ -175,67 +290,6 @@ def test_quaternions_round_trip_with_positive_w():
 def test_no_rotations_convert():
     assert rotations.quaternions(np.zeros((0, 3, 3))).shape == (0, 4)
     assert rotations.matrices(np.zeros((0, 4))).shape == (0, 3, 3)
-
-
-# ---- markers ---------------------------------------------------------------------------------
-
-
-def markers_of(*messages, mesh=None, show_mesh=True):
-    looks = [Appearance(0.12, mesh)] * len(messages)
-    return marker_array(HEADER, messages, looks, show_mesh).markers
-
-
-def test_markers_start_by_deleting_and_have_unique_ids(distribution):
-    message = message_of(distribution)
-    markers = markers_of(message, message, mesh="file:///mug.ply")
-    assert markers[0].action == Marker.DELETEALL
-    names = [(marker.ns, marker.id) for marker in markers[1:]]
-    assert len(names) == len(set(names)) == 1 + 2 * len(message.modes)
-
-
-def test_triads_are_one_blended_line_list_with_the_faintest_last(distribution):
-    message = message_of(distribution, 200)
-    _, triads = markers_of(message, message)
-    assert triads.type == Marker.LINE_LIST
-    assert len(triads.points) == len(triads.colors) == 6 * MAX_TRIADS
-    alpha = [color.a for color in triads.colors]
-    assert alpha == sorted(alpha, reverse=True)
-    assert alpha[-1] < 0.9998
-    assert triads.scale.x > 0
-    assert triads.pose.orientation.w == 1
-
-
-def test_triads_are_the_axes_of_the_poses_and_grow_with_the_weight(distribution):
-    message = message_of(distribution, 50)
-    points = markers_of(message)[1].points
-    pose = message.poses[0]
-    matrix = Rotation.from_quat(_xyzw(pose)).as_matrix()
-    origin = np.array([pose.position.x, pose.position.y, pose.position.z])
-    for axis in range(3):
-        start, tip = (np.array([p.x, p.y, p.z]) for p in points[2 * axis : 2 * axis + 2])
-        np.testing.assert_allclose(start, origin)
-        np.testing.assert_allclose(tip, origin + 0.06 * matrix[:, axis])
-    lengths = [
-        math.dist((a.x, a.y, a.z), (b.x, b.y, b.z))
-        for a, b in zip(points[::6], points[1::6], strict=True)
-    ]
-    assert (np.diff(lengths) < 1e-9).all() and lengths[-1] < 0.99 * lengths[0]
-
-
-def test_meshes_stand_at_the_modes_and_can_be_switched_off(distribution):
-    message = message_of(distribution)
-    meshes = markers_of(message, mesh="file:///mug.ply")[2:]
-    assert [marker.pose for marker in meshes] == [mode.pose for mode in message.modes]
-    assert {marker.mesh_resource for marker in meshes} == {"file:///mug.ply"}
-    alpha = [marker.color.a for marker in meshes]
-    assert alpha == sorted(alpha, reverse=True) and alpha[0] < 1
-    assert len(markers_of(message, mesh="file:///mug.ply", show_mesh=False)) == 2
-    assert len(markers_of(message)) == 2
-
-
-def test_an_empty_frame_only_deletes():
-    (marker,) = markers_of()
-    assert marker.action == Marker.DELETEALL
 
 
 def _xyzw(pose):

@@ -10,18 +10,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spyropose_ros.ros import rotations
+from spyropose_ros.ros.appearance import Appearance
 from spyropose_ros.ros.detections import Target
 from spyropose_ros.ros.diagnostics import BadInput, Reason
 from spyropose_ros.ros.interfaces import (
+    BoundingBox3D,
+    Detection3D,
+    Detection3DArray,
     Duration,
     Header,
+    ObjectHypothesis,
+    ObjectHypothesisWithPose,
     Point,
     Pose,
     PoseArray,
     PoseDistribution,
     PoseMode,
+    PoseWithCovariance,
+    PoseWithCovarianceStamped,
     Quaternion,
+    TFMessage,
+    Transform,
+    TransformStamped,
+    Vector3,
 )
+from spyropose_ros.ros.transform_output import ChosenPose
 
 if TYPE_CHECKING:
     from spyropose_ros.core import distribution as core
@@ -40,13 +53,14 @@ def poses(rotation: Any, translation: Any) -> list[Pose]:
     """
     places = np.asarray(translation, dtype=float).tolist()
     turns = rotations.quaternions(np.asarray(rotation, dtype=float)).tolist()
-    return [
-        Pose(
-            position=Point(x=x, y=y, z=z),
-            orientation=Quaternion(x=qx, y=qy, z=qz, w=qw),
-        )
-        for (x, y, z), (qx, qy, qz, qw) in zip(places, turns, strict=True)
-    ]
+    messages = []
+    for place, turn in zip(places, turns, strict=True):
+        message = Pose()  # filled in place: handing over the parts makes them twice
+        position, orientation = message.position, message.orientation
+        position.x, position.y, position.z = place
+        orientation.x, orientation.y, orientation.z, orientation.w = turn
+        messages.append(message)
+    return messages
 
 
 def pose_arrays(messages: Sequence[Pose]) -> tuple[np.ndarray, np.ndarray]:
@@ -62,6 +76,16 @@ def pose_arrays(messages: Sequence[Pose]) -> tuple[np.ndarray, np.ndarray]:
     ]
     rows = np.array(values, dtype=float).reshape(-1, 7)
     return rows[:, :3], rows[:, 3:]
+
+
+def pose_matrices(messages: Sequence[Pose]) -> tuple[np.ndarray, np.ndarray]:
+    """Reads pose messages.
+
+    Returns:
+        Rotation matrices [N, 3, 3] and positions in metres [N, 3].
+    """
+    positions, quaternions = pose_arrays(messages)
+    return rotations.matrices(quaternions), positions
 
 
 def distribution_message(
@@ -116,6 +140,89 @@ def distribution_message(
     )
 
 
+def detections_3d(
+    header: Header,
+    distributions: Sequence[PoseDistribution],
+    looks: Sequence[Appearance],
+    max_modes: int,
+) -> Detection3DArray:
+    """Writes the modes of distributions as hypotheses of detections.
+
+    Args:
+        header: of the outputs.
+        distributions: one per object.
+        looks: the appearance of each.
+        max_modes: how many modes are listed at most.
+
+    Returns:
+        One detection per distribution, with its detection_id. Its results are the modes by
+        descending mass, which is their score; none where the distribution has no modes. The box is
+        the object's, at the leading mode; of size 0 without modes.
+    """
+    return Detection3DArray(
+        header=header,
+        detections=[
+            Detection3D(
+                header=header,
+                results=[
+                    ObjectHypothesisWithPose(
+                        hypothesis=ObjectHypothesis(
+                            class_id=distribution.class_id, score=mode.mass
+                        ),
+                        pose=_pose_with_covariance(mode),
+                    )
+                    for mode in distribution.modes[:max_modes]
+                ],
+                bbox=_bounding_box(distribution, look),
+                id=distribution.detection_id,
+            )
+            for distribution, look in zip(distributions, looks, strict=True)
+        ],
+    )
+
+
+def leading_pose(
+    header: Header, distributions: Sequence[PoseDistribution], min_mass: float
+) -> PoseWithCovarianceStamped | None:
+    """Writes the surest pose of a frame: of all objects, the leading mode that has most mass.
+
+    Args:
+        header: of the outputs.
+        distributions: one per object.
+        min_mass: the mass that the mode must exceed.
+
+    Returns:
+        None where no mode does.
+    """
+    leading = [distribution.modes[0] for distribution in distributions if distribution.modes]
+    surest = max(leading, key=lambda mode: mode.mass, default=None)
+    if surest is None or surest.mass <= min_mass:
+        return None
+    return PoseWithCovarianceStamped(header=header, pose=_pose_with_covariance(surest))
+
+
+def transforms(header: Header, frame_id: str, chosen: Sequence[ChosenPose]) -> TFMessage:
+    """Writes poses for TF.
+
+    Args:
+        header: of the outputs; its stamp counts.
+        frame_id: the parent of all, without a leading slash.
+        chosen: the poses.
+    """
+    turns = rotations.quaternions(np.array([pose.rotation for pose in chosen])).tolist()
+    parent = Header(stamp=header.stamp, frame_id=frame_id)
+    messages = []
+    for pose, (qx, qy, qz, qw) in zip(chosen, turns, strict=True):
+        x, y, z = map(float, pose.translation)
+        transform = Transform(
+            translation=Vector3(x=x, y=y, z=z), rotation=Quaternion(x=qx, y=qy, z=qz, w=qw)
+        )
+        messages.append(
+            TransformStamped(header=parent, child_frame_id=pose.child, transform=transform)
+        )
+    return TFMessage(transforms=messages)
+
+
 def resampled_poses(
     distributions: Sequence[core.PoseDistribution], header: Header, count: int
 ) -> PoseArray:
@@ -129,8 +236,7 @@ def resampled_poses(
     message = PoseArray(header=header)
     for distribution in distributions:
         drawn = systematic_resampling(distribution.probabilities.double().numpy(), count)
-        top = distribution.top(int(drawn.max()) + 1)
-        message.poses += poses(top.rotations[drawn], top.translations[drawn])
+        message.poses += poses(*distribution.poses(drawn))
     return message
 
 
@@ -200,6 +306,23 @@ def check_invariants(message: PoseDistribution) -> None:
     for promise, kept in promises.items():
         if not kept:
             raise ValueError(f"pose distribution of {message.class_id!r} breaks: {promise}")
+
+
+def _pose_with_covariance(mode: PoseMode) -> PoseWithCovariance:
+    return PoseWithCovariance(pose=mode.pose, covariance=mode.covariance)
+
+
+def _bounding_box(distribution: PoseDistribution, look: Appearance) -> BoundingBox3D:
+    if not distribution.modes:
+        return BoundingBox3D()
+    leading = distribution.modes[0].pose
+    (rotation,), (position,) = pose_matrices([leading])
+    x, y, z = (rotation @ look.center + position).tolist()
+    width, depth, height = look.extents
+    return BoundingBox3D(
+        center=Pose(position=Point(x=x, y=y, z=z), orientation=leading.orientation),
+        size=Vector3(x=width, y=depth, z=height),
+    )
 
 
 def _modes(modes: Sequence[core.Mode]) -> list[PoseMode]:

@@ -3,11 +3,30 @@
 try:
     from builtin_interfaces.msg import Duration
     from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-    from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
-    from sensor_msgs.msg import CameraInfo, Image
+    from geometry_msgs.msg import (
+        Point,
+        Pose,
+        PoseArray,
+        PoseWithCovariance,
+        PoseWithCovarianceStamped,
+        Quaternion,
+        Transform,
+        TransformStamped,
+        Vector3,
+    )
+    from sensor_msgs.msg import CameraInfo, CompressedImage, Image
     from spyropose_ros.msg import PoseDistribution, PoseDistributionArray, PoseMode
-    from std_msgs.msg import ColorRGBA, Header
-    from vision_msgs.msg import Detection2DArray
+    from std_msgs.msg import ColorRGBA, Header, String
+    from std_srvs.srv import SetBool, Trigger
+    from tf2_msgs.msg import TFMessage
+    from vision_msgs.msg import (
+        BoundingBox3D,
+        Detection2DArray,
+        Detection3D,
+        Detection3DArray,
+        ObjectHypothesis,
+        ObjectHypothesisWithPose,
+    )
     from visualization_msgs.msg import Marker, MarkerArray
 except ImportError as error:
     raise ImportError(
@@ -16,9 +35,13 @@ except ImportError as error:
     ) from error
 
 __all__ = [
+    "BoundingBox3D",
     "CameraInfo",
     "ColorRGBA",
+    "CompressedImage",
     "Detection2DArray",
+    "Detection3D",
+    "Detection3DArray",
     "DiagnosticArray",
     "DiagnosticStatus",
     "Duration",
@@ -27,11 +50,22 @@ __all__ = [
     "KeyValue",
     "Marker",
     "MarkerArray",
+    "ObjectHypothesis",
+    "ObjectHypothesisWithPose",
     "Point",
     "Pose",
     "PoseArray",
     "PoseDistribution",
     "PoseDistributionArray",
     "PoseMode",
+    "PoseWithCovariance",
+    "PoseWithCovarianceStamped",
     "Quaternion",
+    "SetBool",
+    "String",
+    "TFMessage",
+    "Transform",
+    "TransformStamped",
+    "Trigger",
+    "Vector3",
 ]

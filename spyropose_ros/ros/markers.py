@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from spyropose_ros.ros import rotations
+from spyropose_ros.ros.appearance import Appearance
 from spyropose_ros.ros.conversions import pose_arrays
 from spyropose_ros.ros.interfaces import (
     ColorRGBA,
@@ -24,19 +24,6 @@ MIN_ALPHA = 0.08
 MAX_ALPHA = 0.9  # a list whose last vertex has alpha 1 is drawn opaque altogether
 MESH_ALPHA = 0.5
 AXIS_COLORS = ((0.90, 0.18, 0.20), (0.16, 0.75, 0.29), (0.18, 0.41, 0.96))  # x, y, z
-
-
-@dataclass(frozen=True)
-class Appearance:
-    """How an object looks in RViz.
-
-    Args:
-        size: diameter of the object in metres.
-        mesh: resource of its mesh such as file:///..., or None.
-    """
-
-    size: float
-    mesh: str | None
 
 
 def marker_array(

@@ -1,117 +1,57 @@
-"""The publishers of the node, and what they say about a processed frame."""
+"""The publishers of the node."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
 
-from spyropose_ros.ros import conversions, images, markers
-from spyropose_ros.ros.detections import Target
-from spyropose_ros.ros.interfaces import (
-    Header,
-    Image,
-    MarkerArray,
-    PoseArray,
-    PoseDistribution,
-    PoseDistributionArray,
-)
-from spyropose_ros.ros.parameters import OutputParameters
+from spyropose_ros.ros.frame import Result
+from spyropose_ros.ros.interfaces import String
+from spyropose_ros.ros.model_info import model_info
+from spyropose_ros.ros.parameters import Parameters
+from spyropose_ros.ros.result_messages import TOPICS, messages
+from spyropose_ros.ros.transform_output import TransformChooser
 
 if TYPE_CHECKING:
-    from spyropose_ros.core.distribution import PoseDistribution as Distribution
     from spyropose_ros.ros.models import Models
 
-PLOT_SIZE = (480, 320)
-
-
-@dataclass(frozen=True)
-class Result:
-    """A processed frame.
-
-    Args:
-        header: of the image.
-        image: RGB uint8 [H, W, 3].
-        K: intrinsics [3, 3].
-        targets: the detections that were estimated.
-        distributions: one per target, on the CPU.
-        inference_time: seconds.
-    """
-
-    header: Header
-    image: np.ndarray
-    K: np.ndarray
-    targets: Sequence[Target]
-    distributions: Sequence[Distribution]
-    inference_time: float
+_DEPTHS = {"~/distributions": 5, "/tf": 100}  # tf2 broadcasts with 100
+_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Outputs:
-    """Publishes results. Markers and pictures are made only for subscribers.
+    """Publishes results, reliably. What nobody subscribes to is not made.
 
     Args:
         node: owns the publishers.
     """
 
     def __init__(self, node: Node) -> None:
-        self._distributions = node.create_publisher(PoseDistributionArray, "~/distributions", 5)
-        self._poses = node.create_publisher(PoseArray, "~/poses", 1)
-        self._markers = node.create_publisher(MarkerArray, "~/markers", 1)
-        self._overlay = node.create_publisher(Image, "~/overlay", 1)
-        self._rotations = node.create_publisher(Image, "~/rotations", 1)
+        self._publishers = {
+            topic: node.create_publisher(kind, topic, _DEPTHS.get(topic, 1))
+            for topic, kind in TOPICS.items()
+        }
+        self._model_info = node.create_publisher(String, "~/model_info", _LATCHED)
+        self._chooser = TransformChooser()
 
-    def publish(self, result: Result, models: Models, settings: OutputParameters) -> None:
-        """Publishes a processed frame on all topics, the distributions first."""
-        header = result.header
-        messages = [
-            conversions.distribution_message(
-                distribution,
-                header,
-                target,
-                settings.max_poses,
-                models.model_id(target.object_name),
-                result.inference_time,
-            )
-            for target, distribution in zip(result.targets, result.distributions, strict=True)
-        ]
-        self._distributions.publish(PoseDistributionArray(header=header, distributions=messages))
-        self._poses.publish(
-            conversions.resampled_poses(result.distributions, header, settings.max_poses)
-        )
-        if self._markers.get_subscription_count():
-            self._publish_markers(result, messages, models, settings.mesh)
-        if self._overlay.get_subscription_count():
-            self._publish_image(self._overlay, header, _draw_overlay(result, models))
-        if self._rotations.get_subscription_count() and result.distributions:
-            self._publish_image(self._rotations, header, _draw_rotations(result))
+    def publish(self, result: Result, models: Models, parameters: Parameters) -> None:
+        """Publishes a processed frame on all topics, the distributions first.
 
-    def _publish_markers(
-        self, result: Result, messages: list[PoseDistribution], models: Models, mesh: bool
-    ) -> None:
-        looks = [models.appearance(target.object_name) for target in result.targets]
-        self._markers.publish(markers.marker_array(result.header, messages, looks, mesh))
+        Raises:
+            BadInput: if a distribution has values that are not finite; nothing is published.
+        """
+        for topic, message in messages(result, models, parameters, self._chooser, self._wanted):
+            self._publishers[topic].publish(message)
 
-    def _publish_image(self, publisher, header: Header, rgb: np.ndarray) -> None:
-        publisher.publish(images.fill_image(Image(), header, rgb))
+    def publish_model_info(self, models: Models, parameters: Parameters) -> None:
+        """Says what the node runs with, also to subscribers that come later."""
+        self._model_info.publish(model_info(models, parameters))
 
+    def reset(self) -> None:
+        """Forgets the poses of TF, after time jumped."""
+        self._chooser.reset()
 
-def _draw_overlay(result: Result, models: Models) -> np.ndarray:
-    from spyropose_ros.core import plots  # with torch: only the worker thread waits for it
-
-    return plots.overlay(
-        result.image,
-        result.K,
-        list(result.distributions),
-        [models.appearance(target.object_name).size for target in result.targets],
-        labels=[target.class_id for target in result.targets],
-    )
-
-
-def _draw_rotations(result: Result) -> np.ndarray:
-    """Stacks the rotation plots of all objects, [n * H, W, 3]."""
-    from spyropose_ros.core import plots
-
-    return np.concatenate([plots.rotation_plot(d, size=PLOT_SIZE) for d in result.distributions])
+    def _wanted(self, topic: str) -> bool:
+        return self._publishers[topic].get_subscription_count() > 0

@@ -1,0 +1,52 @@
+"""Results as the pipeline gives them, for the tests of the outputs."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from spyropose_ros.core.search import search
+from spyropose_ros.core.translation_grid import TranslationBox
+from spyropose_ros.ros.appearance import Appearance
+from spyropose_ros.ros.detections import Target
+from spyropose_ros.ros.frame import Result, View
+from spyropose_ros.ros.interfaces import Header
+from spyropose_ros.ros.parameters import OutputParameters, Parameters
+
+K = np.array([[150.0, 0.0, 79.5], [0.0, 150.0, 59.5], [0.0, 0.0, 1.0]])
+LOOK = Appearance(0.12, "file:///mug.ply", (0.0, 0.0, 0.05), (0.08, 0.08, 0.1))
+MODELS = SimpleNamespace(model_id=lambda name: f"demo_{name}", appearance=lambda name: LOOK)
+SHOWN = Parameters(publish_tf=True, output=OutputParameters(max_poses=50, min_mass=0.2))
+UPSIDE_DOWN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+
+
+def header_at(seconds, frame_id="camera"):
+    header = Header(frame_id=frame_id)
+    header.stamp.sec = seconds
+    return header
+
+
+def two_sided(favourite):
+    """Two sharp modes: object axes along the camera's (0), or turned by 180 degrees (1)."""
+
+    def score(level, rotation, translation):
+        upright = rotation.diagonal(dim1=-2, dim2=-1).sum(-1)
+        upside_down = (rotation @ UPSIDE_DOWN).diagonal(dim1=-2, dim2=-1).sum(-1)
+        alike = torch.stack((upright, upside_down), -1)
+        alike[..., favourite] += 0.01
+        offset = translation - torch.tensor([0.0, 0.0, 0.6])
+        return 40 * alike.amax(-1) - 5000 * offset.square().sum(-1)
+
+    box = TranslationBox.from_view(torch.tensor([[0.0, 0.0, 0.6]]), 0.12)
+    return search(score, box, depth=3, beam=64).distribution(0, torch.zeros(3), 0.12)
+
+
+def view_of(camera_from_frame=None, width=160, height=120):
+    image = np.full((height, width, 3), 90, np.uint8)
+    return View("", header_at(1), image, K, camera_from_frame)
+
+
+def result_of(*distributions, seconds=1, frame_id="camera", views=None):
+    targets = [Target("mug", "cup", str(k), 0.8, (0, 0, 9, 9)) for k, _ in enumerate(distributions)]
+    header = header_at(seconds, frame_id)
+    return Result(header, targets, distributions, 0.25, [view_of()] if views is None else views)
