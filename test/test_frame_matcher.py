@@ -16,9 +16,8 @@ class Drops(list):
         assert text
         self.append((reason, count))
 
-    @property
-    def total(self):
-        return sum(count for _, count in self)
+    def count(self, *reasons):
+        return sum(count for reason, count in self if reason in reasons)
 
 
 @pytest.fixture
@@ -88,7 +87,22 @@ def test_detections_later_than_the_buffer_are_dropped(matcher, drops):
     for index in range(5):
         matcher.add_image(START + index * 33 * MS, index)
     assert matcher.add_detections(START, "late") == []
-    assert drops == [(Reason.UNMATCHED, 1)]
+    assert drops == [(Reason.NO_DETECTIONS, 1), (Reason.UNMATCHED, 1)]
+
+
+def test_only_images_that_were_never_matched_are_counted_when_they_leave(matcher, drops):
+    matcher.add_image(START, "used")
+    matcher.add_detections(START, "boxes")
+    for index in range(1, 7):
+        matcher.add_image(START + index * 33 * MS, index)
+    assert drops == [(Reason.NO_DETECTIONS, 1)] * 2
+
+
+def test_an_image_sent_twice_counts_twice(matcher, drops):
+    matcher.add_image(START, "first")
+    matcher.add_image(START, "again")
+    assert drops == [(Reason.NO_DETECTIONS, 1)]
+    assert pairs(matcher.add_detections(START, "boxes")) == [("again", "boxes")]
 
 
 def test_detections_without_images_do_not_pile_up(matcher, drops):
@@ -108,7 +122,7 @@ def test_images_out_of_order_match(matcher):
 def test_zero_stamps_are_dropped_and_never_matched(matcher, drops):
     assert matcher.add_image(0, "image") == []
     assert matcher.add_detections(0, "boxes") == []
-    assert drops == [(Reason.NO_STAMP, 1)] * 2
+    assert drops == [(Reason.IMAGE_STAMP, 1), (Reason.DETECTIONS_STAMP, 1)]
     assert matcher.add_image(START, "image") == []
 
 
@@ -117,7 +131,7 @@ def test_backwards_jump_clears_everything_and_matching_goes_on(matcher, drops):
     matcher.add_detections(START + 5 * MS, "waiting")
     restart = START - 2000 * MS
     assert matcher.add_image(restart, "new") == []
-    assert drops == [(Reason.TIME_JUMP, 1)]
+    assert drops == [(Reason.NO_DETECTIONS, 1), (Reason.TIME_JUMP, 1), (Reason.UNMATCHED, 1)]
     assert pairs(matcher.add_detections(restart, "boxes")) == [("new", "boxes")]
 
 
@@ -132,7 +146,7 @@ def test_one_stamp_in_the_far_future_does_not_block_the_matcher(matcher, drops):
     matcher.add_image(START + 10**15, "glitch")
     matcher.add_image(START, "image")
     assert pairs(matcher.add_detections(START, "boxes")) == [("image", "boxes")]
-    assert [reason for reason, _ in drops] == [Reason.TIME_JUMP]
+    assert [reason for reason, _ in drops] == [Reason.NO_DETECTIONS, Reason.TIME_JUMP]
 
 
 @pytest.mark.parametrize("slop, capacity", [(-1, 1), (0, 0)])
@@ -145,21 +159,25 @@ stamps = st.integers(0, 60).map(lambda tick: tick and START + tick * 100 * MS)
 
 
 @given(st.lists(st.tuples(st.booleans(), stamps), max_size=60), st.integers(0, 200))
-def test_no_detections_are_lost_or_doubled_and_memory_is_bounded(events, slop):
+def test_nothing_is_lost_or_doubled_and_memory_is_bounded(events, slop):
     drops = Drops()
     matcher = FrameMatcher(slop * MS, 4, drops)
-    matched, images_dropped, given_count = [], 0, 0
+    matched, images, messages = [], 0, 0
     for serial, (is_image, stamp) in enumerate(events):
         if is_image:
-            images_dropped += stamp == 0
-            found = matcher.add_image(stamp, stamp)
+            images += 1
+            found = matcher.add_image(stamp, (serial, stamp))
         else:
-            given_count += 1
+            messages += 1
             found = matcher.add_detections(stamp, (serial, stamp))
         matched += found
         assert len(matcher._images) <= 4 and len(matcher._waiting) <= 4
-    assert all(abs(match.image - match.detections[1]) <= slop * MS for match in matched)
+        assert matcher._used <= matcher._images.keys()
+    assert all(abs(match.image[1] - match.detections[1]) <= slop * MS for match in matched)
     serials = [match.detections[0] for match in matched]
     assert len(serials) == len(set(serials))
-    detections_dropped = drops.total - images_dropped
-    assert len(matched) + detections_dropped + len(matcher._waiting) == given_count
+    matcher_drops = drops.count(Reason.UNMATCHED, Reason.DETECTIONS_STAMP)
+    assert len(matched) + matcher_drops + len(matcher._waiting) == messages
+    matcher.reset()
+    used = {match.image[0] for match in matched}
+    assert len(used) + drops.count(Reason.NO_DETECTIONS, Reason.IMAGE_STAMP) == images

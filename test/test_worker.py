@@ -10,13 +10,14 @@ from spyropose_ros.ros.worker import Mailbox, Worker
 
 def test_a_newer_item_replaces_the_one_that_waits():
     mailbox = Mailbox()
-    assert not mailbox.put(1)
-    assert mailbox.put(2)
+    assert mailbox.put(1) is None
+    assert mailbox.put(2) == 1
     assert mailbox.take() == 2
-    assert not mailbox.put(3)
+    assert mailbox.put(3) is None
+    assert mailbox.close() == 3
 
 
-def test_close_wakes_the_waiting_thread_and_discards_what_waits():
+def test_close_wakes_the_waiting_thread_and_takes_nothing_more():
     mailbox = Mailbox()
     taken = []
     thread = threading.Thread(target=lambda: taken.append(mailbox.take()))
@@ -24,7 +25,7 @@ def test_close_wakes_the_waiting_thread_and_discards_what_waits():
     mailbox.close()
     thread.join(5)
     assert taken == [None]
-    mailbox.put(1)
+    assert mailbox.put(1) == 1
     assert mailbox.take() is None
 
 
@@ -36,12 +37,14 @@ def test_slow_work_always_goes_on_with_the_newest_item():
         busy.set()
         go_on.wait(5)
 
-    worker = Worker(lambda: handle, pytest.fail)
+    discarded = []
+    worker = Worker(lambda: handle, discarded.append, pytest.fail)
     worker.start()
     worker.submit(0)
     assert busy.wait(5)
-    replaced = [worker.submit(item) for item in range(1, 100)]
-    assert replaced == [False] + [True] * 98
+    for item in range(1, 100):
+        worker.submit(item)
+    assert discarded == list(range(1, 99))
     go_on.set()
     deadline = time.monotonic() + 5
     while len(handled) < 2 and time.monotonic() < deadline:
@@ -63,7 +66,7 @@ def test_items_wait_for_the_preparation_which_runs_in_the_same_thread():
 
         return handle
 
-    worker = Worker(prepare, pytest.fail)
+    worker = Worker(prepare, pytest.fail, pytest.fail)
     worker.start()
     worker.submit("frame")
     assert not worker.ready
@@ -79,7 +82,7 @@ def test_an_error_in_the_preparation_is_reported():
     def prepare():
         raise OSError("no model")
 
-    worker = Worker(prepare, errors.append)
+    worker = Worker(prepare, pytest.fail, errors.append)
     worker.start()
     assert worker.stop(5)
     assert [str(error) for error in errors] == ["no model"]
@@ -87,15 +90,15 @@ def test_an_error_in_the_preparation_is_reported():
 
 
 def test_stop_before_start_and_during_the_preparation():
-    assert Worker(lambda: print, pytest.fail).stop(5)
-    begun, finish, handled = threading.Event(), threading.Event(), []
+    assert Worker(lambda: print, pytest.fail, pytest.fail).stop(5)
+    begun, finish, handled, discarded = threading.Event(), threading.Event(), [], []
 
     def prepare():
         begun.set()
         finish.wait(5)
         return handled.append
 
-    worker = Worker(prepare, pytest.fail)
+    worker = Worker(prepare, discarded.append, pytest.fail)
     worker.start()
     worker.submit("frame")
     assert begun.wait(5)
@@ -103,3 +106,6 @@ def test_stop_before_start_and_during_the_preparation():
     finish.set()
     assert worker.stop(5)
     assert handled == []
+    assert discarded == ["frame"]
+    worker.submit("late")
+    assert discarded == ["frame", "late"]

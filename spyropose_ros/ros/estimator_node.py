@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Sequence
+
+from spyropose_ros.ros.worker import WORKER_THREAD
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -32,7 +35,7 @@ def _run(args: Sequence[str] | None) -> int:
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
-    node, initialised = None, False
+    node, initialised, code = None, False, 0
     try:
         rclpy.init(args=args)
         initialised = True
@@ -51,13 +54,16 @@ def _run(args: Sequence[str] | None) -> int:
         if initialised and not rclpy.ok():  # interrupted half-way through the start
             return 0
         rclpy.logging.get_logger("estimator").fatal(_explain(error))
-        return 1
+        code = 1
+        return code
     finally:
         _ignore_interrupts()
-        ended = node is None or node.stop()
+        if node is not None:
+            node.stop()
         rclpy.try_shutdown()
-        if not ended:  # an import, a download or a long pass, which nothing else can interrupt
-            os._exit(0)
+        # In an import, a download or a long pass, which nothing else can interrupt
+        if any(thread.name == WORKER_THREAD for thread in threading.enumerate()):
+            os._exit(code)
 
 
 def _leave(*_: object) -> None:

@@ -47,6 +47,7 @@ class FrameMatcher(Generic[Image, Detections]):
         self._capacity = capacity
         self._drop = drop
         self._images: dict[int, Image] = {}
+        self._used: set[int] = set()  # stamps of images that were matched
         self._waiting: list[tuple[int, Detections]] = []
 
     def add_image(self, stamp: int, image: Image) -> list[Match[Image, Detections]]:
@@ -57,17 +58,19 @@ class FrameMatcher(Generic[Image, Detections]):
         """
         if stamp == 0:
             self._drop(
-                Reason.NO_STAMP,
+                Reason.IMAGE_STAMP,
                 "image with zero stamp: let the camera driver stamp its images",
                 1,
             )
             return []
         newest = max(self._images, default=stamp)
         if stamp < newest - JUMP_NS:
-            self._reset(newest - stamp)
+            self._jump_back(newest - stamp)
+        if stamp in self._images:
+            self._forget(stamp)
         self._images[stamp] = image
         if len(self._images) > self._capacity:
-            del self._images[min(self._images)]
+            self._forget(min(self._images))
         waiting, self._waiting = self._waiting, []
         return [match for entry in waiting for match in self._resolve(*entry)]
 
@@ -79,7 +82,7 @@ class FrameMatcher(Generic[Image, Detections]):
         """
         if stamp == 0:
             self._drop(
-                Reason.NO_STAMP,
+                Reason.DETECTIONS_STAMP,
                 "detections with zero stamp: let the detector copy the header of its image",
                 1,
             )
@@ -88,11 +91,11 @@ class FrameMatcher(Generic[Image, Detections]):
 
     def _resolve(self, stamp: int, detections: Detections) -> list[Match[Image, Detections]]:
         if stamp in self._images:
-            return [Match(self._images[stamp], detections)]
+            return [self._match(stamp, detections)]
         if max(self._images, default=stamp) > stamp:
             nearest = min(self._images, key=lambda other: abs(other - stamp))
             if abs(nearest - stamp) <= self.slop:
-                return [Match(self._images[nearest], detections)]
+                return [self._match(nearest, detections)]
             self._drop(Reason.UNMATCHED, self._explain(stamp, nearest), 1)
             return []
         self._waiting.append((stamp, detections))
@@ -119,13 +122,41 @@ class FrameMatcher(Generic[Image, Detections]):
             "the header of its image (raise sync.slop)"
         )
 
-    def _reset(self, jump: int) -> None:
+    def reset(self) -> int:
+        """Forgets all images and detections.
+
+        Returns:
+            How many detection messages waited.
+        """
+        for stamp in list(self._images):
+            self._forget(stamp)
         waiting = len(self._waiting)
-        self._images.clear()
         self._waiting.clear()
+        return waiting
+
+    def _match(self, stamp: int, detections: Detections) -> Match[Image, Detections]:
+        self._used.add(stamp)
+        return Match(self._images[stamp], detections)
+
+    def _forget(self, stamp: int) -> None:
+        del self._images[stamp]
+        if stamp not in self._used:
+            self._drop(
+                Reason.NO_DETECTIONS,
+                "an image got no detections: the detector is slower than the camera, or silent",
+                1,
+            )
+        self._used.discard(stamp)
+
+    def _jump_back(self, jump: int) -> None:
+        waiting = self.reset()
         self._drop(
             Reason.TIME_JUMP,
-            f"image stamps went back by {jump * 1e-9:.1f} s (bag loop or simulation restart): "
-            f"buffers cleared with {waiting} waiting detection messages",
-            waiting,
+            f"image stamps went back by {jump * 1e-9:.1f} s (bag loop or simulation restart): what "
+            "waited and what was seen before is forgotten",
+            1,
         )
+        if waiting:
+            self._drop(
+                Reason.UNMATCHED, "time went back before the image of detections came", waiting
+            )

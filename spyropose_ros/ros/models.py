@@ -1,19 +1,17 @@
-"""The estimators of the configured objects: found, loaded, warmed up, and called together."""
+"""The estimators of the configured objects: found, loaded and warmed up."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
-from spyropose_ros.core.bundle import BundleError
-from spyropose_ros.core.distribution import PoseDistribution
-from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.ros.detections import Target
-from spyropose_ros.ros.markers import Appearance
+from spyropose_ros.core.bundle import BundleError, ObjectInfo, read_object
+from spyropose_ros.core.estimator import Estimator, SearchSettings, resolve_device
+from spyropose_ros.ros.appearance import Appearance, appearance_of
 from spyropose_ros.ros.parameters import ParameterError, Parameters
 
 DEMO_MODEL = "models/demo_mug"
@@ -52,7 +50,7 @@ def demo_bundle() -> str:
 
 
 class Models:
-    """All loaded estimators by object name.
+    """The estimators of all configured objects, by object name.
 
     Args:
         parameters: which bundles, where to run, how to search.
@@ -67,74 +65,82 @@ class Models:
     def __init__(self, parameters: Parameters, inform: Callable[[str], object]) -> None:
         if parameters.threads:
             torch.set_num_threads(parameters.threads)
-        bundles = [locate(bundle) for bundle in parameters.objects]
-        if not bundles:
-            bundles = [demo_bundle()]
-            inform(f"no objects given: the demo model {bundles[0]} is used")
-        settings = SearchSettings(
+        self._inform = inform
+        self._device = resolve_device(parameters.device)
+        self._settings = SearchSettings(
             beam=parameters.search.beam,
             mass_tolerance=parameters.search.mass_tolerance,
             depth=parameters.search.depth or None,
             crops=parameters.search.crops,
         )
-        self.estimators: dict[str, Estimator] = {}
+        self._bundles: dict[str, str] = {}
+        self.objects: dict[str, ObjectInfo] = {}
+        self.estimators: dict[str, Estimator] = {}  # those that are loaded
+        self._appearances: dict[str, Appearance] = {}
+        bundles = [locate(bundle) for bundle in parameters.objects]
+        if not bundles:
+            bundles = [demo_bundle()]
+            inform(f"no objects given: the demo model {bundles[0]} is used")
         for bundle in bundles:
-            inform(f"loading {bundle}")
-            try:
-                estimator = Estimator.from_pretrained(bundle, parameters.device, settings)
-            except BundleError as error:
-                raise ParameterError(f"parameter 'objects': {error}") from error
-            name = estimator.bundle.object.name
-            if name in self.estimators:
-                raise ParameterError(f"parameter 'objects' has two models of {name!r}: keep one")
-            self.estimators[name] = estimator
-        self.classes = {name: name for name in self.estimators} | parameters.classes
+            self._add(bundle)
+        self.classes = {name: name for name in self.objects} | parameters.classes
         for class_id, name in parameters.classes.items():
-            if name not in self.estimators:
+            if name not in self.objects:
                 raise ParameterError(
-                    f"parameter 'class_map' maps {class_id!r} to {name!r}, which is not loaded: "
-                    f"write one of {', '.join(self.estimators)}"
+                    f"parameter 'class_map' maps {class_id!r} to {name!r}, which has no model: "
+                    f"write one of {', '.join(self.objects)}"
                 )
+        if not parameters.lazy_loading:
+            for name in self.objects:
+                self.estimator(name)
 
     def __str__(self) -> str:
         return ", ".join(
-            f"{name} ({estimator.depth} levels, on {estimator.device})"
-            for name, estimator in self.estimators.items()
+            f"{name} ({self.estimators[name].depth} levels, on {self._device})"
+            if name in self.estimators
+            else f"{name} (loaded when it is first detected)"
+            for name in self.objects
         )
+
+    def estimator(self, object_name: str) -> Estimator:
+        """The estimator of an object; loaded and warmed up when it is first asked for.
+
+        Raises:
+            ParameterError: if the bundle is damaged.
+        """
+        if object_name not in self.estimators:
+            bundle = self._bundles[object_name]
+            self._inform(f"loading {bundle}")
+            with _named("objects"):
+                estimator = Estimator.from_pretrained(bundle, self._device, self._settings)
+                look = appearance_of(estimator.bundle.object, estimator.bundle.mesh_path)
+            estimator.warm_up(1)
+            self.estimators[object_name] = estimator
+            self._appearances[object_name] = look
+        return self.estimators[object_name]
 
     def model_id(self, object_name: str) -> str:
         """Name of the bundle that an object's distributions come from."""
-        return Path(self.estimators[object_name].bundle.name).name
+        return Path(self._bundles[object_name]).name
 
     def appearance(self, object_name: str) -> Appearance:
-        """How RViz shows an object."""
-        bundle = self.estimators[object_name].bundle
-        mesh = None if bundle.mesh_path is None else bundle.mesh_path.absolute().as_uri()
-        return Appearance(bundle.object.diameter, mesh)
+        """How large an object is and how it looks."""
+        self.estimator(object_name)
+        return self._appearances[object_name]
 
-    def warm_up(self) -> None:
-        """Makes the first real frame as fast as the others."""
-        for estimator in self.estimators.values():
-            estimator.warm_up(1)
+    def _add(self, bundle: str) -> None:
+        with _named("objects"):
+            info = read_object(bundle)
+        if info.name in self.objects:
+            raise ParameterError(f"parameter 'objects' has two models of {info.name!r}: keep one")
+        self.objects[info.name] = info
+        self._bundles[info.name] = bundle
 
-    def estimate(
-        self, image: np.ndarray, K: np.ndarray, targets: Sequence[Target]
-    ) -> list[PoseDistribution]:
-        """Estimates all targets of one frame, in one batched pass per model.
 
-        Args:
-            image: RGB uint8 [H, W, 3].
-            K: intrinsics [3, 3].
-            targets: what to estimate.
-
-        Returns:
-            One distribution per target, in their order, on the CPU.
-        """
-        results: list[PoseDistribution | None] = [None] * len(targets)
-        for name, estimator in self.estimators.items():
-            mine = [index for index, target in enumerate(targets) if target.object_name == name]
-            if mine:
-                boxes = np.array([targets[index].box for index in mine])
-                for index, result in zip(mine, estimator.estimate(image, K, boxes), strict=True):
-                    results[index] = result.to("cpu")
-        return results
+@contextmanager
+def _named(parameter: str) -> Iterator[None]:
+    """Says which parameter a bundle comes from."""
+    try:
+        yield
+    except BundleError as error:
+        raise ParameterError(f"parameter '{parameter}': {error}") from error

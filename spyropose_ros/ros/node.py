@@ -1,62 +1,35 @@
-"""The estimator node: callbacks that only store, and one worker thread that estimates."""
+"""The estimator node: life cycle, services, parameters and diagnostics around a session."""
 
 from __future__ import annotations
 
-import time
-import traceback
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
 
-from spyropose_ros.ros.camera_info import intrinsics
-from spyropose_ros.ros.conversions import nanoseconds
-from spyropose_ros.ros.detections import select_targets
-from spyropose_ros.ros.diagnostics import (
-    Activity,
-    BadInput,
-    DropCounter,
-    Reason,
-    explain_silence,
-)
-from spyropose_ros.ros.frame_matcher import FrameMatcher, Match
-from spyropose_ros.ros.images import converter, rgb_image
+from spyropose_ros.ros import health
+from spyropose_ros.ros.diagnostics import DropCounter, Reason
 from spyropose_ros.ros.interfaces import (
-    CameraInfo,
-    Detection2DArray,
     DiagnosticArray,
     DiagnosticStatus,
-    Image,
     KeyValue,
+    SetBool,
+    Trigger,
 )
-from spyropose_ros.ros.outputs import Outputs, Result
+from spyropose_ros.ros.outputs import Outputs
 from spyropose_ros.ros.parameter_server import ParameterServer
 from spyropose_ros.ros.parameters import Parameters
-from spyropose_ros.ros.worker import Worker
-
-if TYPE_CHECKING:
-    from spyropose_ros.ros.models import Models
+from spyropose_ros.ros.session import Session
 
 SILENCE_PERIOD = 5.0  # seconds
 STOP_TIMEOUT = 3.0  # seconds; ros2 launch loses patience after 5
 
 
-@dataclass(frozen=True)
-class Frame:
-    """The messages that one estimate needs."""
-
-    image: Image
-    detections: Detection2DArray
-    camera_info: CameraInfo | None
-
-
-class EstimatorNode(Node):
+class EstimatorNode(LifecycleNode):
     """Publishes the pose distribution of every detected object of every image it can keep up with.
+
+    Configuring subscribes and starts loading the models, without blocking; frames are taken while
+    the node is active and enabled. Cleaning up frees the models. Unless ``autostart`` is false, it
+    configures and activates itself.
 
     Args:
         **options: passed on to rclpy's Node.
@@ -69,208 +42,172 @@ class EstimatorNode(Node):
         super().__init__("estimator", **options)
         logger = self.get_logger()
         self.drops = DropCounter(logger.warning, logger.info)
-        self.activity = Activity()
+        self.activity = health.Activity()
         self.failure: Future = Future()  # gets the exception that ended the worker
-        self._settings = ParameterServer(self, self._apply)
-        self._models: Models | None = None
-        self._camera_info: CameraInfo | None = None
-        self._last_activity: tuple[Counter[str], int] = (Counter(), 0)
-        self._warned: set[str] = set()
-        self._latency = float("nan")
-        sync = self._settings.current.sync
-        self._matcher: FrameMatcher[Image, Detection2DArray] = FrameMatcher(
-            round(sync.slop * 1e9), sync.buffer_size, self.drops.add
-        )
+        self._session: Session | None = None
+        self._active = False
+        self._enabled = True
+        self._verdict = health.Verdict()
+        self._before_silence = self.activity.counts()
+        self._settings = ParameterServer(self, self._apply, lambda: self._session is not None)
         self._outputs = Outputs(self)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._topics = self._subscribe()
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        self.create_service(Trigger, "~/reset", self._on_reset)
         # Steady clock: these reports matter most when simulated time stands still
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._publish_diagnostics, clock=steady)
         self.create_timer(SILENCE_PERIOD, self._report_silence, clock=steady)
-        self._worker: Worker[Frame] = Worker(self._prepare, self.failure.set_result)
-        self._worker.start()
+        start = self._settings.current.autostart
+        if start and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+            self.trigger_activate()
 
     @property
     def ready(self) -> bool:
         """Whether the models are loaded."""
-        return self._worker.ready
+        return self._session is not None and self._session.ready
 
     def stop(self) -> bool:
-        """Ends the worker after the frame in work; call before destroying the node.
+        """Ends the session after the frame in work; call before destroying the node.
 
         Returns:
             Whether it has ended within STOP_TIMEOUT.
         """
-        return self._worker.stop(STOP_TIMEOUT)
+        self._active = False
+        session, self._session = self._session, None
+        return session is None or session.close(STOP_TIMEOUT)
 
-    # ---- executor thread ---------------------------------------------------------------------
+    # ---- life cycle --------------------------------------------------------------------------
 
-    def _subscribe(self) -> list[str]:
-        reliability = ReliabilityPolicy[self._settings.current.qos.reliability.upper()]
-        newest = QoSProfile(depth=1, reliability=reliability)
-        self.create_subscription(Image, "image_rect", self._on_image, newest)
-        self.create_subscription(CameraInfo, "camera_info", self._on_camera_info, newest)
-        # Always reliable: they are tiny, and what is lost here is never estimated
-        self.create_subscription(Detection2DArray, "detections", self._on_detections, 10)
-        return [
-            self.resolve_topic_name(name) for name in ("image_rect", "camera_info", "detections")
-        ]
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribes and starts loading the models; the log and ~/model_info say when it is done.
 
-    def _on_image(self, message: Image) -> None:
-        self.activity.receive(self._topics[0])
-        self._submit(self._matcher.add_image(nanoseconds(message.header.stamp), message))
+        A model that cannot be loaded ends the process: nothing could ever be estimated.
+        """
+        try:
+            self._session = Session(
+                self,
+                lambda: self._settings.current,
+                self._outputs,
+                self.activity,
+                self.drops,
+                self.failure.set_result,
+            )
+        except Exception as error:  # rclpy would swallow it
+            self.failure.set_result(error)
+            return TransitionCallbackReturn.FAILURE
+        return super().on_configure(state)
 
-    def _on_camera_info(self, message: CameraInfo) -> None:
-        self.activity.receive(self._topics[1])
-        self._camera_info = message
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Takes frames from now on."""
+        self._active = True
+        self._update()
+        return super().on_activate(state)
 
-    def _on_detections(self, message: Detection2DArray) -> None:
-        self.activity.receive(self._topics[2])
-        self._submit(self._matcher.add_detections(nanoseconds(message.header.stamp), message))
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Drops frames from now on; the models stay loaded."""
+        self._active = False
+        self._update()
+        return super().on_deactivate(state)
 
-    def _submit(self, matches: list[Match[Image, Detection2DArray]]) -> None:
-        for match in matches:
-            if self._worker.submit(Frame(match.image, match.detections, self._camera_info)):
-                self.drops.add(
-                    Reason.BUSY,
-                    "frames come faster than the model runs, the newest is used"
-                    if self.ready
-                    else "the model is still loading",
-                )
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribes and frees the models and their memory."""
+        if not self.stop():
+            self.get_logger().info("the memory of the models is freed after the work in hand")
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """As on_cleanup."""
+        self.stop()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """As on_cleanup: a session must not live on unseen."""
+        self.stop()
+        return super().on_error(state)
+
+    def _update(self) -> None:
+        """Tells the session whether frames are wanted."""
+        if self._session is not None:
+            reason = None if self._enabled else Reason.DISABLED
+            self._session.refuse(reason if self._active else Reason.INACTIVE)
+
+    # ---- services and parameters -------------------------------------------------------------
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response):
+        self._enabled = request.data
+        self._update()
+        response.success = True
+        response.message = self._state()
+        return response
+
+    def _on_reset(self, _: Trigger.Request, response: Trigger.Response):
+        if self._session is not None:
+            self._session.reset()
+        response.success = self._session is not None
+        response.message = (
+            "what waits and what was seen before is forgotten; a frame in work is still answered"
+            if response.success
+            else "nothing to reset: the node is not configured"
+        )
+        return response
 
     def _apply(self, parameters: Parameters) -> None:
-        self._matcher.slop = round(parameters.sync.slop * 1e9)
+        if self._session is not None:
+            self._session.apply(parameters)
+
+    # ---- diagnostics -------------------------------------------------------------------------
+
+    def _state(self) -> str:
+        if self._session is None:
+            return "not configured"
+        if not self._session.ready:
+            return "loading the models"
+        if not self._active:
+            return "inactive"
+        return "running" if self._enabled else "disabled"
+
+    def _publish_diagnostics(self) -> None:
+        counts, drops = self.activity.counts(), self.drops.counts()
+        level, message = self._verdict.judge(self._state(), drops, counts.published)
+        topics = self._session.topics if self._session is not None else []
+        values = {f"received {topic}": str(counts.received[topic]) for topic in topics}
+        values |= {
+            "images matched": str(counts.matched),
+            "images processed": str(counts.processed),
+            "results published": str(counts.published),
+            **health.drop_values(drops),
+            **self.activity.timings(),
+            "device memory (MB)": self._session.device_memory if self._session else "none",
+            "models": ", ".join(self._session.model_names) if self._session else "none",
+            "last problem": self.drops.last_problem,
+        }
+        status = DiagnosticStatus(
+            level=level,
+            name=f"{self.get_fully_qualified_name()[1:]}: pose distributions",
+            message=message,
+            values=[KeyValue(key=key, value=value) for key, value in values.items()],
+        )
+        array = DiagnosticArray(status=[status])
+        array.header.stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(array)
 
     def _report_silence(self) -> None:
-        (received, published), before = self.activity.snapshot(), self._last_activity
-        self._last_activity = received, published
-        if published > before[1]:
+        counts, before = self.activity.counts(), self._before_silence
+        self._before_silence = counts
+        if counts.published > before.published or self._session is None:
             return
-        if not self.ready:
-            self.get_logger().info("the model is still loading")
+        state = self._state()
+        if state != "running":
+            if state == "loading the models":
+                self.get_logger().info(state)
             return
+        topics = self._session.topics
         self.get_logger().warning(
-            explain_silence(
+            health.explain_silence(
                 SILENCE_PERIOD,
-                {topic: received[topic] - before[0][topic] for topic in self._topics},
-                {topic: self.count_publishers(topic) for topic in self._topics},
+                {topic: counts.received[topic] - before.received[topic] for topic in topics},
+                {topic: self.count_publishers(topic) for topic in topics},
                 self.drops.summary(),
             )
         )
-
-    def _publish_diagnostics(self) -> None:
-        received, published = self.activity.snapshot()
-        values = {f"received {topic}": received[topic] for topic in self._topics}
-        values["published"] = published
-        values |= {f"dropped: {reason.value}": n for reason, n in self.drops.counts().items()}
-        values["latency of the last frame (s)"] = f"{self._latency:.3f}"
-        status = DiagnosticStatus(
-            level=DiagnosticStatus.OK if self.ready else DiagnosticStatus.WARN,
-            name=f"{self.get_fully_qualified_name()[1:]}: pose distributions",
-            message="running" if self.ready else "loading the model",
-            values=[KeyValue(key=key, value=str(value)) for key, value in values.items()],
-        )
-        message = DiagnosticArray(status=[status])
-        message.header.stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(message)
-
-    # ---- worker thread -----------------------------------------------------------------------
-
-    def _prepare(self) -> Callable[[Frame], None]:
-        start = time.monotonic()
-        self._inform("loading PyTorch")
-        from spyropose_ros.ros.models import Models  # here, because it takes seconds
-
-        models = Models(self._settings.current, self._inform)
-        models.warm_up()
-        converter()
-        self._models = models
-        self._inform(
-            f"ready after {time.monotonic() - start:.1f} s: {models}, "
-            f"waiting for {', '.join(self._topics)}"
-        )
-        return self._handle
-
-    def _inform(self, text: str) -> None:
-        if self.context.ok():  # the log is a publisher too, and ends with the context
-            self.get_logger().info(text)
-
-    def _handle(self, frame: Frame) -> None:
-        try:
-            self._estimate_and_publish(frame, self._settings.current)
-        except BadInput as error:
-            self.drops.add(error.reason, str(error))
-        except Exception as error:  # whatever one frame does, the next gets its chance
-            if self.context.ok():
-                self.drops.add(Reason.ERROR, f"{type(error).__name__}: {error}")
-                self.get_logger().debug(traceback.format_exc())
-
-    def _estimate_and_publish(self, frame: Frame, parameters: Parameters) -> None:
-        header = frame.image.header
-        self._check_age(self._age(frame), parameters.sync.max_age)
-        if frame.camera_info is None:
-            raise BadInput(
-                Reason.NO_CAMERA_INFO,
-                f"nothing arrived on {self._topics[1]}: publish it beside the image, or remap",
-            )
-        image = rgb_image(frame.image)
-        height, width = image.shape[:2]
-        K, warning = intrinsics(frame.camera_info, width, height)
-        self._check_consistency(frame, warning)
-        targets = select_targets(
-            frame.detections,
-            width,
-            height,
-            self._models.classes,
-            parameters.detections.min_score,
-            parameters.detections.max_count,
-            self.drops.add,
-        )
-        start = time.monotonic()
-        distributions = self._models.estimate(image, K, targets)
-        elapsed = time.monotonic() - start
-        result = Result(header, image, K, targets, distributions, elapsed)
-        self._outputs.publish(result, self._models, parameters.output)
-        self._latency = self._age(frame)
-        if self.activity.publish() == 1:
-            self.get_logger().info(
-                f"first frame published: {len(targets)} of {len(frame.detections.detections)} "
-                f"detections, {1000 * elapsed:.0f} ms"
-            )
-
-    def _age(self, frame: Frame) -> float:
-        """Seconds since the image was taken; nan while simulated time has not begun."""
-        now = self.get_clock().now().nanoseconds
-        return (now - nanoseconds(frame.image.header.stamp)) * 1e-9 if now else float("nan")
-
-    def _check_age(self, age: float, max_age: float) -> None:
-        if max_age and age > max_age:
-            raise BadInput(
-                Reason.STALE,
-                f"image is {age:.3f} s old, more than sync.max_age = {max_age:g} s: synchronise "
-                "the clocks, set use_sim_time for a bag, or raise sync.max_age",
-            )
-
-    def _check_consistency(self, frame: Frame, warning: str | None) -> None:
-        """Warns once of what is suspicious but may be meant."""
-        if warning is not None:
-            self._warn_once(f"{self._topics[1]}: {warning}")
-        if any(frame.camera_info.d) and "rect" not in self._topics[0]:
-            self._warn_once(
-                f"camera_info has lens distortion and {self._topics[0]} does not look rectified "
-                "by its name: feed a rectified image (image_proc)"
-            )
-        frame_id = frame.image.header.frame_id
-        for topic, message in (
-            (self._topics[1], frame.camera_info),
-            (self._topics[2], frame.detections),
-        ):
-            other = message.header.frame_id
-            if other not in ("", frame_id):
-                self._warn_once(f"{topic} is in frame '{other}' but the image in '{frame_id}'")
-
-    def _warn_once(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            self.get_logger().warning(text)

@@ -16,10 +16,13 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from spyropose_ros.ros import parameters
-from spyropose_ros.ros.parameters import Description, ParameterError, Parameters
-
-# declared by rclpy itself on every node, or by its publishers and subscriptions
-_FOREIGN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
+from spyropose_ros.ros.parameter_fields import (
+    FOREIGN,
+    TYPE_TEXTS,
+    Description,
+    ParameterError,
+)
+from spyropose_ros.ros.parameters import Parameters
 
 
 class ParameterServer:
@@ -28,34 +31,49 @@ class ParameterServer:
     Args:
         node: the node that gets them.
         changed: called with the new snapshot after a change at run time, in the executor's thread.
+        in_use: whether parameters that are not dynamic are in use and must stay.
 
     Raises:
         ParameterError: if a given value has the wrong type, is out of range or not a choice.
     """
 
-    def __init__(self, node: Node, changed: Callable[[Parameters], object]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        changed: Callable[[Parameters], object],
+        in_use: Callable[[], bool],
+    ) -> None:
         # rclpy has no public way to see overrides that were never declared
         for text in parameters.unknown_names(
-            name for name in node._parameter_overrides if not name.startswith(_FOREIGN)
+            name for name in node._parameter_overrides if not name.startswith(FOREIGN)
         ):
             node.get_logger().warning(text)
         self._changed = changed
+        self._in_use = in_use
         defaults = parameters.flatten(Parameters())
         values = {
             name: _from_ros(_declare(node, name, defaults[name], description))
             for name, description in parameters.descriptions()
         }
         self.current: Parameters = parameters.build(values)
-        self.current.classes  # noqa: B018 - a malformed entry is an error now, not at a frame
+        self.current.check()
         node.add_on_set_parameters_callback(self._set)
 
     def _set(self, changes: Iterable[Parameter]) -> SetParametersResult:
         values = parameters.flatten(self.current)
-        values |= {
-            change.name: _from_ros(change.value) for change in changes if change.name in values
-        }
+        new = {change.name: _from_ros(change.value) for change in changes if change.name in values}
+        dynamic = {name for name, description in parameters.descriptions() if description.dynamic}
+        fixed = [name for name in new if name not in dynamic]
+        if fixed and self._in_use():
+            return SetParametersResult(
+                successful=False,
+                reason=f"parameter '{fixed[0]}' is in use: restart the node, or set it while the "
+                "node is not configured (ros2 lifecycle set <node> deactivate, then cleanup)",
+            )
         try:
-            self.current = parameters.build(values)
+            current = parameters.build(values | new)
+            current.check()
+            self.current = current
         except ParameterError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._changed(self.current)
@@ -63,9 +81,7 @@ class ParameterServer:
 
 
 def _declare(node: Node, name: str, default: Any, description: Description) -> Any:
-    descriptor = ParameterDescriptor(
-        description=description.text, read_only=not description.dynamic
-    )
+    descriptor = ParameterDescriptor(description=description.text)
     if description.choices:
         descriptor.additional_constraints = "one of " + ", ".join(description.choices)
     if description.low is not None:
@@ -80,7 +96,7 @@ def _declare(node: Node, name: str, default: Any, description: Description) -> A
     except rclpy.exceptions.InvalidParameterTypeException as error:
         given = node._parameter_overrides[name].value
         raise ParameterError(
-            f"parameter '{name}' is {given!r} but must be {_TYPE_TEXTS[type(default)]}"
+            f"parameter '{name}' is {given!r} but must be {TYPE_TEXTS[type(default)]}"
         ) from error
     except rclpy.exceptions.InvalidParameterValueException as error:
         given = node._parameter_overrides[name].value
@@ -88,15 +104,6 @@ def _declare(node: Node, name: str, default: Any, description: Description) -> A
             f"parameter '{name}' is {given!r} but must be from {description.low} to "
             f"{description.high}"
         ) from error
-
-
-_TYPE_TEXTS = {
-    float: "a number with a decimal point, such as 1.0",
-    int: "a whole number, such as 16",
-    bool: "true or false",
-    str: "a text; quote numbers and words such as on: '0'",
-    tuple: "a list of texts, such as ['a', 'b']",
-}
 
 
 def _to_ros(value: Any) -> Any:

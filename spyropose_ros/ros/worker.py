@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+WORKER_THREAD = "estimator"  # its name
+
 
 class Mailbox(Generic[T]):
     """Holds one item; a newer one replaces it. Thread-safe."""
@@ -17,15 +19,16 @@ class Mailbox(Generic[T]):
         self._item: T | None = None
         self._closed = False
 
-    def put(self, item: T) -> bool:
+    def put(self, item: T) -> T | None:
         """Stores ``item``.
 
         Returns:
-            Whether an older item was thrown away for it.
+            What was not taken: the older item, or ``item`` itself once the mailbox is closed.
         """
         with self._changed:
-            replaced = self._item is not None
-            self._item = item
+            if self._closed:
+                return item
+            replaced, self._item = self._item, item
             self._changed.notify()
         return replaced
 
@@ -36,11 +39,13 @@ class Mailbox(Generic[T]):
             item, self._item = self._item, None
             return None if self._closed else item
 
-    def close(self) -> None:
-        """Ends all waiting, now and later."""
+    def close(self) -> T | None:
+        """Ends all waiting, now and later; returns the item that was not taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            item, self._item = self._item, None
+            return item
 
 
 class Worker(Generic[T]):
@@ -49,20 +54,23 @@ class Worker(Generic[T]):
     Args:
         prepare: slow start-up work, such as loading a model; returns the function that handles an
             item. That function deals with its own errors.
+        discard: called for every item that is not handled, in the thread of ``submit`` or ``stop``.
         on_failure: called, in the thread, with the exception that ended it.
     """
 
     def __init__(
         self,
         prepare: Callable[[], Callable[[T], None]],
+        discard: Callable[[T], object],
         on_failure: Callable[[Exception], object],
     ) -> None:
         self._prepare = prepare
+        self._discard = discard
         self._on_failure = on_failure
         self._mailbox: Mailbox[T] = Mailbox()
         self._ready = threading.Event()
         # daemon: a download that hangs while the model loads must not keep the process alive
-        self._thread = threading.Thread(target=self._run, name="estimator", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=WORKER_THREAD, daemon=True)
 
     @property
     def ready(self) -> bool:
@@ -73,9 +81,11 @@ class Worker(Generic[T]):
         """Starts the thread."""
         self._thread.start()
 
-    def submit(self, item: T) -> bool:
-        """Hands over an item; returns whether an unhandled older one was thrown away for it."""
-        return self._mailbox.put(item)
+    def submit(self, item: T) -> None:
+        """Hands over an item; an unhandled older one is discarded for it."""
+        unhandled = self._mailbox.put(item)
+        if unhandled is not None:
+            self._discard(unhandled)
 
     def stop(self, timeout: float | None = None) -> bool:
         """Lets the present item finish, then ends the thread.
@@ -86,7 +96,9 @@ class Worker(Generic[T]):
         Returns:
             Whether the thread has ended.
         """
-        self._mailbox.close()
+        unhandled = self._mailbox.close()
+        if unhandled is not None:
+            self._discard(unhandled)
         if self._thread.ident is not None:
             self._thread.join(timeout)
         return not self._thread.is_alive()

@@ -74,13 +74,14 @@ def start(mug_bundle):
 
     peers = []
 
-    def start_node(**parameters):
+    def start_node(wait_for_topics=True, **parameters):
         parameters = {"objects": [mug_bundle], "device": "cpu", "search__beam": 32} | parameters
         namespace = f"/test_{next(_serial)}"
         node = EstimatorNode(namespace=namespace, parameter_overrides=graph.overrides(**parameters))
         peer = graph.Peer(namespace, node)
         peers.append(peer)
-        peer.connect()
+        if wait_for_topics:
+            peer.connect()
         peer.spin_until(lambda: node.ready)
         return peer
 

@@ -25,7 +25,7 @@ def test_distributions_cross_the_graph_between_processes(launch_process, mug_bun
         assert message.header == graph.image_message(sent).header
     finally:
         peer.close()
-    process.wait_for("first frame published: 1 of 2 detections")
+    process.wait_for("first result published: objects: 1,")
     assert "dropped (unknown class, 1 so far): detection has 'person'" in process.output
     process.send(signal.SIGINT)
     assert process.exit_code() == 0
@@ -98,3 +98,11 @@ def test_interrupt_during_inference_ends_the_process_cleanly(launch_process, mug
     process.send(signal.SIGINT)
     assert process.exit_code() == 0
     assert "Traceback" not in process.output and "FATAL" not in process.output
+
+
+def test_a_mistyped_quality_of_service_ends_the_process_with_its_name(launch_process):
+    override = "qos_overrides./image_rect.subscription.reliability:=relaible"
+    process = launch_process("-p", "device:=cpu", "-p", override)
+    assert process.exit_code() == 1
+    assert "Unexpected QoS override for policy `reliability`: `relaible`" in process.output
+    assert "transition" not in process.output

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import trimesh
 from ament_index_python.packages import get_package_share_directory
 
 from spyropose_ros.ros.models import DEMO_MODEL, Models, demo_bundle, locate
@@ -40,8 +41,23 @@ def test_class_ids_are_object_names_and_the_class_map(mug_bundle, duck_bundle):
 
 def test_a_mesh_in_the_bundle_becomes_a_resource_for_rviz(mug_bundle, tmp_path):
     bundle = shutil.copytree(mug_bundle, tmp_path / "with mesh")
-    (bundle / "mesh.ply").write_text("ply\n")
-    assert load(str(bundle)).appearance("mug").mesh == (bundle / "mesh.ply").as_uri()
+    trimesh.creation.box((0.1, 0.2, 0.3)).export(bundle / "mesh.ply")
+    look = load(str(bundle)).appearance("mug")
+    assert look.mesh == (bundle / "mesh.ply").as_uri()
+    assert look.extents == pytest.approx((0.1, 0.2, 0.3))
+
+
+def test_models_are_loaded_when_first_asked_for(mug_bundle, duck_bundle):
+    models = load(mug_bundle, duck_bundle, lazy_loading=True)
+    assert models.estimators == {} and models.objects.keys() == {"mug", "duck"}
+    assert "duck (loaded when it is first detected)" in str(models)
+    assert models.estimator("duck") is models.estimator("duck")
+    assert models.estimators.keys() == {"duck"}
+
+
+def test_lazy_loading_still_refuses_missing_bundles_at_the_start(tmp_path):
+    with pytest.raises(ParameterError, match="no such folder"):
+        load(str(tmp_path / "missing"), lazy_loading=True)
 
 
 def cut(path):
