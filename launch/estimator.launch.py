@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -19,6 +19,8 @@ ARGUMENTS = (
     ("image_topic", "image_rect", "rectified image"),
     ("camera_info_topic", "camera_info", "calibration of the image"),
     ("detections_topic", "detections", "vision_msgs/Detection2DArray of the image"),
+    ("bag", "", "recorded bag to run over instead of live topics; empty for live topics"),
+    ("bag_output", "", "folder of the bag with the results; empty appends _estimated"),
     ("namespace", "", "namespace of the node"),
     ("rviz", "false", "whether RViz is started as well: true or false"),
     ("use_sim_time", "false", "whether time comes from /clock: true or false"),
@@ -34,21 +36,25 @@ def start_estimator(context: LaunchContext) -> list[Node]:
         overrides["objects"] = [given["model"]]
     if given["device"]:
         overrides["device"] = given["device"]
+    remapped = ("image_rect", "camera_info", "detections")
     logger = ".".join(filter(None, [*given["namespace"].split("/"), "estimator"]))
+    if given["bag"]:
+        output = ["--output", given["bag_output"]] if given["bag_output"] else []
+        process = {"executable": "bag", "arguments": [given["bag"], *output], "on_exit": Shutdown()}
+    else:
+        arguments = ["--ros-args", "--log-level", f"{logger}:={given['log_level']}"]
+        process = {"executable": "estimator", "arguments": arguments}
     return [
         Node(
             package="spyropose_ros",
-            executable="estimator",
             name="estimator",
             namespace=given["namespace"],
             parameters=[given["params_file"], overrides],
-            remappings=[
-                (name, given[f"{name.removesuffix('_rect')}_topic"])
-                for name in ("image_rect", "camera_info", "detections")
-            ],
-            arguments=["--ros-args", "--log-level", f"{logger}:={given['log_level']}"],
+            remappings=[(name, given[f"{name.removesuffix('_rect')}_topic"]) for name in remapped]
+            + [("image_rect/compressed", f"{given['image_topic']}/compressed")],
             output="screen",
             emulate_tty=True,
+            **process,
         )
     ]
 

@@ -1,0 +1,264 @@
+"""Records the demo's frames as a bag: python -m spyropose_ros.demo.record {mug|lmo} OUT.
+
+Topics: image_rect, camera_info, detections (the exact boxes), truth/<object> (the annotated pose)
+and /tf with the camera in the frame "world". The mug flies before a camera at rest. The LM-O
+photographs were taken by a moving camera, and people moved things between them now and then; with
+--rest only the longest stretch is recorded in which the chosen objects stand still.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from geometry_msgs.msg import PoseStamped, TransformStamped
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from tf2_msgs.msg import TFMessage
+from tqdm import tqdm
+from vision_msgs.msg import Detection2DArray
+
+from spyropose_ros.demo import stage
+from spyropose_ros.demo.camera import FRAME_ID, camera_info, detection
+from spyropose_ros.demo.frames import MIN_VISIBLE, RENDERED_FRAMES, MugFrames
+from spyropose_ros.ros import rotations
+from spyropose_ros.ros.bag_files import STORAGES, BagError, BagWriter
+from spyropose_ros.ros.conversions import poses
+from spyropose_ros.ros.images import fill_image
+from spyropose_ros.scenes.bop import LMO_OBJECTS, BopInstance, BopScene
+from spyropose_ros.scenes.bop.camera_path import camera_path, longest_rest
+from spyropose_ros.scenes.detector import noisy_box
+
+WORLD = "world"
+START = 1_700_000_000 * 10**9  # stamp of the first frame, nanoseconds: any but zero
+PERIOD = 200_000_000  # between frames, nanoseconds; nobody knows when the photographs were taken
+_SEED = 1  # of --noisy
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An object in a shot.
+
+    Attributes:
+        name: Class id.
+        rotation: Object to camera, [3, 3].
+        translation: Object to camera, metres, [3].
+        box: xyxy around the visible pixels, [4]; None where it is hidden.
+    """
+
+    name: str
+    rotation: np.ndarray
+    translation: np.ndarray
+    box: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What the camera sees at one moment.
+
+    Attributes:
+        name: Number of the frame.
+        image: RGB uint8 [H, W, 3].
+        K: Intrinsics, [3, 3].
+        world_from_camera: [4, 4], metres.
+        objects: What is annotated.
+    """
+
+    name: str
+    image: np.ndarray
+    K: np.ndarray
+    world_from_camera: np.ndarray
+    objects: list[Seen]
+
+
+class MugShots(Sequence):
+    """The rendered mug that flies before a camera at rest."""
+
+    def __init__(self, count: int = RENDERED_FRAMES):
+        """Set the stage.
+
+        Args:
+            count: Number of frames along the path.
+        """
+        self._frames = MugFrames(count)
+        camera_from_world = np.eye(4)
+        camera_from_world[:3, :3] = stage.CAMERA_FROM_WORLD
+        camera_from_world[:3, 3] = stage.CAMERA_OFFSET
+        self._world_from_camera = np.linalg.inv(camera_from_world)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> Shot:
+        frame = self._frames[index]
+        mug = Seen("mug", frame.rotation, frame.translation, frame.box)
+        return Shot(frame.name, frame.image, frame.K, self._world_from_camera, [mug])
+
+
+class PhotographShots(Sequence):
+    """The LM-O photographs with their moving camera."""
+
+    def __init__(self, directory: Path, names: Sequence[str], rest: bool = False, count: int = 0):
+        """Read the annotation.
+
+        Args:
+            directory: The scene.
+            names: The objects, the first of which sets the world's frame.
+            rest: Take only the longest stretch in which none of them is moved.
+            count: Take so many frames from the first on; 0 takes all.
+
+        Raises:
+            FileNotFoundError: The photographs are missing.
+            ValueError: An object is unknown.
+        """
+        for name in names:
+            if name not in LMO_OBJECTS:
+                raise ValueError(
+                    f"LM-O has no object '{name}': choose from {', '.join(LMO_OBJECTS)}"
+                )
+        self._names = {LMO_OBJECTS[name]: name for name in names}
+        frames = BopScene(directory).frames
+        path = camera_path(frames, LMO_OBJECTS[names[0]])
+        begin, end = longest_rest(frames, path, list(self._names)) if rest else (0, len(frames))
+        stretch = slice(begin, min(end, begin + count) if count else end)
+        self._frames = frames[stretch]
+        self._world_from_camera = path.world_from_camera[stretch]
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> Shot:
+        frame = self._frames[index]
+        return Shot(
+            str(frame.frame_id),
+            frame.image(),
+            frame.K,
+            self._world_from_camera[index],
+            [self._seen(i) for i in frame.instances if i.object_id in self._names],
+        )
+
+    def _seen(self, instance: BopInstance) -> Seen:
+        visible = instance.visibility
+        shown = visible is not None and visible.fraction >= MIN_VISIBLE
+        return Seen(
+            self._names[instance.object_id],
+            instance.rotation,
+            instance.translation,
+            visible.box if shown else None,
+        )
+
+
+def messages(shot: Shot, stamp: int, noisy: bool) -> Iterator[tuple[str, object]]:
+    """What a camera, a detector and a tracked camera mount publish of a shot.
+
+    Args:
+        shot: The shot.
+        stamp: Nanoseconds.
+        noisy: Whether the boxes are as inexact as a detector's.
+
+    Yields:
+        Topic and message.
+    """
+    header = Header(frame_id=FRAME_ID)
+    header.stamp.sec, header.stamp.nanosec = divmod(stamp, 10**9)
+    height, width = shot.image.shape[:2]
+    calibration = camera_info(shot.K, width, height)
+    calibration.header = header
+    yield "/tf", TFMessage(transforms=[_camera_transform(header, shot.world_from_camera)])
+    yield "/camera_info", calibration
+    yield "/image_rect", fill_image(Image(), header, shot.image)
+    for seen in shot.objects:
+        (pose,) = poses(seen.rotation[None], seen.translation[None])
+        yield f"/truth/{seen.name}", PoseStamped(header=header, pose=pose)
+    rng = np.random.default_rng((_SEED, int(shot.name)))
+    boxes = {seen.name: seen.box for seen in shot.objects if seen.box is not None}
+    if noisy:
+        boxes = {name: noisy_box(box, rng) for name, box in boxes.items()}
+    yield (
+        "/detections",
+        Detection2DArray(
+            header=header,
+            detections=[detection(header, box, name, 1.0, name) for name, box in boxes.items()],
+        ),
+    )
+
+
+def record(shots: Sequence[Shot], bag: BagWriter, noisy: bool = False) -> None:
+    """Write all shots, a fixed time apart, with a progress bar."""
+    for index in tqdm(range(len(shots)), unit="frame", disable=None):
+        stamp = START + index * PERIOD
+        for topic, message in messages(shots[index], stamp, noisy):
+            bag.write(topic, message, stamp)
+
+
+def _camera_transform(header: Header, world_from_camera: np.ndarray) -> TransformStamped:
+    message = TransformStamped(child_frame_id=header.frame_id)
+    message.header.stamp, message.header.frame_id = header.stamp, WORLD
+    place, turn = message.transform.translation, message.transform.rotation
+    place.x, place.y, place.z = world_from_camera[:3, 3].tolist()
+    turn.x, turn.y, turn.z, turn.w = rotations.quaternions(world_from_camera[None, :3, :3])[
+        0
+    ].tolist()
+    return message
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Record a bag.
+
+    Args:
+        arguments: Of the command line; sys.argv by default.
+
+    Returns:
+        The exit code.
+    """
+    args = _parser().parse_args(arguments)
+    try:
+        if args.frames < 0:
+            raise ValueError(f"--frames is {args.frames}: give 1 or more, or 0 for all")
+        shots = _shots(args)
+        with BagWriter(Path(args.output), args.storage, args.overwrite) as bag:
+            record(shots, bag, args.noisy)
+    except (BagError, OSError, ValueError) as error:
+        print(f"record: {error}", file=sys.stderr)
+        return 1
+    print(f"{len(shots)} frames in {args.output}")
+    return 0
+
+
+def _shots(args: argparse.Namespace) -> Sequence[Shot]:
+    if args.demo == "mug":
+        return MugShots(args.frames or RENDERED_FRAMES)
+    directory = Path(args.data) / "lmo" / "test" / "000002"
+    return PhotographShots(directory, args.objects.split(","), args.rest, args.frames)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m spyropose_ros.demo.record",
+        description=__doc__.partition("\n\n")[2],
+    )
+    parser.add_argument("demo", choices=["mug", "lmo"], help="rendered mug, or LM-O photographs")
+    parser.add_argument("output", metavar="OUT", help="folder of the bag")
+    parser.add_argument(
+        "--objects",
+        default="can,driller,glue",
+        help="lmo: which objects, with commas; the first sets the frame 'world' (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--rest", action="store_true", help="lmo: only the longest stretch without a moved object"
+    )
+    parser.add_argument("--frames", type=int, default=0, help="only so many; 0 takes all")
+    parser.add_argument("--noisy", action="store_true", help="boxes as inexact as a detector's")
+    parser.add_argument("--data", default="data", help="folder of the downloaded data sets")
+    parser.add_argument("--storage", choices=list(STORAGES), default="mcap", help="file format")
+    parser.add_argument("--overwrite", action="store_true", help="replace a bag of that name")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

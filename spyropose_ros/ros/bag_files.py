@@ -1,0 +1,359 @@
+"""Bags of the rosbag2 format, read and written by rosbags: no recorder, no player, no graph."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ament_index_python.packages import get_package_share_directory
+from rclpy.serialization import deserialize_message, serialize_message
+from rosbags.interfaces import (
+    Connection,
+    MessageDefinitionFormat,
+    Nodetype,
+    Qos,
+    QosDurability,
+    QosHistory,
+    QosLiveliness,
+    QosReliability,
+    QosTime,
+)
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+VERSION = 8  # of metadata.yaml: the newest that Humble reads as well
+STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+_FILES = (".mcap", ".db3")
+_INFINITE = QosTime(9223372036, 854775807)
+
+
+class BagError(ValueError):
+    """A bag cannot be read or written; the text names it and the remedy in one line."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A message as it lies in a bag.
+
+    Args:
+        topic: its name.
+        time: when it was recorded, nanoseconds.
+        data: CDR.
+    """
+
+    topic: str
+    time: int
+    data: bytes
+
+
+class BagReader:
+    """A bag to read: the folder with metadata.yaml, or one .mcap or .db3 file. A context manager.
+
+    Args:
+        path: the folder or file.
+
+    Raises:
+        BagError: if it does not exist, is no bag or is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        _require_bag(path)
+        try:
+            self._reader = Reader(path)
+            self._reader.open()
+        except Exception as error:  # whatever bytes that are not a bag do to the parser
+            raise self._damaged(error) from error
+        self.topics = {
+            connection.topic: connection.msgtype for connection in self._reader.connections
+        }
+
+    def __enter__(self) -> BagReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+
+    def count(self, topics: Collection[str]) -> int:
+        """Number of messages on some topics."""
+        return sum(connection.msgcount for connection in self._connections(topics))
+
+    def records(self, topics: Collection[str]) -> Iterator[Record]:
+        """Yields the messages of some topics in the order of their time.
+
+        Several of these iterators may be used at once.
+
+        Raises:
+            BagError: if the bag is damaged.
+        """
+        connections = self._connections(topics)
+        if not connections:
+            return
+        try:
+            with Reader(self.path) as reader:  # of its own: readers move one file position
+                for connection, time, data in reader.messages(
+                    [c for c in reader.connections if c.topic in topics]
+                ):
+                    yield Record(connection.topic, time, data)
+        except Exception as error:
+            raise self._damaged(error) from error
+
+    def check_type(self, topic: str, kind: type) -> None:
+        """Compares the type of a topic with the class that shall read it.
+
+        Raises:
+            BagError: if it is another type, or another version of the type.
+        """
+        expected, digest = type_name(kind), definition(type_name(kind))[1]
+        for connection in self._connections([topic]):
+            if connection.msgtype != expected:
+                raise BagError(
+                    f"{topic} in {self.path} is of type {connection.msgtype} but {expected} is "
+                    "needed: remap to a topic of that type"
+                )
+            if (_digest(connection) or digest) != digest:
+                raise BagError(
+                    f"{topic} in {self.path} was recorded with another version of {expected}: "
+                    "run this with the messages that it was recorded with, or convert the bag"
+                )
+
+    def decode(self, record: Record, kind: type) -> Any:
+        """Makes the message of a record.
+
+        Raises:
+            BagError: if its bytes are no such message.
+        """
+        try:
+            return deserialize_message(record.data, kind)
+        except Exception as error:
+            raise BagError(
+                f"a message on {record.topic} in {self.path} is damaged ({error}): record it again"
+            ) from error
+
+    def _connections(self, topics: Collection[str]) -> list[Connection]:
+        return [connection for connection in self._reader.connections if connection.topic in topics]
+
+    def _damaged(self, error: Exception) -> BagError:
+        reason = str(error) or type(error).__name__
+        return BagError(
+            f"{self.path} is no bag, damaged or cut off ({reason}): repair it with `mcap recover` "
+            "or `ros2 bag reindex`, or record it again"
+        )
+
+
+class BagWriter:
+    """A bag that is written; it appears at its path once it is complete. A context manager.
+
+    Args:
+        path: folder of the bag.
+        storage: one of STORAGES.
+        overwrite: whether a bag that is already there is replaced.
+
+    Raises:
+        BagError: if something is there that must not be replaced.
+    """
+
+    def __init__(self, path: Path, storage: str = "mcap", overwrite: bool = False) -> None:
+        self.path = path.absolute()
+        if self.path.exists():
+            if not overwrite:
+                raise BagError(f"{path} exists: choose another output or add --overwrite")
+            if not (self.path / "metadata.yaml").is_file():
+                raise BagError(f"{path} exists and is no bag: choose another output")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._folder = tempfile.TemporaryDirectory(
+                dir=self.path.parent, prefix=f".{self.path.name}."
+            )
+        except OSError as error:
+            raise BagError(f"{path} cannot be written ({error.strerror})") from error
+        # The file in the folder is named after it
+        self._writer = Writer(
+            Path(self._folder.name, self.path.name),
+            version=VERSION,
+            storage_plugin=STORAGES[storage],
+        )
+        self._writer.open()
+        self._connections: dict[str, Connection] = {}
+
+    def __enter__(self) -> BagWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is not None:
+                self._writer.abort()
+                return
+            self._writer.close()
+            if self.path.exists():
+                shutil.rmtree(self.path)
+            self._writer.path.rename(self.path)
+        finally:
+            self._folder.cleanup()
+
+    def write(self, topic: str, message: Any, time: int) -> None:
+        """Adds a message.
+
+        Args:
+            topic: full name.
+            message: of any built message type.
+            time: nanoseconds.
+        """
+        self.add_topic(topic, type(message))
+        self._writer.write(self._connections[topic], time, _serialize(message))
+
+    def add_topic(self, topic: str, kind: type, latched: bool = False) -> None:
+        """Adds a topic unless it is there.
+
+        Args:
+            topic: full name.
+            kind: message class.
+            latched: whether players shall offer its last message to late subscribers.
+        """
+        if topic not in self._connections:
+            text, digest = definition(type_name(kind))
+            self._connections[topic] = self._writer.add_connection(
+                topic,
+                type_name(kind),
+                msgdef=text,
+                rihs01=digest,
+                offered_qos_profiles=[_qos(latched)],
+            )
+
+    def copy_topics(self, reader: BagReader, topics: Collection[str]) -> list[str]:
+        """Adds topics as they are in another bag, with their type and quality of service.
+
+        Returns:
+            The topics that cannot be written, because nothing tells the definition of their type.
+        """
+        skipped = []
+        for connection in reader._connections(topics):
+            if connection.topic in self._connections:
+                continue
+            text, digest = connection.msgdef.data, _digest(connection)
+            if not (text and digest):  # bags older than Iron do not have them
+                try:
+                    text, digest = definition(connection.msgtype)
+                except LookupError:
+                    skipped.append(connection.topic)
+                    continue
+            self._connections[connection.topic] = self._writer.add_connection(
+                connection.topic,
+                connection.msgtype,
+                msgdef=text,
+                rihs01=digest,
+                offered_qos_profiles=connection.ext.offered_qos_profiles,
+            )
+        return skipped
+
+    def copy(self, record: Record) -> None:
+        """Adds a message of another bag if its topic was added."""
+        if record.topic in self._connections:
+            self._writer.write(self._connections[record.topic], record.time, record.data)
+
+
+def type_name(kind: type) -> str:
+    """Name of a message class, such as sensor_msgs/msg/Image."""
+    return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
+
+
+@functools.cache
+def definition(name: str) -> tuple[str, str]:
+    """Definition of an installed message type, as bags carry it.
+
+    Args:
+        name: such as sensor_msgs/msg/Image.
+
+    Returns:
+        The text with those of all nested types, and the hash (REP-2016, RIHS01).
+
+    Raises:
+        LookupError: if the type is not installed.
+    """
+    store = _typestore(name)
+    return store.generate_msgdef(name, ros_version=2)[0], store.hash_rihs01(name)
+
+
+@functools.cache
+def _typestore(name: str) -> Typestore:
+    """Rosbags' knowledge of an installed type."""
+    store = get_typestore(Stores.EMPTY)
+    store.register(_installed_types(name))
+    return store
+
+
+def _installed_types(name: str) -> dict:
+    """The parsed .msg files of a type and of all types nested in it."""
+    package, _, short = name.partition("/msg/")
+    file = Path(get_package_share_directory(package), "msg", f"{short}.msg")
+    if not file.is_file():
+        raise LookupError(f"there is no {file}")
+    types = get_types_from_msg(file.read_text(), name)
+    for _, fields in list(types.values()):
+        for _, (node, content) in fields:
+            node, content = content[0] if node in _LISTS else (node, content)
+            if node == Nodetype.NAME and content not in types:
+                types |= _installed_types(content)
+    return types
+
+
+_LISTS = (Nodetype.ARRAY, Nodetype.SEQUENCE)
+
+
+def _serialize(message: Any) -> memoryview:
+    """CDR that depends on the message alone.
+
+    The middleware leaves what was in memory in the gaps between fields; rosbags leaves zeros.
+    """
+    name = type_name(type(message))
+    store = _typestore(name)
+    return store.serialize_cdr(store.deserialize_cdr(serialize_message(message), name), name)
+
+
+def _digest(connection: Connection) -> str:
+    """Hash of the type that a topic was recorded with; empty where the bag does not tell."""
+    if connection.digest or connection.msgdef.format != MessageDefinitionFormat.MSG:
+        return connection.digest
+    store = get_typestore(Stores.EMPTY)
+    store.register(get_types_from_msg(connection.msgdef.data, connection.msgtype))
+    return store.hash_rihs01(connection.msgtype)
+
+
+def _qos(latched: bool) -> Qos:
+    return Qos(
+        history=QosHistory.KEEP_LAST,
+        depth=1 if latched else 10,
+        reliability=QosReliability.RELIABLE,
+        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
+        deadline=_INFINITE,
+        lifespan=_INFINITE,
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=_INFINITE,
+        avoid_ros_namespace_conventions=False,
+    )
+
+
+def _require_bag(path: Path) -> None:
+    """Names the common mistakes that rosbags would not."""
+    if not path.exists():
+        raise BagError(f"there is no bag {path}: give a bag's folder, or its .mcap or .db3 file")
+    if path.is_dir() and not (path / "metadata.yaml").is_file():
+        files = sorted(file.name for file in path.iterdir() if file.suffix in _FILES)
+        raise BagError(
+            f"{path} has no metadata.yaml, its recording was not ended properly: run "
+            f"`ros2 bag reindex {path}`, or give the file {' or '.join(files)} in it"
+            if files
+            else f"{path} is no bag: it has neither metadata.yaml nor .mcap or .db3 files"
+        )
+    if path.suffix == ".bag":
+        raise BagError(
+            f"{path} is a bag of ROS 1: convert it with `rosbags-convert --src {path} --dst FOLDER`"
+        )
+    if path.is_file() and path.suffix not in _FILES:
+        raise BagError(f"{path} is no bag: give a bag's folder, or its .mcap or .db3 file")

@@ -1,0 +1,52 @@
+"""Full names of topics, as ROS makes them of relative names and remappings, without a node."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rclpy.exceptions import NameValidationException
+from rclpy.expand_topic_name import expand_topic_name
+from rclpy.validate_full_topic_name import validate_full_topic_name
+
+
+class TopicNames:
+    """Full names of topics as ROS makes them.
+
+    Args:
+        rules: 'from:=to' each; __ns and __node set namespace and name of the node.
+
+    Raises:
+        ValueError: if a rule is malformed.
+    """
+
+    def __init__(self, rules: Sequence[str]) -> None:
+        pairs = dict(_rule(text) for text in rules)
+        self._node = pairs.pop("__node", pairs.pop("__name", "estimator"))
+        self._namespace = pairs.pop("__ns", "/")
+        self._remapped = {self._full(old): self._full(new) for old, new in pairs.items()}
+
+    @property
+    def node(self) -> str:
+        """Full name of the node."""
+        return f"{self._namespace.rstrip('/')}/{self._node}"
+
+    def resolve(self, name: str) -> str:
+        """Full name of one of the node's topics."""
+        full = self._full(name)
+        return self._remapped.get(full, full)
+
+    def _full(self, name: str) -> str:
+        try:
+            full = expand_topic_name(name, self._node, self._namespace)
+            validate_full_topic_name(full)
+            return full
+        except (ValueError, NameValidationException) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{name!r} is no name of a topic: {reason}") from error
+
+
+def _rule(text: str) -> tuple[str, str]:
+    old, found, new = text.partition(":=")
+    if not (old and found and new):
+        raise ValueError(f"-r {text}: write from:=to, such as image_rect:=/camera/image")
+    return old, new
