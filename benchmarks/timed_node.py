@@ -1,0 +1,75 @@
+"""The estimator with a timer of 50 ms in its executor: a process of `benchmarks.latency`.
+
+The timer fires late when a callback, or another thread that keeps Python's lock, holds the executor
+up. When interrupted it prints what it saw as a line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+
+import rclpy
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from spyropose_ros.ros.health import Work
+from spyropose_ros.ros.node import EstimatorNode
+
+PERIOD = 0.05  # seconds
+MARK = "measured: "
+
+
+class Watch:
+    """Measures the executor of a node, and every result.
+
+    Args:
+        node: gets the timer.
+    """
+
+    def __init__(self, node: EstimatorNode) -> None:
+        self._activity = node.activity
+        self._publish, node.activity.publish = node.activity.publish, self._keep
+        self._works: list[Work] = []
+        self._fired: list[float] = []
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        node.create_timer(PERIOD, lambda: self._fired.append(time.monotonic()), clock=steady)
+
+    def figures(self) -> dict[str, list[float]]:
+        """Gaps between two calls of the timer since the first result, and the results' times."""
+        gaps = [b - a for a, b in zip(self._fired, self._fired[1:], strict=False)]
+        return {
+            "gap": gaps,
+            "age": [work.age for work in self._works],
+            "inference": [work.inference for work in self._works],
+            "latency": [work.latency for work in self._works],
+        }
+
+    def _keep(self, work: Work) -> int:
+        if not self._works:
+            self._fired.clear()  # loading is over
+        self._works.append(work)
+        return self._publish(work)
+
+
+def main() -> int:
+    """Entry point."""
+    interrupted = threading.Event()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    node = EstimatorNode()
+    watch = Watch(node)
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while not (interrupted.is_set() or node.failure.done()):
+        executor.spin_once(timeout_sec=0.5)
+    node.stop()
+    print(MARK + json.dumps(watch.figures()), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,56 @@
+"""The benchmarks of the node in small: they run as a user runs them, each on its own graph."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def run(module, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{module}", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+
+
+@pytest.mark.slow
+def test_soak_counts_every_image(tmp_path):
+    faults = '["image cut off", "detector dead", "burst of images"]'
+    file = tmp_path / "soak.json"
+    process = run("soak", "--minutes=0.35", "--warm-up=8", f"--faults={faults}", f"--output={file}")
+    assert process.returncode == 0, process.stdout + process.stderr
+    record = json.loads(file.read_text())
+    end = record["minutes"][-1]
+    assert end["published"] == end["received"] + end["lost by the middleware"]
+    assert end["processed"] > 0
+    assert end["bad image"] > 0
+    assert end["no detections"] > 0
+
+
+@pytest.mark.slow
+def test_latency_prints_its_table():
+    process = run("latency", "--seconds=3")
+    assert process.returncode in (0, 1), process.stderr  # the limits are not for busy machines
+    for row in ("| age of the image when work starts |", "| gap of a timer of 50 ms", "memory "):
+        assert row in process.stdout
+
+
+@pytest.mark.slow
+def test_startup_prints_its_stages():
+    process = run("startup", "--runs=1")
+    assert process.returncode == 0, process.stderr
+    (line,) = [line for line in process.stdout.splitlines() if line.startswith("| median |")]
+    seconds = [float(cell) for cell in line.split("|")[2:-1]]
+    assert seconds == sorted(seconds)
+    assert seconds[0] > 0
+
+
+@pytest.mark.slow
+def test_coverage_prints_its_table():
+    process = run("coverage", "--frames=2")
+    assert process.returncode in (0, 1), process.stderr  # two frames say nothing
+    assert "2 of 2 frames estimated" in process.stdout
+    assert "| region, all frames | 2 |" in process.stdout
