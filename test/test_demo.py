@@ -24,7 +24,7 @@ from spyropose_ros.demo import __main__ as demo
 from spyropose_ros.demo import camera, detector, pictures, plan, processes, results, summary, table
 from spyropose_ros.demo.frames import open_frames
 from spyropose_ros.demo.received import ReceivedDistribution
-from spyropose_ros.ros.camera_info import intrinsics
+from spyropose_ros.ros.calibration import calibrate
 from spyropose_ros.ros.conversions import distribution_message, resampled_poses
 from spyropose_ros.ros.detections import Target
 from spyropose_ros.scenes.mug import make_mug
@@ -121,7 +121,8 @@ def test_unknown_objects_and_missing_photographs_are_refused(tmp_path):
 
 def test_camera_info_gives_the_intrinsics_back(frames):
     message = camera.camera_info(frames[0].K, 640, 480)
-    K, warning = intrinsics(message, 640, 480)
+    calibration = calibrate(message, 640, 480)
+    K, warning = calibration.K, calibration.warning
     np.testing.assert_array_equal(K, frames[0].K)
     assert warning is None
 

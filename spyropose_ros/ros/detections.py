@@ -60,7 +60,11 @@ def select_targets(
             drop(error.reason, str(error))
     order = sorted(range(len(targets)), key=lambda index: -_rank(targets[index].score))
     for _ in order[max_count:]:
-        drop(Reason.TOO_MANY, f"more than detections.max_count = {max_count} in one image")
+        drop(
+            Reason.TOO_MANY,
+            f"more than detections.max_count = {max_count} in one image: raise it, or "
+            "detections.min_score",
+        )
     return [targets[index] for index in sorted(order[:max_count])]
 
 
