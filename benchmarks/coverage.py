@@ -72,7 +72,7 @@ def coverage(frames: int = 500, beam: int = 128, device: str = "cpu") -> int:
     )
     drops = DropCounter(print, print)
     models = Models(parameters, lambda text: None)
-    pipeline = Pipeline(models, TransformBuffer(), drops.add, print)
+    pipeline = Pipeline(models, TransformBuffer(), drops.add, warn=print, debug=print)
     outcomes = []
     for index, frame in enumerate(demo.open_frames("mug", frames)):
         result = pipeline.process([message(frame, index)], parameters)

@@ -133,6 +133,7 @@ def parameters(
             "search.beam": _BEAM,
             "threads": 1,  # four processes share the cores: more threads wait for each other
             "qos.reliability": "reliable",
+            "qos.depth": 20,  # the camera publishes while PyTorch's import holds the interpreter
             "sync.max_age": _MAX_AGE,
             "output.max_poses": _MAX_POSES,
         },

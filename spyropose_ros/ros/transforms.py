@@ -6,6 +6,7 @@ tf2_ros would do the same but needs a ROS installation; this one works with the 
 from __future__ import annotations
 
 import bisect
+import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -114,8 +115,8 @@ class TransformBuffer:
             raise TransformError(f"{edge} needs two different frame names")
         if not np.isfinite(place).all():
             raise TransformError(f"{edge} has a translation that is not finite")
-        length = np.square(turn).sum()
-        if not abs(length - 1) <= NORM_TOLERANCE:  # true for NaN too
+        length = math.hypot(*turn)
+        if not abs(length * length - 1) <= NORM_TOLERANCE:  # true for NaN too
             raise TransformError(f"{edge} has a quaternion {turn.tolist()} that has not length 1")
         if stamp == 0 and not static:
             raise TransformError(f"{edge} has a zero stamp: stamp it, or publish it on /tf_static")
