@@ -20,13 +20,17 @@ NODE = "spyropose_ros.ros.estimator_node"
 _STATUS = "estimator: pose distributions"
 
 
-def isolate() -> None:
-    """Call before rclpy.init: a DDS domain of its own that never leaves the machine."""
+def free_domain() -> int:
+    """A DDS domain whose ports nobody on this machine uses."""
     with open("/proc/net/udp") as table:
         ports = {int(line.split()[1].rpartition(":")[2], 16) for line in table.readlines()[1:]}
     taken = {(port - 7400) // 250 for port in ports}
-    free = [domain for domain in range(1, 100) if domain not in taken]
-    os.environ["ROS_DOMAIN_ID"] = str(random.choice(free))
+    return random.choice([domain for domain in range(1, 100) if domain not in taken])
+
+
+def isolate() -> None:
+    """Call before rclpy.init: a DDS domain of its own that never leaves the machine."""
+    os.environ["ROS_DOMAIN_ID"] = str(free_domain())
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 

@@ -192,10 +192,8 @@ class Session:
             self._submit(moment)
 
     def _check_distortion(self, frame: Frame) -> None:
-        info, (camera,) = (
-            frame.camera_info,
-            (c for c in self._cameras if c.source.camera == frame.camera),
-        )
+        info = frame.camera_info
+        camera = next(c for c in self._cameras if c.source.camera == frame.camera)
         if not self._rectified or info is None or not any(info.d) or "rect" in camera.topics[0]:
             return
         self._warn(

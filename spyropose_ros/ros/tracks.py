@@ -16,10 +16,10 @@ from scipy.optimize import linear_sum_assignment
 
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.pose_prior import PosePrior
+from spyropose_ros.ros.frame_matcher import JUMP_NS
 
 _REACH = 0.5  # of the diameter: equal objects may stand so near to each other
 _DEPTH_REACH = 0.2  # of the distance: boxes tell it no better
-_JUMP = 1.0  # seconds back that mean that time was set back
 _MAX_TRACKS = 64  # a distribution has megabytes
 _LEAVES = 2000  # enough for the mean position
 
@@ -117,7 +117,7 @@ class Tracks:
         Returns:
             For each target a prior in the frame of the distributions, None for a new object.
         """
-        if stamp < self._stamp - _JUMP:
+        if stamp < self._stamp - JUMP_NS * 1e-9:
             self.reset()
         self._late = stamp < self._stamp
         if self._late:

@@ -16,9 +16,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from spyropose_ros.ros import rotations
+from spyropose_ros.ros.frame_matcher import JUMP_NS
 
 SECOND = 1_000_000_000
-JUMP_NS = SECOND  # a stamp this far before a frame's newest means that time was set back
 MAX_FRAMES = 1000
 MAX_SAMPLES = 10_000  # per frame: history x the highest rate that is sensible
 NORM_TOLERANCE = 0.01  # of the squared length of a quaternion; as in tf2

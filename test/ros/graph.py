@@ -1,7 +1,6 @@
 """What the tests on a ROS graph share: message builders, a small model, and a peer of the node."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -18,17 +17,29 @@ from sensor_msgs.msg import CameraInfo, Image
 from spyropose_ros.msg import PoseDistributionArray
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from benchmarks.graph import free_domain as free_domain
+
 WIDTH, HEIGHT = 160, 120
 FRAME = "camera_optical_frame"
 SECOND = 10**9
 
 
-def free_domain() -> int:
-    """A DDS domain whose ports nobody on this machine uses."""
-    with open("/proc/net/udp") as table:
-        ports = {int(line.split()[1].rpartition(":")[2], 16) for line in table.readlines()[1:]}
-    taken = {(port - 7400) // 250 for port in ports}
-    return random.choice([domain for domain in range(1, 100) if domain not in taken])
+def call(node: Node, spin_until, kind: type, name: str, request):
+    """Calls one of the estimator's services and returns its answer.
+
+    Args:
+        node: in the namespace of the estimator.
+        spin_until: lets the graph work until a condition holds.
+        kind: of the service.
+        name: without estimator/.
+        request: to send.
+    """
+    client = node.create_client(kind, f"estimator/{name}")
+    spin_until(client.service_is_ready)
+    future = client.call_async(request)
+    spin_until(future.done)
+    node.destroy_client(client)
+    return future.result()
 
 
 def stamp(message, nanoseconds: int):

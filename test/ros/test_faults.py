@@ -4,6 +4,7 @@ Of every fault: the node stays alive, counts the named reason in /diagnostics, s
 and answers as before once the fault is gone.
 """
 
+import contextlib
 import dataclasses
 import gc
 import io
@@ -262,12 +263,7 @@ class Bench:
 
     def call(self, kind: type, name: str, request):
         """Calls a service of the node."""
-        client = self.peer_node.create_client(kind, f"estimator/{name}")
-        self.spin_until(client.service_is_ready)
-        future = client.call_async(request)
-        self.spin_until(future.done)
-        self.peer_node.destroy_client(client)
-        return future.result()
+        return graph.call(self.peer_node, self.spin_until, kind, name, request)
 
     def set(self, name: str, value) -> None:
         (result,) = self.node.set_parameters([Parameter(name, value=value)])
@@ -475,8 +471,9 @@ def without_best_effort_cameras(bench: Bench) -> None:
     bench.weak.clear()
 
 
-def faster_than_the_model(bench: Bench) -> None:
-    """One frame is in work, of three more the newest is answered."""
+@contextlib.contextmanager
+def held_model():
+    """Makes every estimate wait: yields the events that one has begun, and that lets it go on."""
     busy, go_on = threading.Event(), threading.Event()
     estimate = Estimator.estimate
 
@@ -487,6 +484,12 @@ def faster_than_the_model(bench: Bench) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Estimator, "estimate", slow)
+        yield busy, go_on
+
+
+def faster_than_the_model(bench: Bench) -> None:
+    """One frame is in work, of three more the newest is answered."""
+    with held_model() as (busy, go_on):
         count = len(bench.answers)
         first = bench.send()
         bench.spin_until(busy.is_set)
@@ -794,16 +797,7 @@ def publishers_of_both_kinds(bench: Bench) -> None:
 
 
 def parameters_change_during_inference(bench: Bench) -> None:
-    busy, go_on = threading.Event(), threading.Event()
-    estimate = Estimator.estimate
-
-    def slow(*given):
-        busy.set()
-        assert go_on.wait(60)
-        return estimate(*given)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Estimator, "estimate", slow)
+    with held_model() as (busy, go_on):
         sent = bench.send()
         bench.spin_until(busy.is_set)
         bench.set("output.max_poses", 10)
@@ -815,16 +809,7 @@ def parameters_change_during_inference(bench: Bench) -> None:
 
 
 def reset_during_inference(bench: Bench) -> None:
-    busy, go_on = threading.Event(), threading.Event()
-    estimate = Estimator.estimate
-
-    def slow(*given):
-        busy.set()
-        assert go_on.wait(60)
-        return estimate(*given)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Estimator, "estimate", slow)
+    with held_model() as (busy, go_on):
         sent = bench.send()
         bench.spin_until(busy.is_set)
         assert bench.call(Trigger, "reset", Trigger.Request()).success

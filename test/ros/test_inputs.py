@@ -260,11 +260,7 @@ def test_the_temporal_filter_sharpens_and_reset_forgets(start):
     assert later[-1] < first - 0.1
     from std_srvs.srv import Trigger
 
-    client = peer.node.create_client(Trigger, "estimator/reset")
-    peer.spin_until(client.service_is_ready)
-    answer = client.call_async(Trigger.Request())
-    peer.spin_until(answer.done)
-    assert answer.result().success
+    assert graph.call(peer.node, peer.spin_until, Trigger, "reset", Trigger.Request()).success
     assert entropy() == pytest.approx(first, abs=1e-4)
 
 

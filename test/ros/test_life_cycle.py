@@ -41,12 +41,7 @@ class Manager(graph.Peer):
         super().__init__(f"/{name}", node)
 
     def call(self, kind: type, name: str, request):
-        client = self.node.create_client(kind, f"estimator/{name}")
-        self.spin_until(client.service_is_ready)
-        future = client.call_async(request)
-        self.spin_until(future.done)
-        self.node.destroy_client(client)
-        return future.result()
+        return graph.call(self.node, self.spin_until, kind, name, request)
 
     def change(self, label: str) -> bool:
         request = ChangeState.Request()
