@@ -447,3 +447,8 @@ def test_ros_parameters_survive_the_command_line():
         "-m", "some.module", "--ros-args",
         "-p", 'objects:=["/a b/c"]', "-p", 'qos.x:="y"', "-p", "n:=3",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("demo, name", [("mug", "mug"), ("lmo", "lmo/duck")])
+def test_the_shipped_models_belong_to_their_demos(demo, name):
+    assert plan.Model.read(plan.shipped_model(demo)).object_name == name

@@ -54,7 +54,10 @@ class Model:
         path = Path(directory).expanduser().absolute() / "config.json"
         try:
             config = json.loads(path.read_text())
-            name, info = config["record"]["object"], config["object"]
+            record, info = config["record"], config["object"]
+            name = record["object"]
+            if record.get("dataset") == "lmo":
+                name = f"lmo/{name}"
             return cls(path.parent, name, tuple(info["center"]), float(info["diameter"]))
         except OSError as error:
             raise ValueError(
