@@ -121,7 +121,9 @@ def test_every_frame_is_answered_and_a_bad_model_fails_the_demo(start_demo, bund
     assert {file.name for file in demo.output.iterdir()} == {
         "summary.json", "summary.png", "animation.webp", "log",
     }  # fmt: skip
-    assert "Traceback" not in demo.logs() and "unmatched" not in demo.logs()
+    assert "Traceback" not in demo.logs()
+    # While the nodes discover each other, detections may come without their images
+    assert "unmatched" not in demo.logs().partition("first result published")[2]
 
 
 def test_the_shipped_model_passes(start_demo):
