@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+import gpu_tools  # noqa: F401  before anything imports triton
 from spyropose_ros.core import se3_grid
 from spyropose_ros.core.bundle import ModelBundle, ObjectInfo
 from spyropose_ros.core.model import PoseModel

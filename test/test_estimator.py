@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from spyropose_ros.core import camera, estimator, se3_grid, so3_grid
+from spyropose_ros.core import camera, fused, se3_grid, so3_grid
 from spyropose_ros.core.estimator import Estimator, SearchSettings, resolve_device
 from spyropose_ros.core.model import make_model
 from spyropose_ros.core.search import search
@@ -110,11 +110,27 @@ def test_a_batch_is_its_elements(tiny_bundle, image, estimate):
 
 
 def test_passes_of_bounded_memory_change_nothing(tiny_bundle, image, estimate, monkeypatch):
-    monkeypatch.setattr(estimator, "_POSES_PER_PASS", 1000)
+    monkeypatch.setattr(fused, "_POSES_PER_PASS", 100)
+    monkeypatch.setattr(fused, "_POSES_PER_TABLE", 1000)
     for a, b in zip(
         Estimator(tiny_bundle, "cpu", BEAM).estimate(image, K, BOXES), estimate, strict=True
     ):
         assert_same(a, b)
+
+
+@pytest.mark.parametrize("crops", [1, 2])
+def test_a_search_to_be_replayed_is_the_same(tiny_bundle, image, crops):
+    """Three boxes are filled up to a batch of four."""
+    plain = Estimator(tiny_bundle, "cpu", replace(BEAM, crops=crops)).estimate(image, K, BOXES)
+    settings = replace(BEAM, crops=crops, cuda_graphs=True)
+    replayed = Estimator(tiny_bundle, "cpu", settings).estimate(image, K, BOXES)
+    for a, b in zip(replayed, plain, strict=True):
+        assert_same(a, b)
+
+
+def test_graphs_need_a_fixed_beam():
+    with pytest.raises(ValueError, match="cuda_graphs need a fixed beam: set mass_tolerance to 0"):
+        SearchSettings(cuda_graphs=True)
 
 
 def test_it_repeats(tiny_bundle, image, estimate):

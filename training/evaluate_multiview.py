@@ -83,7 +83,7 @@ def evaluate_multiview(
         limit: most objects in groups.
         seed: of the noise.
         beam: most cells expanded per level.
-        mass_tolerance: mass that may stay at coarse levels; 0.01 by default, 0 in the paper's
+        mass_tolerance: mass that may stay at coarse levels; 0.05 by default, 0 in the paper's
             protocol.
         depth: levels; None for all.
         device: where to run.

@@ -15,10 +15,10 @@ from spyropose_ros.core import camera
 from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.pose_prior import GridPrior, PosePrior
-from spyropose_ros.core.search import PosePyramid, Scorer, search, search_exhaustively
+from spyropose_ros.core.replayed_search import ReplayedSearch
+from spyropose_ros.core.scorer import NetworkScorer, View
+from spyropose_ros.core.search import PosePyramid, search, search_exhaustively
 from spyropose_ros.core.translation_grid import TranslationBox
-
-_POSES_PER_PASS = 65_536  # bounds the memory of one scoring pass
 
 CROPS = ((1.0, 0.0), (0.9, 0.0), (1.1, 0.0), (1.0, -7.0), (1.0, 7.0))
 """Size of what a crop shows over the usual, and its turn in degrees."""
@@ -35,20 +35,26 @@ class SearchSettings:
         exhaustive: score every cell of the last level instead, as a baseline.
         crops: of each detection, seen a little nearer, farther and turned (`CROPS`), whose logits
             are averaged: the time of so many searches for steadier answers.
+        half_precision: let the network multiply in float16 where that is faster: on a GPU.
+        cuda_graphs: on a GPU, launch the search as a whole; for a fixed beam (no tolerance) only.
 
     Raises:
-        ValueError: fewer than one crop, or more than there are.
+        ValueError: fewer than one crop, or more than there are, or graphs without a fixed beam.
     """
 
     beam: int = 512
-    mass_tolerance: float = 0.01
+    mass_tolerance: float = 0.05
     depth: int | None = None
     exhaustive: bool = False
     crops: int = 1
+    half_precision: bool = True
+    cuda_graphs: bool = False
 
     def __post_init__(self):
         if not 1 <= self.crops <= len(CROPS):
             raise ValueError(f"crops must be 1 to {len(CROPS)}, got {self.crops}")
+        if self.cuda_graphs and (self.mass_tolerance > 0 or self.exhaustive):
+            raise ValueError("cuda_graphs need a fixed beam: set mass_tolerance to 0")
 
 
 class Estimator:
@@ -80,6 +86,13 @@ class Estimator:
             )
         self.model = bundle.model.eval().to(self.device, memory_format=torch.channels_last)
         self.rotation_only = bundle.model.config.rotation_only
+        self._dtype = torch.float32
+        if settings.half_precision and self.device.type == "cuda" and not self.rotation_only:
+            self._dtype = torch.float16
+            self.model.extractor.half()  # poses and projections need float32
+        self._replayed = None
+        if settings.cuda_graphs:
+            self._replayed = ReplayedSearch(self._scorer, self.depth, settings.beam)
         self._center = torch.tensor(bundle.object.center, device=self.device)
 
     @classmethod
@@ -208,12 +221,12 @@ class Estimator:
             box: region of translations of the bounding-sphere centre, [B].
             priors: B, as for `estimate`.
         """
-        features = self.model.features(crops)
-
-        def score(level: int, rotations: Tensor, translations: Tensor) -> Tensor:
-            return self._logits(features, K_crop, level, rotations, translations)
-
-        return self._search(score, box, priors, self.settings.mass_tolerance)
+        crops = crops.unflatten(0, (-1, self.settings.crops))
+        K_crop = K_crop.unflatten(0, (-1, self.settings.crops))
+        if self._replayed is not None and priors is None:
+            return self._replayed(crops, K_crop, box)
+        scorer = self._scorer(crops, K_crop)
+        return self._search(scorer, box, priors, self.settings.mass_tolerance)
 
     def estimate_multiview(
         self,
@@ -271,32 +284,29 @@ class Estimator:
                 f"need as many images, Ks and camera poses, at least one; got {len(images)}, "
                 f"{len(Ks)}, {len(world_from_cameras)}"
             )
-        divisor = _fusion_divisor(fusion, len(images))
         center = torch.as_tensor(translation_estimate, dtype=torch.float32, device=self.device)
         world_from = torch.as_tensor(world_from_cameras, dtype=torch.float32, device=self.device)
-        views = []
+        views: list[View] = []
         for image, K, camera_from in zip(images, Ks, torch.linalg.inv(world_from), strict=True):
             R, t = _split(camera_from)
             estimate = (R @ center + t).unsqueeze(0)
             if estimate[0, 2] <= 0:
                 raise ValueError("the translation estimate lies behind one of the cameras")
             crops, K_crop = self.crops(image, K, estimate)
-            views.append((R, t, self.model.features(crops), K_crop))
+            views += [
+                View(self._features(crops[v : v + 1]), K_crop[v : v + 1], R, t)
+                for v in range(self.settings.crops)
+            ]
         if box is None:
             box = TranslationBox.cubic(center.unsqueeze(0), self.bundle.object.diameter)
-            if len(views) == 1 or self.rotation_only:
+            if len(images) == 1 or self.rotation_only:
                 box = self.box(estimate).moved(*_split(world_from[-1]))
 
-        def score(level: int, rotations: Tensor, translations: Tensor) -> Tensor:
-            logits = [
-                self._logits(f, K_crop, level, R @ rotations, translations @ R.mT + t)
-                for R, t, f, K_crop in views
-            ]
-            return torch.stack(logits).sum(0) / divisor
-
+        divisor = _fusion_divisor(fusion, len(images)) * self.settings.crops
+        scorer = NetworkScorer(self.model, self.bundle.temperatures, views, divisor)
         # Several views make the coarse levels far too sure of themselves to save anything there
-        tolerance = self.settings.mass_tolerance if len(views) == 1 else 0.0
-        return self._search(score, box, [prior], tolerance)
+        tolerance = self.settings.mass_tolerance if len(images) == 1 else 0.0
+        return self._search(scorer, box, [prior], tolerance)
 
     def warm_up(self, detections: int = 1) -> None:
         """Run once on an empty image, so that the first frame is not slow."""
@@ -306,32 +316,28 @@ class Estimator:
 
     def _search(
         self,
-        score: Scorer,
+        scorer: NetworkScorer,
         box: TranslationBox,
         priors: Sequence[PosePrior | None] | None,
         mass_tolerance: float,
     ) -> PosePyramid:
         prior = None if priors is None else GridPrior(priors, box, self.depth)
         if self.settings.exhaustive:
-            return search_exhaustively(score, box, self.depth - 1, prior)
-        return search(score, box, self.depth, self.settings.beam, mass_tolerance, prior)
+            return search_exhaustively(scorer, box, self.depth - 1, prior)
+        return search(scorer, box, self.depth, self.settings.beam, mass_tolerance, prior)
 
     def _distributions(self, pyramid: PosePyramid) -> list[PoseDistribution]:
         diameter = self.bundle.object.diameter
         return [pyramid.distribution(b, self._center, diameter) for b in range(len(pyramid.box))]
 
-    def _logits(
-        self, features: Tensor, K_crop: Tensor, level: int, rotations: Tensor, translations: Tensor
-    ) -> Tensor:
-        """Calibrated logits [B, M], mean over the crops of each, in passes of bounded memory."""
-        views = len(features) // len(rotations)
-        step = max(1, _POSES_PER_PASS // len(features))
-        parts = [
-            self.model.logits(features, K_crop, level, _repeat(r, views), _repeat(t, views))
-            for r, t in zip(rotations.split(step, 1), translations.split(step, 1), strict=True)
-        ]
-        logits = torch.cat(parts, 1).unflatten(0, (-1, views)).mean(1)
-        return logits / self.bundle.temperatures[level]
+    def _scorer(self, crops: Tensor, K_crop: Tensor) -> NetworkScorer:
+        """Mean over crops [B, V, 3, H, W] with intrinsics [B, V, 3, 3]."""
+        views = [View(self._features(crops[:, v]), K_crop[:, v]) for v in range(crops.shape[1])]
+        return NetworkScorer(self.model, self.bundle.temperatures, views, len(views))
+
+    def _features(self, crops: Tensor) -> Tensor:
+        """Of crops [B, 3, H, W]; see the model's `features`."""
+        return self.model.features(crops.to(self._dtype))
 
     def _image(self, image: np.ndarray) -> Tensor:
         """Checked image on the device, uint8 [3, H, W]."""
@@ -342,14 +348,18 @@ class Estimator:
     def _intrinsics(self, K: np.ndarray) -> Tensor:
         """Checked intrinsics on the device, float32 [3, 3]."""
         K = np.asarray(K, dtype=np.float64)
-        if K.shape != (3, 3) or not np.isfinite(K).all() or K[0, 0] <= 0 or K[1, 1] <= 0:
-            raise ValueError(f"K must be a finite 3x3 matrix with positive focal lengths, got {K}")
+        if (
+            K.shape != (3, 3)
+            or not np.isfinite(K).all()
+            or K[0, 0] <= 0
+            or K[1, 1] <= 0
+            or (K[2] != (0, 0, 1)).any()
+        ):
+            raise ValueError(
+                "K must be a finite 3x3 matrix with positive focal lengths and the last row 0 0 1, "
+                f"got {K}"
+            )
         return torch.tensor(K, dtype=torch.float32, device=self.device)
-
-
-def _repeat(values: Tensor, n: int) -> Tensor:
-    """Each of [B, ...] n times in a row, [B n, ...]; no copy for n = 1."""
-    return values.unsqueeze(1).expand(-1, n, *values.shape[1:]).flatten(0, 1)
 
 
 def _split(transform: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,6 +51,22 @@ class RotationModel(nn.Module):
         Returns:
             [B, N].
         """
+        return self._score(features, level, rotations)
+
+    def family_logits(
+        self,
+        features: Tensor,
+        K_crop: Tensor,
+        level: int,
+        image: Tensor,
+        rotations: Tensor,
+        translations: Tensor,
+    ) -> Tensor:
+        """As `PoseModel.family_logits`, [M, R]; a known translation is one per family."""
+        return self._score(features[image], level, rotations)
+
+    def _score(self, features: Tensor, level: int, rotations: Tensor) -> Tensor:
+        """Logits [B, N] of rotations [B, N, 3, 3] by image vectors [B, C]."""
         scaled = rotations.flatten(2).unsqueeze(-1) * self.octaves  # [B, N, 9, F]
         encoded = torch.cat((scaled.sin(), scaled.cos()), -1).flatten(2)  # [B, N, 9 * 2 F]
         summed = features.unsqueeze(1) + self.rotation(encoded)

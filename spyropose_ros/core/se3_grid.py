@@ -43,14 +43,16 @@ class Cells:
         """All C children of each cell, [B, N] -> [B, C N]; rotations outer, octants inner."""
         axes = self.position_index.shape[-1]
         octants = _lattice(2, axes, self.position_index.device)  # [2^axes, axes]
-        rotation = so3_grid.children(self.rotation_index)  # [B, N, 8]
-        position = 2 * self.position_index.unsqueeze(2) + octants  # [B, N, 2^axes, axes]
+        turns = torch.arange(so3_grid.BRANCHING, device=octants.device)
+        rotation = so3_grid.BRANCHING * self.rotation_index.unsqueeze(2)  # [B, N, 1]
+        rotation = rotation + turns.repeat_interleave(len(octants))  # [B, N, C]
+        position = (2 * self.position_index.unsqueeze(2) + octants).flatten(2)  # [B, N, C axes / 8]
+        position = position.unsqueeze(2).expand(-1, -1, so3_grid.BRANCHING, -1)  # copied in runs
         batch, n = self.rotation_index.shape
-        shape = (batch, n, so3_grid.BRANCHING, len(octants))
         return Cells(
             self.level + 1,
-            rotation.unsqueeze(-1).expand(shape).reshape(batch, -1),
-            position.unsqueeze(2).expand(*shape, axes).reshape(batch, n * self.branching, axes),
+            rotation.flatten(1),
+            position.reshape(batch, n * self.branching, axes),
         )
 
     def take(self, index: Tensor) -> "Cells":
@@ -68,6 +70,20 @@ class Cells:
         return (
             so3_grid.rotations(self.rotation_index, self.level),
             box.positions(self.position_index, self.level + 1),
+        )
+
+    def family_poses(self, box: TranslationBox) -> tuple[Tensor, Tensor]:
+        """The children's rotations [B, N, 8, 3, 3] and translations [B, N, 2^axes, 3] apart.
+
+        Every rotation goes with every translation, in the order of `children`.
+        """
+        octants = _lattice(2, box.axes, self.position_index.device)  # [2^axes, axes]
+        positions = 2 * self.position_index.unsqueeze(2) + octants  # [B, N, 2^axes, axes]
+        return (
+            so3_grid.rotations(so3_grid.children(self.rotation_index), self.level + 1),
+            box.positions(positions.flatten(1, 2), self.level + 2).unflatten(
+                1, positions.shape[1:3]
+            ),
         )
 
     def sample(
@@ -105,6 +121,17 @@ def all_cells(box: TranslationBox, level: int = 0, positions_per_axis: int | Non
         rotation.expand(len(box), -1),
         positions.repeat(n_rotations, 1).expand(len(box), -1, -1),
     )
+
+
+def all_poses(box: TranslationBox, level: int) -> tuple[Tensor, Tensor]:
+    """All rotations [B, R, 3, 3] and translations [B, T, 3] of a level apart.
+
+    Every rotation goes with every translation, in the order of `all_cells`.
+    """
+    device = box.center.device
+    positions = _lattice(2 ** (level + 1), box.axes, device).expand(len(box), -1, -1)
+    rotations = so3_grid.rotations(torch.arange(so3_grid.cell_count(level), device=device), level)
+    return rotations.expand(len(box), -1, -1, -1), box.positions(positions, level + 1)
 
 
 def containing(rotation: Tensor, position: Tensor, box: TranslationBox, level: int) -> Cells:

@@ -6,6 +6,8 @@ redistributed among all their children by a joint softmax; what is not expanded 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,6 +19,27 @@ from spyropose_ros.core.translation_grid import TranslationBox
 
 Scorer = Callable[[int, Tensor, Tensor], Tensor]
 """(level, rotations [B, N, 3, 3], translations [B, N, 3]) -> logits [B, N]."""
+
+
+@runtime_checkable
+class FamilyScorer(Protocol):
+    """A scorer that makes use of how the poses of a level belong together."""
+
+    def families(
+        self, level: int, image: Tensor, rotations: Tensor, translations: Tensor
+    ) -> Tensor:
+        """Logits of M families of poses: R rotations times T translations each.
+
+        Args:
+            level: pyramid level.
+            image: batch element of each family, int64 [M].
+            rotations: [M, R, 3, 3].
+            translations: of the bounding-sphere centre, [M, T, 3].
+
+        Returns:
+            [M, R T], rotations outer, translations inner.
+        """
+
 
 Prior = Callable[[Cells, Tensor], Tensor]
 """(cells [B, N], logits [B, N]) -> logits with what was known before, [B, N]."""
@@ -93,37 +116,53 @@ class PosePyramid:
     def distribution(
         self, b: int, center: Tensor | None = None, diameter: float | None = None
     ) -> PoseDistribution:
-        """The leaves of batch element b as a distribution.
+        """The leaves of batch element b as a distribution, on the CPU.
 
         Args:
             b: batch element.
             center: bounding-sphere centre in object coordinates, metres, [3]; zero by default.
             diameter: of the bounding sphere, metres; sets the modes' default radius.
         """
-        parts = []
-        for level in self.levels:
-            leaf = ~level.expanded[b] & level.log_probability[b].isfinite()
-            cells = level.cells
-            parts.append(
-                (
-                    torch.full((int(leaf.sum()),), cells.level, device=leaf.device),
-                    cells.rotation_index[b][leaf],
-                    cells.position_index[b][leaf],
-                    level.log_probability[b][leaf],
-                )
-            )
+        levels, rotation_index, position_index, log_p = self._cells_on_cpu
         return PoseDistribution(
-            self.box[b],
-            *(torch.cat(part) for part in zip(*parts, strict=True)),
+            self.box[b].to("cpu"),
+            levels,
+            rotation_index[b],
+            position_index[b],
+            log_p[b],
             depth=self.levels[-1].cells.level + 1,
-            unexpanded_mass=float(self.unexpanded_mass[b]),
+            unexpanded_mass=self._unexpanded_masses[b],
             center=center,
             diameter=diameter,
         )
 
+    @cached_property
+    def _unexpanded_masses(self) -> list[float]:
+        return self.unexpanded_mass.tolist()
+
+    @cached_property
+    def _cells_on_cpu(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """All cells of the batch, read back at once.
+
+        Returns:
+            level [M], rotation index [B, M], position index [B, M, axes], and log mass [B, M], -inf
+            for those that are no leaves.
+        """
+        counts = torch.tensor([level.log_probability.shape[1] for level in self.levels])
+        numbers = torch.tensor([level.cells.level for level in self.levels])
+        log_p = [
+            level.log_probability.masked_fill(level.expanded, -torch.inf) for level in self.levels
+        ]
+        return (
+            numbers.repeat_interleave(counts),
+            torch.cat([level.cells.rotation_index for level in self.levels], 1).cpu(),
+            torch.cat([level.cells.position_index for level in self.levels], 1).cpu(),
+            torch.cat(log_p, 1).cpu(),
+        )
+
 
 def search(
-    scorer: Scorer,
+    scorer: Scorer | FamilyScorer,
     box: TranslationBox,
     depth: int,
     beam: int = 512,
@@ -132,6 +171,9 @@ def search(
 ) -> PosePyramid:
     """Search the pyramid from its base cells (576, or 72 on SO(3) alone) to the finest level.
 
+    Without a tolerance the beam is fixed: the work does not depend on the images, and a GPU is not
+    waited for between the levels.
+
     Args:
         scorer: (level, rotations [B, N, 3, 3], translations [B, N, 3]) -> logits [B, N]; any
             callable works. Translations are those of the bounding-sphere centre.
@@ -139,7 +181,9 @@ def search(
         depth: number of levels, 1 to 9.
         beam: most cells expanded per level.
         mass_tolerance: total mass that may stay above the finest level; each level expands only
-            the most probable cells needed for its equal share. 0 always fills the beam.
+            the most probable cells needed for its share, which is twice that of the level above.
+            Where the beam is too narrow for that, it leaves out cells of less mass than
+            mass_tolerance / beam as well. 0 always fills the beam.
         prior: brings in what was known before, at every level; nothing by default.
 
     Returns:
@@ -156,22 +200,37 @@ def search(
     if not 0 <= mass_tolerance < 1:
         raise ValueError(f"mass_tolerance must be in [0, 1), got {mass_tolerance}")
 
+    levels = grow(scorer, box, depth, beam, mass_tolerance, prior)
+    check(levels)
+    return PosePyramid(box, levels)
+
+
+def grow(
+    scorer: Scorer | FamilyScorer,
+    box: TranslationBox,
+    depth: int,
+    beam: int,
+    mass_tolerance: float = 0.0,
+    prior: Prior | None = None,
+) -> list[Level]:
+    """The levels of a pyramid, for `check` to look at; arguments as for `search`."""
     cells = se3_grid.all_cells(box)
-    log_p = _log_softmax(_score(scorer, cells, box, prior), 0)
+    log_p = _score_all(scorer, cells, box, prior).log_softmax(1)
     levels = []
-    for _ in range(depth - 1):
-        index, keep = _select(log_p, beam, mass_tolerance / (depth - 1))
+    for share in _shares(depth - 1):
+        index, keep = _select(log_p, beam, mass_tolerance, share)
         nothing = torch.zeros_like(log_p, dtype=torch.bool)
         levels.append(Level(cells, log_p, nothing.scatter(1, index, keep)))
-        parent_log_p = log_p.gather(1, index).masked_fill(~keep, -torch.inf)
-        cells = cells.take(index).children()
-        logits = _score(scorer, cells, box, prior)
-        padded = ~keep.repeat_interleave(cells.branching, 1)
-        logits = logits.masked_fill(padded, -torch.inf)
-        mass = parent_log_p.logsumexp(1, keepdim=True)
-        log_p = _log_softmax(logits, cells.level) + mass
+        mass = log_p.gather(1, index).masked_fill(~keep, -torch.inf).logsumexp(1, keepdim=True)
+        parents = cells.take(index)
+        cells = parents.children()
+        logits = _score_children(
+            scorer, parents, cells, keep if mass_tolerance else None, box, prior
+        )
+        logits = logits.masked_fill(~keep.repeat_interleave(cells.branching, 1), -torch.inf)
+        log_p = logits.log_softmax(1) + mass
     levels.append(Level(cells, log_p, torch.zeros_like(log_p, dtype=torch.bool)))
-    return PosePyramid(box, levels)
+    return levels
 
 
 def search_exhaustively(
@@ -195,13 +254,64 @@ def search_exhaustively(
     if not 0 <= level < se3_grid.MAX_DEPTH:
         raise ValueError(f"level must be 0 to {se3_grid.MAX_DEPTH - 1}, got {level}")
     cells = se3_grid.all_cells(box, level)
-    log_p = _log_softmax(_score(scorer, cells, box, prior), level)
-    return PosePyramid(box, [Level(cells, log_p, torch.zeros_like(log_p, dtype=torch.bool))])
+    log_p = _score_all(scorer, cells, box, prior).log_softmax(1)
+    levels = [Level(cells, log_p, torch.zeros_like(log_p, dtype=torch.bool))]
+    check(levels)
+    return PosePyramid(box, levels)
 
 
-def _score(scorer: Scorer, cells: Cells, box: TranslationBox, prior: Prior | None) -> Tensor:
-    """Logits of all cells, prior included, in float32 or better, [B, N]."""
-    logits = scorer(cells.level, *cells.poses(box))
+def _shares(levels: int) -> list[float]:
+    """Of a tolerance: each level's is twice that of the one above it.
+
+    Mass that stays at a coarse level costs more likelihood than at a fine one.
+    """
+    return [2**level / (2**levels - 1) for level in range(levels)]
+
+
+def _score_all(
+    scorer: Scorer | FamilyScorer, cells: Cells, box: TranslationBox, prior: Prior | None
+) -> Tensor:
+    """Logits of all cells of a level, [B, N]."""
+    if isinstance(scorer, FamilyScorer):
+        image = torch.arange(len(box), device=box.center.device)
+        logits = scorer.families(cells.level, image, *se3_grid.all_poses(box, cells.level))
+    else:
+        logits = scorer(cells.level, *cells.poses(box))
+    return _completed(logits, cells, prior)
+
+
+def _score_children(
+    scorer: Scorer | FamilyScorer,
+    parents: Cells,
+    children: Cells,
+    keep: Tensor | None,
+    box: TranslationBox,
+    prior: Prior | None,
+) -> Tensor:
+    """Logits of all children of [B, K] parents, [B, N].
+
+    Where bool keep [B, K] is given, those of the other parents need not be right.
+    """
+    if not isinstance(scorer, FamilyScorer):
+        return _completed(scorer(children.level, *children.poses(box)), children, prior)
+    batch, n = parents.rotation_index.shape
+    rotations, translations = parents.family_poses(box)
+    if keep is None:
+        image = torch.arange(batch, device=rotations.device).repeat_interleave(n)
+        families = image, rotations.flatten(0, 1), translations.flatten(0, 1)
+        logits = scorer.families(children.level, *families).view(batch, -1)
+    else:
+        image, slot = keep.nonzero(as_tuple=True)
+        families = image, rotations[image, slot], translations[image, slot]
+        scored = scorer.families(children.level, *families)
+        logits = scored.new_full((batch, n, children.branching), -torch.inf)
+        logits[image, slot] = scored
+        logits = logits.flatten(1)
+    return _completed(logits, children, prior)
+
+
+def _completed(logits: Tensor, cells: Cells, prior: Prior | None) -> Tensor:
+    """The scorer's answer, checked, in float32 or better, with the prior, [B, N]."""
     expected = cells.rotation_index.shape
     if logits.shape != expected:
         raise ValueError(f"the scorer returned shape {tuple(logits.shape)} for {tuple(expected)}")
@@ -209,18 +319,18 @@ def _score(scorer: Scorer, cells: Cells, box: TranslationBox, prior: Prior | Non
     return logits if prior is None else prior(cells, logits)
 
 
-def _log_softmax(logits: Tensor, level: int) -> Tensor:
-    """Normalised logits, [B, N]; -inf is no mass, but an image needs some."""
-    log_p = logits.log_softmax(1)
-    if bool(log_p.isnan().any()):
+def check(levels: list[Level]) -> None:
+    """Raise FloatingPointError if an image has no mass at a level: one wait for all of them."""
+    spoilt = torch.stack([level.log_probability.isnan().any() for level in levels]).tolist()
+    if any(spoilt):
         raise FloatingPointError(
-            f"the scorer returned NaN, +inf or nothing but -inf for an image at level {level}"
+            "the scorer returned NaN, +inf or nothing but -inf for an image at level "
+            f"{levels[spoilt.index(True)].cells.level}"
         )
-    return log_p
 
 
-def _select(log_p: Tensor, beam: int, tolerance: float) -> tuple[Tensor, Tensor]:
-    """The most probable cells to expand.
+def _select(log_p: Tensor, beam: int, mass_tolerance: float, share: float) -> tuple[Tensor, Tensor]:
+    """The most probable cells to expand, with this level's share of the tolerance.
 
     Returns:
         index [B, K] in descending order of mass and keep, bool [B, K]: False is padding, for images
@@ -228,13 +338,17 @@ def _select(log_p: Tensor, beam: int, tolerance: float) -> tuple[Tensor, Tensor]
     """
     top, index = log_p.topk(min(beam, log_p.shape[1]), 1)
     keep = top.isfinite()
-    if tolerance > 0:
-        mass = log_p.exp().sum(1, keepdim=True)  # of the whole level
-        before = top.exp().cumsum(1) - top.exp()  # mass of the cells ahead of each
-        keep &= before < mass - tolerance
-        keep[:, 0] = True  # at least one, so that every level exists
-    needed = int(keep.sum(1).max())
-    return index[:, :needed], keep[:, :needed]
+    if mass_tolerance == 0:
+        return index, keep
+    top = top.exp()
+    needed = log_p.exp().sum(1, keepdim=True) - mass_tolerance * share
+    reached = top.cumsum(1)
+    keep &= reached - top < needed  # the mass of the cells ahead of each
+    too_narrow = reached[:, -1:] < needed
+    keep &= ~too_narrow | (top >= mass_tolerance / beam)
+    keep[:, 0] = True  # at least one, so that every level exists
+    most = int(keep.sum(1).max())
+    return index[:, :most], keep[:, :most]
 
 
 def _masked_mass(level: Level, mask: Tensor) -> Tensor:

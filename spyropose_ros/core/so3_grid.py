@@ -31,10 +31,6 @@ BASE_PIXELS = 12
 BASE_TILTS = 6
 BASE_CELLS = BASE_PIXELS * BASE_TILTS
 
-# Row and column offsets of the 12 HEALPix base pixels (Gorski et al. 2005, section 5.2).
-_FACE_ROW = (2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4)
-_FACE_COLUMN = (1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7)
-
 
 def cell_count(level: int) -> int:
     """Number of cells of a level: 72 * 8^level."""
@@ -68,20 +64,25 @@ def parent(index: Tensor) -> Tensor:
     return index // BRANCHING
 
 
-def rotations(index: Tensor, level: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def rotations(index: Tensor, level: int | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Rotation at the centre of each cell.
 
     Args:
-        index: cells of this level, int64 [...].
-        level: 0 is the coarsest.
+        index: cells, int64 [...].
+        level: of all of them, or of each, int64 [...]; 0 is the coarsest.
         dtype: of the result.
 
     Returns:
         Rotation matrices [..., 3, 3].
     """
-    face, x, y, tilt = _split(index, level)
-    steps = 2**level
-    centre = lambda i, n: (i.to(dtype) + 0.5) / n  # noqa: E731
+    finest, half = level, 0.5
+    if isinstance(level, Tensor):  # each cell's corner on the finest of the levels
+        finest = int(level.max()) if level.numel() else 0
+        up = finest - level
+        index, half = index << 3 * up, 0.5 * 2**up
+    face, x, y, tilt = _split(index, finest)
+    steps = 2**finest
+    centre = lambda i, n: (i.to(dtype) + half) / n  # noqa: E731
     return _compose(
         face, centre(x, steps), centre(y, steps), centre(tilt, BASE_TILTS * steps) * 2 * math.pi
     )
@@ -196,8 +197,9 @@ def _compose(face: Tensor, x: Tensor, y: Tensor, tilt: Tensor) -> Tensor:
 
 def _face_to_direction(face: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """In-face coordinates in [0, 1]^2 -> unit vectors [..., 3] (area preserving)."""
-    row = torch.tensor(_FACE_ROW, device=face.device)[face]
-    column = torch.tensor(_FACE_COLUMN, device=face.device)[face]
+    # Row and column offsets of the base pixels (Gorski et al. 2005, section 5.2).
+    row = 2 + face // 4  # 2, 3, 4: north, belt, south
+    column = 2 * (face % 4) + (row != 3)
     v = row - x - y  # distance from the north pole in ring units, 0..4
     cap_width = torch.minimum(v, 4 - v).clamp(1e-12, 1.0)  # < 1 in the polar caps
     z_cap = (1 - cap_width.square() / 3) * torch.where(v < 2, 1.0, -1.0).to(v.dtype)

@@ -25,7 +25,7 @@ class SearchParameters:
     )
     beam: int = parameter(512, "Most grid cells refined per level and object", low=8, high=65536)
     mass_tolerance: float = parameter(
-        0.01,
+        0.05,
         "Probability mass that may stay at coarse levels in all; 0.0 always refines a full beam",
         low=0.0,
         high=0.5,

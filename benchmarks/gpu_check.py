@@ -1,0 +1,119 @@
+"""What only a GPU can say of the kernel and the graphs: the fastest tile, and what a replay saves.
+
+Run by hand on a machine with one: python -m benchmarks.gpu_check
+The network has the paper's sizes and random weights; times are medians in milliseconds.
+"""
+
+import argparse
+import statistics
+from collections.abc import Callable
+
+import torch
+
+from spyropose_ros.core import search as search_module
+from spyropose_ros.core import so3_grid, triton_scorer
+from spyropose_ros.core.backbone import NAMED_BACKBONES
+from spyropose_ros.core.cuda_graphs import Graphed
+from spyropose_ros.core.fused import PackedHead
+from spyropose_ros.core.model import PoseModel
+from spyropose_ros.core.model_config import ModelConfig
+from spyropose_ros.core.scorer import NetworkScorer, View
+from spyropose_ros.core.translation_grid import TranslationBox
+
+TILES = [
+    (poses, warps, block) for poses in (32, 64, 128) for warps in (4, 8) for block in (64, 128)
+]
+
+
+def median_ms(call: Callable[[], object], repeats: int = 50) -> float:
+    """Median time of a call on the GPU, after as many to warm up as PyTorch's graphs need."""
+    for _ in range(5):
+        call()
+    times = []
+    for _ in range(repeats):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin.record()
+        call()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    return statistics.median(times)
+
+
+def sweep_tiles(model: PoseModel, families: int, dtype: torch.dtype) -> None:
+    """One level of 8 x 8 children per family, for every size of the tile."""
+    head = PackedHead.of(model, 1)
+    generator = torch.Generator("cuda").manual_seed(0)
+    embedded = torch.randn((1, 224, 224, 64), generator=generator, device="cuda", dtype=dtype)
+    image = torch.zeros(families, dtype=torch.int64, device="cuda")
+    rotations = so3_grid.random_rotations(families * 8, generator, "cuda")
+    rotated = rotations.view(families, 8, 3, 3) @ model.keypoints.mT
+    rotated = (400 * rotated).permute(2, 0, 1, 3).contiguous()  # pixels
+    rotated[2] = 0.0
+    moved = torch.rand((3, families, 8), generator=generator, device="cuda") * 80 + 72
+    moved[2] = 1.0
+    operations = (
+        2 * families * 64 * sum(w.numel() for w in [head.first, *(h[0] for h in head.hidden)])
+    )
+    chosen = triton_scorer._tile(families * 64, 256, dtype)
+    for tile in TILES:
+        triton_scorer._tile = lambda *_, tile=tile: tile
+        try:
+            time = median_ms(
+                lambda: triton_scorer.family_logits(embedded, image, rotated, moved, head)
+            )
+        except Exception as error:  # of Triton's own: too much shared memory
+            print(f"{families:6d} families  tile {tile}: {type(error).__name__}")
+            continue
+        rate = operations / time / 1e9
+        mark = " <- the default" if tile == chosen else ""
+        print(f"{families:6d} families  tile {tile}: {time:.3f} ms, {rate:.1f} TFLOP/s{mark}")
+
+
+def time_search(model: PoseModel, batch: int, dtype: torch.dtype) -> None:
+    """Search of `batch` detections, depth 7 and beam 512, launched and replayed."""
+    generator = torch.Generator("cuda").manual_seed(0)
+    shape = (batch, 128, 224, 224)
+    features = torch.randn(shape, generator=generator, device="cuda", dtype=dtype)
+    features = features.to(memory_format=torch.channels_last)
+    K_crop = torch.tensor([[600.0, 0, 111.5], [0, 600.0, 111.5], [0, 0, 1]], device="cuda")
+    center = torch.tensor([0.0, 0.0, 0.5], device="cuda").repeat(batch, 1)
+    box = TranslationBox.from_view(center, 0.1)
+
+    def run(features, K_crop, center, basis):
+        scorer = NetworkScorer(model, [1.0] * 7, [View(features, K_crop)], 1.0)
+        levels = search_module.search(scorer, TranslationBox(center, basis), 7).levels
+        return tuple(level.log_probability for level in levels)
+
+    inputs = features, K_crop.repeat(batch, 1, 1), box.center, box.basis
+    with torch.inference_mode():
+        run(*inputs)
+        torch.cuda.reset_peak_memory_stats()
+        held = torch.cuda.memory_allocated()
+        launched = median_ms(lambda: run(*inputs))
+        memory = (torch.cuda.max_memory_allocated() - held) / 1e6
+        graphed = Graphed(run)
+        replayed = median_ms(lambda: graphed(*inputs))
+    times = f"{launched:.2f} ms launched, {replayed:.2f} ms replayed"
+    print(f"{batch:3d} detections: {times}, {memory:.0f} MB")
+
+
+def main() -> None:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16")
+    dtype = getattr(torch, parser.parse_args().dtype)
+    print(torch.cuda.get_device_name(), torch.__version__, dtype)
+    torch.manual_seed(0)
+    points = 0.05 * torch.randn(16, 3)
+    model = PoseModel(ModelConfig(NAMED_BACKBONES["resnet18"][1]), points).eval().cuda()
+    model.requires_grad_(False)
+    search_module.check = lambda levels: None  # its wait cannot be recorded
+    for batch in (1, 4, 16):
+        time_search(model, batch, dtype)
+    for families in (9, 64, 512, 8192):
+        sweep_tiles(model, families, dtype)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""One CUDA graph per batch size.
+
+A search is some hundred small kernels, and for one detection most take less time than their launch;
+replaying their recording is one launch.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+BUCKETS = (1, 2, 4, 8, 16, 32)
+"""Batch sizes that are recorded; others are filled up to the next of them."""
+
+_WARM_UPS = 3  # PyTorch's advice: lazily made constants, workspaces and compiled kernels first
+
+
+class Graphed:
+    """A function of batches that is replayed from a recording of its kernels.
+
+    Args:
+        function: tensors [B, ...] in, tuple of tensors [B, ...] out, each batch element for itself.
+            It runs in inference mode, makes no decision on values and reads nothing that is changed
+            between calls but its arguments. A ValueError or FloatingPointError must be left to the
+            caller: during a replay none is raised.
+        buckets: ascending batch sizes.
+    """
+
+    def __init__(
+        self, function: Callable[..., tuple[Tensor, ...]], buckets: Sequence[int] = BUCKETS
+    ):
+        self._function = function
+        self._buckets = buckets
+        self._recordings: dict[tuple, _Recording] = {}
+        self._recordable = True
+
+    @torch.inference_mode()
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """What the function returns for inputs [B, ...], as tensors of their own.
+
+        Batches larger than the last bucket run in parts. On CPUs, and after a recording failed,
+        which is logged once, the function is called as it is, with the same padding.
+        """
+        n, largest = len(inputs[0]), self._buckets[-1]
+        if n > largest:
+            parts = [self(*part) for part in zip(*(x.split(largest) for x in inputs), strict=True)]
+            return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+        size = next(bucket for bucket in self._buckets if bucket >= n)
+        padded = [_filled_up(x, size) for x in inputs]
+        outputs = self._run(padded)
+        return tuple(output[:n] for output in outputs)
+
+    def _run(self, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+        if not (self._recordable and inputs[0].is_cuda):
+            return self._function(*inputs)
+        key = tuple((x.shape, x.dtype, x.device) for x in inputs)
+        if key not in self._recordings:
+            # Only one is replayed at a time and its outputs are copied, so all share their memory.
+            pool = next((other.pool for other in self._recordings.values()), None)
+            try:
+                self._recordings[key] = _Recording(self._function, inputs, pool)
+            except RuntimeError as error:
+                self._recordable = False
+                log.warning("no CUDA graphs, each kernel is launched by itself: %s", error)
+                return self._function(*inputs)
+        return self._recordings[key].replay(inputs)
+
+
+class _Recording:
+    """The kernels of one call, and the memory that they read and write."""
+
+    def __init__(
+        self,
+        function: Callable[..., tuple[Tensor, ...]],
+        inputs: list[Tensor],
+        pool: tuple[int, int] | None,
+    ):
+        self._inputs = [x.clone() for x in inputs]
+        stream = torch.cuda.Stream(inputs[0].device)
+        stream.wait_stream(torch.cuda.current_stream(inputs[0].device))
+        with torch.cuda.stream(stream):
+            for _ in range(_WARM_UPS):
+                function(*self._inputs)
+        torch.cuda.current_stream(inputs[0].device).wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        # Other threads, of a node, may use the GPU while this one records.
+        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
+            self._outputs = function(*self._inputs)
+        self.pool = self._graph.pool()
+
+    def replay(self, inputs: list[Tensor]) -> tuple[Tensor, ...]:
+        for own, given in zip(self._inputs, inputs, strict=True):
+            own.copy_(given)
+        self._graph.replay()
+        return tuple(output.clone() for output in self._outputs)
+
+
+def _filled_up(batch: Tensor, size: int) -> Tensor:
+    """[B, ...] -> [size, ...]: its last element again and again."""
+    return torch.cat((batch, batch[-1:].expand(size - len(batch), *batch.shape[1:])))

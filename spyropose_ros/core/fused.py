@@ -1,0 +1,298 @@
+"""Logits of whole families of poses, without visiting the poses one by one.
+
+The children of a cell are 8 rotations times 8 translations: a keypoint's homogeneous pixel is the
+sum of a part that only the rotation moves and a part that only the translation moves, so 16
+projections serve 64 poses. And the first layer of the MLP is linear in the features of each
+keypoint, so it is applied to the pixels of the feature map instead of to the poses: what remains
+per pose is a weighted sum over rows of a table.
+
+On a GPU with Triton a kernel of `triton_scorer` takes over from the projections on. The plain
+formulation is `PoseModel.logits`; all agree to rounding.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spyropose_ros.core import triton_scorer
+
+if TYPE_CHECKING:
+    from spyropose_ros.core.model import PoseModel
+
+_POSES_PER_PASS = 2048  # what a pass computes stays in a CPU's cache
+_SMALL_MAP = 1024  # pixels up to which finding the used ones takes longer than using all
+_CROWDED = 0.5  # rows over keypoints of poses, up to which a table of just these rows pays
+_POSES_PER_TABLE = 65_536  # bounds the memory of the look-ups where the table is sparse
+
+
+@dataclass(frozen=True)
+class PackedHead:
+    """The weights of one level's head, batch norm folded in.
+
+    Attributes:
+        embed_weight: 1x1 convolution of the feature map, [E, C].
+        embed_bias: [E].
+        out_of_image: embedding of keypoints outside the crop, [E].
+        first: first layer by keypoint, [P, E, H].
+        first_bias: [H].
+        hidden: weights [H, H] and biases [H] of the further hidden layers.
+        last: [H].
+        last_bias: scalar.
+    """
+
+    embed_weight: Tensor
+    embed_bias: Tensor
+    out_of_image: Tensor
+    first: Tensor
+    first_bias: Tensor
+    hidden: list[tuple[Tensor, Tensor]]
+    last: Tensor
+    last_bias: Tensor
+
+    @classmethod
+    def of(cls, model: "PoseModel", level: int) -> "PackedHead":
+        """The head of a level, as the model computes it in evaluation."""
+        head = model.heads[level]
+        (first, first_bias), *hidden, (last, last_bias) = _linears(head.mlp)
+        return cls(
+            head.embed.weight.flatten(1),
+            head.embed.bias,
+            model.out_of_image,
+            first.unflatten(1, (len(model.keypoints), -1)).permute(1, 2, 0).contiguous(),
+            first_bias,
+            hidden,
+            last[0],
+            last_bias[0],
+        )
+
+    def layers_after_first(self, first: Tensor) -> Tensor:
+        """The rest of the MLP, from the first layer's output [N, H] to logits [N]."""
+        x = F.gelu(first)
+        for weight, bias in self.hidden:
+            x = F.gelu(F.linear(x, weight, bias))
+        return x @ self.last + self.last_bias
+
+
+def _linears(mlp: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
+    """Weights and biases of an MLP's linear layers, each with the batch norm that follows it."""
+    linears: list[tuple[Tensor, Tensor]] = []
+    for layer in mlp:
+        if isinstance(layer, nn.Linear):
+            linears.append((layer.weight, layer.bias))
+        elif isinstance(layer, nn.BatchNorm1d):
+            weight, bias = linears.pop()
+            scale = layer.weight * (layer.running_var + layer.eps).rsqrt()
+            shift = layer.bias - layer.running_mean * scale
+            linears.append((weight * scale.unsqueeze(1), bias * scale + shift))
+    return linears
+
+
+def family_logits(
+    model: "PoseModel",
+    features: Tensor,
+    K_crop: Tensor,
+    level: int,
+    image: Tensor,
+    rotations: Tensor,
+    translations: Tensor,
+) -> Tensor:
+    """Unnormalised log-likelihoods of families of poses: R rotations times T translations each.
+
+    Args:
+        model: in evaluation mode.
+        features: from `PoseModel.features`, [B, C, h, w]; in half precision on a GPU, the layers of
+            the Triton kernel multiply in half precision too.
+        K_crop: intrinsics of the crops, third row (0, 0, 1), [B, 3, 3].
+        level: pyramid level, selects the head.
+        image: batch element of each family, int64 [M].
+        rotations: object to camera, [M, R, 3, 3].
+        translations: of the bounding-sphere centre, metres, [M, T, 3].
+
+    Returns:
+        [M, R T], rotations outer, translations inner.
+    """
+    head = PackedHead.of(model, level)
+    projector = _map_intrinsics(model, features, K_crop)[image]  # [M, 3, 3]
+    rotated = (projector.unsqueeze(1) @ rotations) @ model.keypoints.mT  # [M, R, 3, P]
+    rotated = rotated.permute(2, 0, 1, 3).contiguous()  # [3, M, R, P]
+    moved = (projector @ translations.mT).transpose(0, 1).contiguous()  # [3, M, T]
+    if features.is_cuda and triton_scorer.available():
+        weights = head.embed_weight.to(features), head.embed_bias.to(features)
+        embedded = F.linear(features.permute(0, 2, 3, 1), *weights)  # [B, h, w, E]
+        return triton_scorer.family_logits(embedded, image, rotated, moved, head)
+    features = features.float()
+    if features.device.type != "cpu" or len(features) == 1:
+        return _logits(head, features, image, rotated, moved)
+    logits = rotated.new_empty((len(image), rotated.shape[2] * moved.shape[2]))
+    for b in range(len(features)):  # one by one, their tables stay in a CPU's cache
+        own = (image == b).nonzero().squeeze(1)
+        families = torch.zeros_like(own), rotated[:, own], moved[:, own]
+        logits[own] = _logits(head, features[b : b + 1], *families)
+    return logits
+
+
+def _logits(
+    head: PackedHead, features: Tensor, image: Tensor, rotated: Tensor, moved: Tensor
+) -> Tensor:
+    """Logits [M, R T].
+
+    Args:
+        head: of the level.
+        features: [B, C, h, w].
+        image: batch element of each family, [M].
+        rotated: homogeneous map pixels of the keypoints, the rotations' part, [3, M, R, P].
+        moved: the translations' part, which is added to it, [3, M, T].
+    """
+    family = rotated.shape[2] * moved.shape[2]
+    if family > _POSES_PER_PASS:  # families of one rotation
+        image = image.repeat_interleave(rotated.shape[2])
+        moved = moved.repeat_interleave(rotated.shape[2], 1)
+        rotated = rotated.flatten(1, 2).unsqueeze(2)
+    parts = _split(image, rotated, moved, _POSES_PER_TABLE)
+    logits = [_part_logits(head, features, *part) for part in parts]
+    return torch.cat(logits).view(-1, family)
+
+
+def _split(
+    image: Tensor, rotated: Tensor, moved: Tensor, poses: int
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Parts of the families with about so many poses each."""
+    n = max(1, poses // (rotated.shape[2] * moved.shape[2]))
+    return zip(image.split(n), rotated.split(n, 1), moved.split(n, 1), strict=True)
+
+
+def _map_intrinsics(model: "PoseModel", features: Tensor, K_crop: Tensor) -> Tensor:
+    """From crop to feature map: intrinsics [B, 3, 3] that project to its pixels."""
+    scale = features.shape[-1] / model.config.crop_resolution
+    shift = (scale - 1) / 2  # pixel centres lie at integers
+    return torch.cat((scale * K_crop[:, :2] + shift * K_crop[:, 2:], K_crop[:, 2:]), 1)
+
+
+def _part_logits(
+    head: PackedHead, features: Tensor, image: Tensor, rotated: Tensor, moved: Tensor
+) -> Tensor:
+    """Logits [M R T] through one table; arguments as for `_logits`."""
+    poses = len(image) * rotated.shape[2] * moved.shape[2]
+    on_cpu = features.device.type == "cpu"
+    per_pass = _POSES_PER_PASS if on_cpu else poses
+    lookups = (_look_up(*part, features) for part in _split(image, rotated, moved, per_pass))
+    pixels = _padded_pixels(head, features)
+    if not on_cpu:  # where arithmetic costs less than rows, and counting them a wait
+        firsts = (_first_layer(head, pixels, lookup) for lookup in lookups)
+    elif len(pixels) <= max(poses, _SMALL_MAP * len(features)):
+        table = _dense_table(head, pixels)
+        firsts = (lookup.sum_of(table) for lookup in lookups)
+    else:
+        firsts = _first_layer_of_crowds(head, pixels, list(lookups))
+    return torch.cat([head.layers_after_first(first) for first in firsts])
+
+
+def _padded(height: int, width: int) -> int:
+    """Rows of a padded map, see `_Lookup`."""
+    return height * width + width + 2
+
+
+@dataclass(frozen=True)
+class _Lookup:
+    """The rows of a table that poses sum up.
+
+    The table holds a padded map for every image and keypoint: the pixels of the feature map, one
+    row of pixels after the other, and then `width + 2` times what is outside. So the four
+    neighbours are always at the same distances, and outside needs no weights of its own.
+
+    Attributes:
+        rows: of the four neighbours of every keypoint, int32 [N, 4, P].
+        weights: bilinear, [N, 4, P].
+    """
+
+    rows: Tensor
+    weights: Tensor
+
+    def sum_of(self, table: Tensor) -> Tensor:
+        """Sums of rows of the table [U, H] -> [N, H]."""
+        rows, weights = self.rows.flatten(1), self.weights.flatten(1)
+        return F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")
+
+
+def _look_up(image: Tensor, rotated: Tensor, moved: Tensor, features: Tensor) -> _Lookup:
+    """Where N = M R T poses put their keypoints; arguments as for `_logits`."""
+    batch, _, height, width = features.shape
+    rotated, moved = rotated.unsqueeze(3), moved[:, :, None, :, None]
+    z = rotated[2] + moved[2]  # [M, R, T, P]
+    outside = z <= 0
+    inverse = z.clamp_min_(1e-12).reciprocal_()
+    u, v = (rotated[:2] + moved[:2]).mul_(inverse).unbind()
+    outside |= u.sub((width - 1) / 2).abs_() > width / 2
+    outside |= v.sub((height - 1) / 2).abs_() > height / 2
+
+    u, v = u.clamp_(0, width - 1), v.clamp_(0, height - 1)
+    column, row = u.floor().clamp_(max=width - 2), v.floor().clamp_(max=height - 2)
+    x, y = u.sub_(column), v.sub_(row)  # bilinear weights of the right and the lower neighbours
+    corner = row.mul_(width).add_(column).masked_fill_(outside, height * width).int()
+    keypoint = torch.arange(rotated.shape[-1], dtype=torch.int32, device=image.device)
+    padded_map = keypoint * batch + image.int().unsqueeze(1)  # [M, P]
+    corner += (padded_map * _padded(height, width))[:, None, None]
+
+    step = torch.arange(2, dtype=torch.int32, device=image.device)
+    step = (step.unsqueeze(1) * width + step).view(4, 1)  # 0, 1, width, width + 1
+    rows = corner.unsqueeze(3) + step  # [M, R, T, 4, P]
+    weights = torch.empty(rows.shape, device=image.device)
+    both = torch.mul(x, y, out=weights[..., 3, :])
+    right = torch.sub(x, both, out=weights[..., 1, :])
+    torch.sub(y, both, out=weights[..., 2, :])
+    torch.sub(y.neg_().add_(1), right, out=weights[..., 0, :])
+    return _Lookup(rows.flatten(0, 2), weights.flatten(0, 2))
+
+
+def _padded_pixels(head: PackedHead, features: Tensor) -> Tensor:
+    """Embedded pixels and what is outside, [B padded, E]."""
+    pixels = F.linear(features.flatten(2).mT, head.embed_weight, head.embed_bias)  # [B, h w, E]
+    outside = head.out_of_image.expand(len(features), features.shape[-1] + 2, -1)
+    return torch.cat((pixels, outside), 1).flatten(0, 1)
+
+
+def _first_layer(head: PackedHead, pixels: Tensor, lookup: _Lookup) -> Tensor:
+    """The first layer without a table, [N, H]."""
+    keypoint = torch.arange(len(head.first), dtype=torch.int32, device=pixels.device)
+    rows = (lookup.rows - keypoint * len(pixels)).mT.reshape(-1, 4)  # [N P, 4]
+    weights = lookup.weights.mT.reshape(-1, 4)
+    values = F.embedding_bag(rows, pixels, per_sample_weights=weights, mode="sum")  # [N P, E]
+    weight = head.first.flatten(0, 1).mT  # [H, P E]
+    return F.linear(values.view(-1, weight.shape[1]), weight, head.first_bias)
+
+
+def _dense_table(head: PackedHead, pixels: Tensor) -> Tensor:
+    """First layer of every pixel as every keypoint, [P B padded, H]."""
+    table = pixels @ head.first  # [P, B padded, H]
+    table[0] += head.first_bias  # every pose sums one pixel, in all, of each keypoint
+    return table.flatten(0, 1)
+
+
+def _first_layer_of_crowds(
+    head: PackedHead, pixels: Tensor, lookups: list[_Lookup]
+) -> Iterator[Tensor]:
+    """The first layer of each pass, [N, H], through a table of those rows that are looked up.
+
+    Poses crowd together as the search narrows down. Then they share few of a large map's pixels;
+    before, a table is not worth its while.
+    """
+    used = torch.zeros(len(head.first) * len(pixels), dtype=torch.bool, device=pixels.device)
+    for lookup in lookups:
+        used[lookup.rows.flatten()] = True
+    number = used.cumsum(0, dtype=torch.int32).sub_(1)
+    count, looked_up = int(number[-1]) + 1, sum(lookup.rows[:, 0].numel() for lookup in lookups)
+    if count > _CROWDED * looked_up:
+        yield from (_first_layer(head, pixels, lookup) for lookup in lookups)
+        return
+    table = pixels.new_empty((count, head.first.shape[2]))
+    rows = used.view(len(head.first), -1)  # [P, B padded]
+    parts = table.split(rows.sum(1).tolist())
+    for part, row, weight in zip(parts, rows, head.first, strict=True):
+        torch.mm(pixels[row], weight, out=part)
+    parts[0].add_(head.first_bias)
+    for lookup in lookups:
+        yield replace(lookup, rows=number[lookup.rows]).sum_of(table)

@@ -1,0 +1,64 @@
+"""What the network says of poses, from one or several views of the object."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spyropose_ros.core.model import PoseModel
+from spyropose_ros.core.rotation_model import RotationModel
+
+
+@dataclass(frozen=True)
+class View:
+    """What the network knows of one view of each detection.
+
+    Attributes:
+        features: of the crops, [B, ...].
+        K_crop: intrinsics of the crops, third row (0, 0, 1), [B, 3, 3].
+        rotation: from the frame of the search into the camera's, [3, 3]; None where it is that.
+        translation: likewise, metres, [3].
+    """
+
+    features: Tensor
+    K_crop: Tensor
+    rotation: Tensor | None = None
+    translation: Tensor | None = None
+
+
+class NetworkScorer:
+    """Calibrated logits, added up over views; a `search.FamilyScorer`.
+
+    Args:
+        model: in evaluation mode.
+        temperatures: of the levels; logits are divided by them.
+        views: crops of the same image and other cameras alike.
+        divisor: of the sum: their number for the mean.
+    """
+
+    def __init__(
+        self,
+        model: PoseModel | RotationModel,
+        temperatures: Sequence[float],
+        views: Sequence[View],
+        divisor: float,
+    ):
+        self._model = model
+        self._temperatures = temperatures
+        self._views = views
+        self._divisor = divisor
+
+    def families(
+        self, level: int, image: Tensor, rotations: Tensor, translations: Tensor
+    ) -> Tensor:
+        """Logits [M, R T]; see `search.FamilyScorer`."""
+        total = torch.zeros((), device=rotations.device)
+        for view in self._views:
+            R, t = rotations, translations
+            if view.rotation is not None:
+                R, t = view.rotation @ R, t @ view.rotation.mT + view.translation
+            total = total + self._model.family_logits(
+                view.features, view.K_crop, level, image, R, t
+            )
+        return total / (self._divisor * self._temperatures[level])
