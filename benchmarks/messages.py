@@ -17,7 +17,7 @@ import torch
 from rclpy.node import Node
 
 from spyropose_ros.core.distribution import PoseDistribution
-from spyropose_ros.core.search import search
+from spyropose_ros.core.search import PosePyramid, search
 from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.ros.appearance import Appearance
 from spyropose_ros.ros.detections import Target
@@ -46,11 +46,12 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=10, help="frames measured")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    sharp, ring = _distribution(symmetric=False), _distribution(symmetric=True)
+    sharp, ring = _pyramid(symmetric=False), _pyramid(symmetric=True)
     print(
         f"{provenance.hardware('cpu')}, one thread; {PARAMETERS.output.max_poses} poses per object"
     )
-    print(f"leaves: sharp {len(sharp)}, ring {len(ring)}; median ms (10th to 90th percentile)")
+    counts = len(_fresh(sharp)), len(_fresh(ring))
+    print(f"leaves: sharp {counts[0]}, ring {counts[1]}; median ms (10th to 90th percentile)")
     print(f"{'objects':>7}  {'message':16}{'build':>24}{'publish':>24}")
     with rclpy.init(args=[]):
         node = Node("benchmark")
@@ -68,7 +69,7 @@ def main() -> None:
         node.destroy_node()
 
 
-def _distribution(symmetric: bool) -> PoseDistribution:
+def _pyramid(symmetric: bool) -> PosePyramid:
     """An upright object in front of the camera whose turn about its axis is known, or not."""
     upright = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
     place = torch.tensor([0.0, 0.0, DISTANCE])
@@ -80,11 +81,15 @@ def _distribution(symmetric: bool) -> PoseDistribution:
         return 4.0**level / 4 * alike - 0.5 * offset.square().sum(-1)
 
     box = TranslationBox.from_view(place[None], DIAMETER)
-    pyramid = search(score, box, depth=DEPTH, beam=BEAM, mass_tolerance=TOLERANCE)
+    return search(score, box, depth=DEPTH, beam=BEAM, mass_tolerance=TOLERANCE)
+
+
+def _fresh(pyramid: PosePyramid) -> PoseDistribution:
+    """A distribution of which nothing was asked yet."""
     return pyramid.distribution(0, torch.tensor([0.0, 0.0, 0.05]), DIAMETER)
 
 
-def _measure(publishers, distributions, count, frames):
+def _measure(publishers, pyramids, count, frames):
     """Milliseconds by topic: those of building and those of publishing."""
     targets = [Target("mug", "mug", str(k), 0.9, (0.0, 0.0, 9.0, 9.0)) for k in range(count)]
     image = np.zeros((480, 640, 3), np.uint8)
@@ -93,7 +98,7 @@ def _measure(publishers, distributions, count, frames):
     for frame in range(WARM_UP + frames):
         header = Header(frame_id="camera")
         header.stamp.sec = frame
-        fresh = [distributions[(frame + k) % 2].to("cpu") for k in range(count)]
+        fresh = [_fresh(pyramids[(frame + k) % 2]) for k in range(count)]
         result = Result(header, targets, fresh, 0.1, [View("", header, image, K, None)])
         start = time.thread_time()
         for topic, message in messages(result, MODELS, PARAMETERS, chooser):

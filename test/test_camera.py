@@ -99,6 +99,42 @@ def test_crops_agree_with_opencv(roll, z):
     assert abs(difference.mean()) < 0.05
 
 
+def plain_crops(image, K, K_crop):
+    """Crops as they are defined, in float64: every sample projected and read on its own."""
+    pixel = (torch.arange(2 * RESOLUTION).double() + 0.5) / 2 - 0.5
+    v, u = torch.meshgrid(pixel, pixel, indexing="ij")
+    back = K.double() @ torch.linalg.inv(K_crop.double())
+    source = torch.stack((u, v, torch.ones_like(u)), -1) @ back.mT.unsqueeze(1)
+    source = source[..., :2] / source[..., 2:]
+    corner = source.floor()
+    height, width = image.shape[1:]
+    samples = torch.zeros(len(K_crop), 3, 2 * RESOLUTION, 2 * RESOLUTION, dtype=torch.float64)
+    for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        x, y = (corner + torch.tensor([dx, dy])).unbind(-1)
+        weight = (1 - (source[..., 0] - x).abs()) * (1 - (source[..., 1] - y).abs())
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        values = image[:, y.clamp(0, height - 1).long(), x.clamp(0, width - 1).long()]
+        samples += (values * (weight * inside)).transpose(0, 1) / 255
+    return samples.unflatten(2, (-1, 2)).unflatten(4, (-1, 2)).mean((3, 5))
+
+
+@pytest.mark.parametrize("roll", [0.0, 2.2])
+@pytest.mark.parametrize("padded", [False, True])
+def test_crops_agree_with_the_plain_twin(roll, padded):
+    """Near and far, inside, across an edge, around the image and beyond it, in one call."""
+    estimates = [[0, 0, 0.5], [0.1, 0.05, 1.5], [-0.2, 0.1, 0.4], [0, 0, 0.05], [0.9, 0, 0.4]]
+    image = torch.from_numpy(smooth_image(2)).permute(2, 0, 1)  # channels last, as images come
+    if padded:  # no step at the image's edge, where a rounding error of a pixel's place shows most
+        fade = torch.hann_window(HEIGHT)[:, None] * torch.hann_window(WIDTH)
+        image = (image * fade).byte()
+    roll = torch.full((len(estimates),), roll)
+    K_crop = camera.crop_intrinsics(torch.tensor(estimates), DIAMETER, K, RESOLUTION, roll=roll)
+    crops = camera.crop_image(image, K, K_crop, RESOLUTION)
+    bound = 1e-6 if padded else 5e-5
+    assert float((crops - plain_crops(image, K, K_crop)).abs().max()) < bound
+    assert float(crops[0].max()) > 0.3 and float(crops[4].max()) == 0
+
+
 def test_pixels_beyond_the_image_are_black():
     image = torch.full((3, HEIGHT, WIDTH), 200, dtype=torch.uint8)
     corner = torch.linalg.solve(K, torch.tensor([-0.5, 239.5, 1.0])) * 0.5

@@ -90,7 +90,7 @@ def test_modes_carry_mass_pose_and_covariance(distribution):
 def test_values_that_are_not_finite_are_refused():
     box = TranslationBox.from_view(torch.tensor([[0.0, 0.0, 0.6]]), 0.12)
     broken = search(two_sided, box, depth=2, beam=8).distribution(0, torch.zeros(3), 0.12)
-    broken.log_probabilities[0] = torch.nan
+    broken._log_p[7] = torch.nan
     with pytest.raises(BadInput, match="not finite"):
         message_of(broken)
 

@@ -477,13 +477,13 @@ def test_moving_to_a_device_changes_nothing(rough):
 
 def test_covariance_near_half_turns():
     """Rotation vectors at and near pi keep their length."""
-    from spyropose_ros.core.distribution import _log_so3
+    from spyropose_ros.core.moments import log_so3
 
     rng = np.random.default_rng(0)
     axes = np.concatenate((np.eye(3), -np.eye(3), rng.normal(size=(50, 3))))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
     for angle in (0.0, 1e-9, 1e-4, 1.0, 3.0, math.pi - 1e-6, math.pi):
         matrix = Rotation.from_rotvec(angle * axes).as_matrix()
-        vector = _log_so3(torch.from_numpy(matrix)).numpy()
+        vector = log_so3(torch.from_numpy(matrix)).numpy()
         np.testing.assert_allclose(np.linalg.norm(vector, axis=1), angle, atol=1e-8)
         np.testing.assert_allclose(Rotation.from_rotvec(vector).as_matrix(), matrix, atol=1e-8)

@@ -107,18 +107,45 @@ def crop_image(image: Tensor, K: Tensor, K_crop: Tensor, resolution: int) -> Ten
     Returns:
         Crops in [0, 1], float32 [N, 3, resolution, resolution].
     """
-    height, width = image.shape[-2:]
     fine = 2 * resolution
+    back = (K.double() @ torch.linalg.inv_ex(K_crop.double())[0])[:, :2]  # crop -> image, affine
+    image, corner = _region(image, back, resolution)
+    height, width = image.shape[-2:]
     pixel = (torch.arange(fine, device=image.device) + 0.5) / 2 - 0.5  # crop pixel coordinates
-    v, u = torch.meshgrid(pixel, pixel, indexing="ij")
-    grid = torch.stack((u, v, torch.ones_like(u)), -1).reshape(1, -1, 3)
-    back = K @ torch.linalg.inv(K_crop)  # crop -> image, [N, 3, 3]
-    source = grid @ back.mT
-    source = (source[..., :2] / source[..., 2:]).reshape(-1, fine, fine, 2)
-    normalised = to_grid_sample(source, width, height)
-    batch = image.float().div(255).expand(len(K_crop), -1, -1, -1)
-    samples = F.grid_sample(batch, normalised, padding_mode="zeros", align_corners=False)
-    return F.avg_pool2d(samples, 2)
+    offset = to_grid_sample(back[..., 2] - corner, width, height).float()  # [N, 2]
+    size = torch.tensor((width, height), device=image.device)
+    linear = (2 * back[..., :2] / size.unsqueeze(1)).float()  # [N, 2, 2]
+    columns = linear[:, None, :, 0] * pixel[:, None] + offset[:, None]  # [N, fine, 2]
+    rows = linear[:, None, :, 1] * pixel[:, None]
+    grid = rows.unsqueeze(2) + columns.unsqueeze(1)  # [N, fine, fine, 2]
+    # One image and all crops below each other: nothing is copied for a crop
+    samples = F.grid_sample(
+        image.float().div(255).unsqueeze(0),
+        grid.view(1, -1, fine, 2),
+        padding_mode="zeros",
+        align_corners=False,
+    )
+    return F.avg_pool2d(samples, 2)[0].unflatten(1, (-1, resolution)).transpose(0, 1).contiguous()
+
+
+def _region(image: Tensor, back: Tensor, resolution: int) -> tuple[Tensor, Tensor | float]:
+    """The part of an image that crops show, and the pixel it begins at, x and y.
+
+    Args:
+        image: [3, H, W].
+        back: pixels of the crops -> pixels of the image, float64 [N, 2, 3].
+        resolution: side of the crops in pixels.
+    """
+    if image.device.type != "cpu":  # to wait for the bounds would take longer
+        return image, 0.0
+    ends = torch.tensor([-0.5, resolution - 0.5], dtype=back.dtype)
+    corners = F.pad(torch.cartesian_prod(ends, ends), (0, 1), value=1.0) @ back.mT  # [N, 4, 2]
+    limits = torch.tensor((image.shape[2], image.shape[1]))
+    low, high = (f(corners.flatten(0, 1), 0)[0].nan_to_num() for f in (torch.min, torch.max))
+    begin = torch.minimum(low.floor().clamp(0, 1e9).long(), limits - 1)
+    end = torch.minimum(high.floor().clamp(0, 1e9).long() + 2, limits)
+    (left, top), (right, bottom) = begin.tolist(), end.tolist()
+    return image[:, top:bottom, left:right], begin
 
 
 def to_grid_sample(pixels: Tensor, width: int, height: int) -> Tensor:

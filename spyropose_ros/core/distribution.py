@@ -12,11 +12,15 @@ import torch
 from torch import Tensor
 
 from spyropose_ros.core import se3_grid, so3_grid
+from spyropose_ros.core.moments import LeafPoses, Moments, moments
+from spyropose_ros.core.ordering import descending
 from spyropose_ros.core.se3_grid import Cells
 from spyropose_ros.core.translation_grid import TranslationBox
 
 _CLUSTERED_MASS = 0.999  # leaves beyond this mass cannot lead a mode
 _CLUSTERED_LEAVES = 20_000
+_KEY_BITS = 40  # more than a rotation cell's index has
+_LOWEST = -1e4  # log mass that is none, for products with a mass of 0
 _LONG = 1.5  # a box's longest direction over the next one, from which on it is depth
 
 
@@ -76,15 +80,18 @@ class Top:
 class PoseDistribution:
     """Distribution of an object's pose; see the module's docstring for frames and units.
 
-    Leaves are sorted by descending probability. Their poses are computed when asked for.
+    Leaves are sorted by descending probability. Nothing is computed before it is asked for, and
+    what only concerns the most probable leaves sorts no others.
 
-    Attributes:
+    Args:
         box: region of translations of the bounding-sphere centre, batch of one.
-        levels: pyramid level of each leaf, int64 [N].
-        log_probabilities: log mass, [N].
+        levels: pyramid level of each cell, int64 [M].
+        rotation_index: cells of that level, int64 [M].
+        position_index: translation cells of one level more, int64 [M, axes].
+        log_probabilities: log mass, [M]; -inf for cells that are no leaves.
         depth: number of levels of the pyramid.
         unexpanded_mass: mass left above the finest level.
-        center: bounding-sphere centre in object coordinates, metres, [3].
+        center: bounding-sphere centre in object coordinates, metres, [3]; zero by default.
         diameter: of the bounding sphere, metres, or None.
     """
 
@@ -100,12 +107,11 @@ class PoseDistribution:
         center: Tensor | None = None,
         diameter: float | None = None,
     ):
-        order = log_probabilities.argsort(descending=True, stable=True)
         self.box = box
-        self.levels = levels[order]
-        self._rotation_index = rotation_index[order]
-        self._position_index = position_index[order]
-        self.log_probabilities = log_probabilities[order]
+        self._levels = levels  # these four in the order of the cells
+        self._rotation_index = rotation_index
+        self._position_index = position_index
+        self._log_p = log_probabilities
         self.depth = depth
         self.unexpanded_mass = unexpanded_mass
         self.center = torch.zeros(3) if center is None else center
@@ -113,7 +119,7 @@ class PoseDistribution:
         self.diameter = diameter
 
     def __len__(self) -> int:
-        return len(self.levels)
+        return self._count
 
     def to(self, device: torch.device | str) -> "PoseDistribution":
         """The same distribution on another device."""
@@ -121,10 +127,10 @@ class PoseDistribution:
             return self
         return PoseDistribution(
             self.box.to(device),
-            self.levels.to(device),
+            self._levels.to(device),
             self._rotation_index.to(device),
             self._position_index.to(device),
-            self.log_probabilities.to(device),
+            self._log_p.to(device),
             self.depth,
             self.unexpanded_mass,
             self.center.to(device),
@@ -132,6 +138,16 @@ class PoseDistribution:
         )
 
     # --- leaves ---
+
+    @cached_property
+    def levels(self) -> Tensor:
+        """Pyramid level of each leaf, int64 [N]."""
+        return self._levels.index_select(0, self._order)
+
+    @cached_property
+    def log_probabilities(self) -> Tensor:
+        """Log mass of each leaf, [N]."""
+        return self._log_p.index_select(0, self._order)
 
     @property
     def probabilities(self) -> Tensor:
@@ -141,7 +157,7 @@ class PoseDistribution:
     @cached_property
     def log_densities(self) -> Tensor:
         """Log density of each leaf, float64 [N]."""
-        return self.log_probabilities.double() - self._log_volumes
+        return self._densities_of(self._order)
 
     @cached_property
     def rotations(self) -> Tensor:
@@ -155,25 +171,20 @@ class PoseDistribution:
 
     def poses(self, leaves: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Object poses at the centres of some leaves: rotations [n, 3, 3], metres [n, 3]."""
-        index = torch.arange(len(self), device=self.levels.device)[leaves]
-        rotation = torch.empty((len(index), 3, 3), device=index.device)
-        position = torch.empty((len(index), 3), device=index.device, dtype=self.box.center.dtype)
-        for level in range(self.depth):
-            here = (self.levels[index] == level).nonzero().squeeze(1)
-            if len(here):
-                r, t = self._cells(level, index[here]).poses(self.box)
-                rotation[here], position[here] = r[0], t[0]
-        return rotation, self._to_object(rotation, position)
+        if isinstance(leaves, slice) and 0 <= (leaves.stop or -1) <= _CLUSTERED_LEAVES:
+            return self._head_poses.of(leaves)
+        return self._poses_of(self._order[leaves]).of(slice(None))
 
     def top(self, n: int) -> Top:
         """The n most probable leaves and the mass they leave out."""
+        cells = self._first(n)
         rotations, translations = self.poses(slice(n))
-        probabilities = self.probabilities[:n]
+        probabilities = self._log_p[cells].exp()
         return Top(
             rotations,
             translations,
             probabilities,
-            self.log_densities[:n],
+            self._densities_of(cells),
             max(0.0, 1.0 - float(probabilities.double().sum())),
         )
 
@@ -249,13 +260,14 @@ class PoseDistribution:
 
     def mode(self) -> tuple[Tensor, Tensor]:
         """Centre of the leaf of highest density: rotation [3, 3], translation [3]."""
-        best = self.log_densities.argmax()
-        rotation, translation = self.poses(best.unsqueeze(0))
+        density = self._log_p.double() - self._log_volumes[self._levels]
+        densest = (density == density.max()).nonzero().squeeze(1)
+        rotation, translation = self._poses_of(densest[self._log_p[densest].argmax()][None]).of([0])
         return rotation[0], translation[0]
 
     def mean(self) -> tuple[Tensor, Tensor]:
         """Chordal mean rotation [3, 3] and mean translation [3]."""
-        return _mean(self.rotations, self.translations, self.probabilities)
+        return self._moments.rotations[0], self._moments.translations[0]
 
     def covariance(self) -> Tensor:
         """Covariance about the mean, [6, 6], order x y z rx ry rz.
@@ -264,7 +276,7 @@ class PoseDistribution:
         that carries the mean to the pose (REP-103). The poses within a leaf count as well, so that
         a single leaf has its own extent (its rotations taken as isotropic).
         """
-        return self._covariance(slice(None), self.probabilities, *self.mean())
+        return self._moments.covariances[0]
 
     def modes(
         self,
@@ -286,34 +298,42 @@ class PoseDistribution:
             max_modes: most clusters returned.
             min_mass: clusters below this mass are dropped.
         """
-        p = self.probabilities
-        n = int((p.double().cumsum(0) < _CLUSTERED_MASS).sum()) + 1
-        n = min(n, _CLUSTERED_LEAVES, len(p))
-        rotations, translations = self.poses(slice(n))
+        poses, p = self._head_poses, self._log_p.index_select(0, self._head).exp()
+        n = min(int((p.double().cumsum(0) < _CLUSTERED_MASS).sum()) + 1, len(p))
+        p, turn, density = p[:n], poses.turn[:n], self._densities_of(self._head[:n])
         if translation_radius is None and self.diameter is not None:
             translation_radius = self.diameter / 4
-        across = self._across_depth(translations)
+        across = self._across_depth(poses.positions[:, :n])
         nearest = 1 + 2 * math.cos(min(rotation_radius, math.pi))  # trace at that angle
-        flat = rotations.flatten(1)
-        free = p[:n].clone()
-        density = self.log_densities[:n]
-        modes = []
+        flat = poses.rotations.flatten(1)
+        free, left, groups, masses = p > 0, float(p.sum()), [], []
         for _ in range(4 * max_modes):
-            if float(free.sum()) < min_mass or len(modes) == max_modes:
+            if left < min_mass or len(groups) == max_modes:
                 break
-            seed = int(density.masked_fill(free == 0, -torch.inf).argmax())
-            near = flat @ flat[seed] >= nearest  # the trace of R_seed^T R
+            seed = int(density.argmax())
+            near = (flat @ flat[turn[seed]] >= nearest).index_select(0, turn)  # trace of R_seed^T R
             if translation_radius is not None:
-                near &= (across - across[seed]).norm(dim=-1) <= translation_radius
-            members = (near & (free > 0)).nonzero().squeeze(1)
-            weights = free[members]
-            if float(weights.sum()) >= min_mass:
-                share = weights / weights.sum()
-                mean = _mean(rotations[members], translations[members], share)
-                spread = self._covariance(members, share, *mean)
-                modes.append(Mode(*mean, float(weights.sum()), spread))
-            free[members] = 0
-        return sorted(modes, key=lambda mode: -mode.mass)
+                offset = across - across[:, seed, None]
+                near &= (offset * offset).sum(0) <= translation_radius**2
+            leaves = (near & free).nonzero().squeeze(1)
+            free &= ~near
+            density.index_fill_(0, leaves, -torch.inf)
+            mass = float(p.index_select(0, leaves).sum())
+            left -= mass
+            if mass >= min_mass:
+                groups.append(leaves)
+                masses.append(mass)
+        if not groups:
+            return []
+        summary = moments(poses, p.double(), groups, self.box, self.center)
+        modes = zip(
+            summary.rotations,
+            summary.translations,
+            masses,
+            summary.covariances,
+            strict=True,
+        )
+        return sorted((Mode(*mode) for mode in modes), key=lambda mode: -mode.mass)
 
     def credible_region(self, mass: float) -> CredibleRegion:
         """Smallest set of leaves that holds at least the given mass (highest density first).
@@ -332,17 +352,18 @@ class PoseDistribution:
             float(self.log_densities[order[n - 1]]),
             mask,
             float(p[:n].sum()),
-            float(self._log_volumes[mask].exp().sum()),
+            float(self._log_volumes[self.levels[mask]].exp().sum()),
         )
 
     def entropy(self) -> float:
         """Differential entropy in nats, -E[log density]."""
-        p = self.probabilities.double()
-        return -float((p * self.log_densities)[p > 0].sum())
+        p, log_p = self._masses, self._log_p.double().clamp_min(_LOWEST)
+        volumes = torch.bincount(self._levels, p, minlength=self.depth) @ self._log_volumes
+        return float(volumes - p @ log_p)
 
     def effective_sample_size(self) -> float:
         """1 / sum of squared leaf masses."""
-        return 1.0 / float(self.probabilities.double().square().sum())
+        return 1.0 / float(self._masses @ self._masses)
 
     def rotation_spread(self, reference: Tensor | None = None) -> float:
         """Expected angle to the nearest reference rotation in radians.
@@ -392,104 +413,92 @@ class PoseDistribution:
         p = p[p > 0]
         return -float((p * (p * bins / (2 * math.pi)).log()).sum())
 
-    # --- internals ---
+    # --- internals: indices are of the cells as they were given ---
+
+    @cached_property
+    def _count(self) -> int:
+        """Number of leaves."""
+        return int((self._log_p != -torch.inf).sum())
+
+    @cached_property
+    def _order(self) -> Tensor:
+        """All leaves, sorted, [N]."""
+        return descending(self._log_p, self._count)
+
+    @cached_property
+    def _head(self) -> Tensor:
+        """The leaves that modes are made of, sorted."""
+        return descending(self._log_p, min(_CLUSTERED_LEAVES, self._count))
+
+    @cached_property
+    def _head_poses(self) -> LeafPoses:
+        return self._poses_of(self._head)
+
+    @cached_property
+    def _masses(self) -> Tensor:
+        """Mass of each cell, float64 [M]; 0 for those that are no leaves."""
+        return self._log_p.exp().double()
+
+    @cached_property
+    def _moments(self) -> Moments:
+        """Of all leaves as one group."""
+        return moments(
+            self._poses_of(self._order),
+            self.probabilities.double(),
+            [torch.arange(len(self), device=self._order.device)],
+            self.box,
+            self.center,
+        )
 
     @cached_property
     def _log_volumes(self) -> Tensor:
-        """Log volume of each leaf, float64 [N]."""
-        table = torch.cat([se3_grid.log_volume(self.box, r) for r in range(self.depth)])
-        return table[self.levels]
+        """Log volume of a cell of each level, float64 [depth]."""
+        splits = torch.arange(self.depth, dtype=torch.float64, device=self.box.center.device)
+        return se3_grid.log_volume(self.box, 0) - splits * math.log(8 * 2**self.box.axes)
+
+    def _first(self, n: int) -> Tensor:
+        """The n most probable leaves, sorted."""
+        return self._head[:n] if n <= _CLUSTERED_LEAVES else self._order[:n]
+
+    def _densities_of(self, cells: Tensor) -> Tensor:
+        """Log densities, float64 [n]."""
+        levels = self._levels.index_select(0, cells)
+        return self._log_p.index_select(0, cells).double() - self._log_volumes[levels]
+
+    def _poses_of(self, cells: Tensor) -> LeafPoses:
+        """Poses at centres; every rotation is computed once."""
+        levels = self._levels.index_select(0, cells)
+        keys = levels << _KEY_BITS | self._rotation_index.index_select(0, cells)
+        keys, turn = keys.unique(return_inverse=True)
+        rotation_levels = keys >> _KEY_BITS
+        rotations = so3_grid.rotations(keys & ((1 << _KEY_BITS) - 1), rotation_levels)
+        # Components first: the long axis last makes these small products several times faster.
+        axes = [axis.index_select(0, cells) for axis in self._position_index.unbind(1)]
+        corner = torch.stack(axes) if axes else cells.new_zeros((0, len(cells)))  # [axes, n]
+        coordinates = (corner + 0.5) / 2 ** (levels + 1)
+        arm = (rotations @ self.center).mT.contiguous()  # [3, U]
+        offset = self.box.basis[0] @ (coordinates - 0.5).to(arm.dtype) - arm.index_select(1, turn)
+        return LeafPoses(rotations, rotation_levels, turn, offset + self.box.center[0, :, None])
 
     def _cells(self, level: int, leaf: Tensor) -> Cells:
-        """Leaves of one level as a batch of one."""
+        """Leaves of one level, by their place in the order, as a batch of one."""
+        cells = self._order[leaf]
         return Cells(
-            level, self._rotation_index[leaf].unsqueeze(0), self._position_index[leaf].unsqueeze(0)
+            level,
+            self._rotation_index[cells].unsqueeze(0),
+            self._position_index[cells].unsqueeze(0),
         )
 
-    def _across_depth(self, translations: Tensor) -> Tensor:
-        """Translations without their part along the box's long direction, if it has one, [n, 3]."""
+    def _across_depth(self, positions: Tensor) -> Tensor:
+        """Positions without their part along the box's long direction, if it has one, [3, n]."""
         if self.box.axes == 0:
-            return translations
+            return positions
         directions, lengths, _ = torch.linalg.svd(self.box.basis[0])
         if float(lengths[0]) < _LONG * float(lengths[1]):
-            return translations
-        depth = directions[:, 0]
-        return translations - (translations @ depth).unsqueeze(1) * depth
+            return positions
+        depth = directions[:, :1]
+        return positions - depth @ (depth.mT @ positions)
 
     def _to_object(self, rotation: Tensor, position: Tensor) -> Tensor:
         """Bounding-sphere centres in the camera frame -> translations of the object frame."""
         return position - rotation @ self.center
-
-    def _covariance(
-        self, leaves: slice | Tensor, weights: Tensor, rotation: Tensor, translation: Tensor
-    ) -> Tensor:
-        """Second moment of leaves about a pose, [6, 6]; see `covariance`.
-
-        Args:
-            leaves: which leaves.
-            weights: of these leaves, sum 1, [n].
-            rotation: [3, 3].
-            translation: [3].
-        """
-        rotations, translations = self.poses(leaves)
-        offset = translations - translation
-        delta = torch.cat((offset, _log_so3(rotations @ rotation.mT)), -1).double()  # [n, 6]
-        weights, levels = weights.double(), self.levels[leaves].double()
-        between = torch.einsum("n,ni,nj->ij", weights, delta, delta)
-
-        # Uniform within the cells: edge^2 / 12 per axis, about isotropic in the rotation.
-        edges = self.box.basis[0].double()  # [3, axes]
-        within_position = (weights * 4 ** -(levels + 1)).sum() / 12 * (edges @ edges.mT)
-        turn = weights * (2 * so3_grid.cell_radius(0) / 2**levels).square() / 12  # [n]
-        # A small turn d moves the object frame by d x (-arm): its origin is not the centre.
-        arm = (rotations @ self.center).double()  # [n, 3]
-        identity = torch.eye(3, dtype=turn.dtype, device=turn.device)
-        lever = torch.linalg.cross(arm.unsqueeze(1), identity.expand(len(arm), 3, 3)).mT  # [a]x
-        cross = torch.einsum("n,nij->ij", turn, lever)
-        moved = torch.einsum("n,nij,nkj->ik", turn, lever, lever)
-        within = torch.cat(
-            (
-                torch.cat((within_position + moved, cross), 1),
-                torch.cat((cross.mT, turn.sum() * identity), 1),
-            )
-        )
-        return (between + within).float()
-
-
-def _mean(rotations: Tensor, translations: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Chordal L2 mean (Markley et al. 2007; Hartley et al. 2013) and the mean translation."""
-    moment = torch.einsum("n,nij->ij", weights.double(), rotations.double())
-    u, _, vt = torch.linalg.svd(moment)
-    flip = torch.ones(3, dtype=u.dtype, device=u.device)
-    flip[2] = torch.linalg.det(u @ vt).sign()
-    mean = (weights.to(translations).unsqueeze(-1) * translations).sum(0)
-    return ((u * flip) @ vt).float(), mean
-
-
-def _log_so3(rotation: Tensor) -> Tensor:
-    """Rotation vectors of matrices, [N, 3, 3] -> [N, 3], stable at 0 and pi."""
-    m = rotation.double()
-    trace = m.diagonal(dim1=-2, dim2=-1).sum(-1)
-    skew = torch.stack(
-        (m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1]), -1
-    )
-    # Of the four quaternion formulas take the best conditioned one per matrix (Shepperd 1978).
-    diagonal = m.diagonal(dim1=-2, dim2=-1)  # [N, 3]
-    candidates = []
-    for i in range(3):
-        j, k = (i + 1) % 3, (i + 2) % 3
-        q = torch.empty((len(m), 4), dtype=m.dtype, device=m.device)  # w x y z, times 4 q_i
-        q[:, 0] = skew[:, i]
-        q[:, 1 + i] = 1 + 2 * diagonal[:, i] - trace
-        q[:, 1 + j] = m[:, i, j] + m[:, j, i]
-        q[:, 1 + k] = m[:, i, k] + m[:, k, i]
-        candidates.append(q)
-    candidates.insert(0, torch.cat(((1 + trace).unsqueeze(-1), skew), -1))
-    best = torch.cat((trace.unsqueeze(-1), diagonal), -1).argmax(-1)
-    q = torch.stack(candidates, 1)[torch.arange(len(m), device=m.device), best]
-    q = q / q.norm(dim=-1, keepdim=True)
-    q = torch.where(q[:, :1] < 0, -q, q)
-    vector = q[:, 1:]
-    sin = vector.norm(dim=-1, keepdim=True)
-    angle = 2 * torch.atan2(sin, q[:, :1])
-    return torch.where(sin > 1e-12, vector / sin.clamp_min(1e-12) * angle, 2 * vector)

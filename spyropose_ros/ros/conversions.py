@@ -326,9 +326,10 @@ def _bounding_box(distribution: PoseDistribution, look: Appearance) -> BoundingB
 
 
 def _modes(modes: Sequence[core.Mode]) -> list[PoseMode]:
-    messages = []
-    for mode in modes:
-        (pose,) = poses(mode.rotation[None], mode.translation[None])
-        covariance = mode.covariance.double().numpy().ravel()
-        messages.append(PoseMode(pose=pose, covariance=covariance, mass=float(mode.mass)))
-    return messages
+    if not modes:
+        return []
+    pose = poses([mode.rotation.numpy() for mode in modes], [m.translation.numpy() for m in modes])
+    return [
+        PoseMode(pose=p, covariance=mode.covariance.double().numpy().ravel(), mass=mode.mass)
+        for p, mode in zip(pose, modes, strict=True)
+    ]

@@ -68,19 +68,25 @@ def _triads(
     turn = rotations.matrices(quaternion)  # [N, 3, 3]
     length = 0.5 * size * (MIN_LENGTH + (1 - MIN_LENGTH) * share)  # [N]
     tips = origin[:, None] + length[:, None, None] * turn.transpose(0, 2, 1)  # [N, axis, 3]
-    starts = np.broadcast_to(origin[:, None], tips.shape)
-    vertices = np.stack((starts, tips), axis=2).reshape(-1, 3).tolist()  # [N * axis * 2, 3]
-    colors = []
-    for alpha in (MIN_ALPHA + (MAX_ALPHA - MIN_ALPHA) * share).tolist():
-        for red, green, blue in AXIS_COLORS:
+    alphas = (MIN_ALPHA + (MAX_ALPHA - MIN_ALPHA) * share).tolist()
+    points, colors = [], []  # an object may be listed more than once
+    for start, ends, alpha in zip(origin.tolist(), tips.tolist(), alphas, strict=True):
+        root = _point(start)
+        for end, (red, green, blue) in zip(ends, AXIS_COLORS, strict=True):
+            points += root, _point(end)
             colors += 2 * [ColorRGBA(r=red, g=green, b=blue, a=alpha)]
 
     marker = Marker(header=header, ns="poses", id=0, type=Marker.LINE_LIST, action=Marker.ADD)
     marker.pose.orientation.w = 1.0
     marker.scale.x = 0.01 * float(max(sizes))  # line width in metres
-    marker.points = [Point(x=x, y=y, z=z) for x, y, z in vertices]
-    marker.colors = colors
+    marker.points, marker.colors = points, colors
     return marker
+
+
+def _point(place: Sequence[float]) -> Point:
+    point = Point()
+    point.x, point.y, point.z = place
+    return point
 
 
 def _meshes(

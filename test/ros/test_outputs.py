@@ -13,7 +13,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 sys.path.append(str(Path(__file__).parents[1]))  # for result_tools.py
 from result_tools import MODELS, SHOWN, result_of, two_sided
-from spyropose_ros.ros import outputs, pictures
+from spyropose_ros.ros import conversions, markers, outputs, pictures
 from spyropose_ros.ros.interfaces import Detection3DArray, PoseDistributionArray, String, TFMessage
 from spyropose_ros.ros.outputs import Outputs
 
@@ -80,7 +80,13 @@ def test_model_info_reaches_subscribers_that_come_later(graph_of_two):
 def test_subscribers_get_what_they_ask_for_and_nothing_else_is_made(graph_of_two, monkeypatch):
     node, peer, spin_until = graph_of_two
     publishers = Outputs(node)
-    monkeypatch.setattr(pictures, "overlay", lambda *_: pytest.fail("an overlay was drawn"))
+    for module, maker in (
+        (pictures, "overlay"),
+        (pictures, "rotation_maps"),
+        (markers, "marker_array"),
+        (conversions, "resampled_poses"),
+    ):
+        monkeypatch.setattr(module, maker, lambda *_, maker=maker: pytest.fail(f"{maker} ran"))
     monkeypatch.setattr(outputs, "messages", made := Recorder(outputs.messages))
     received = {}
     for kind, topic in (
