@@ -20,6 +20,7 @@ NOT_SOURCE = (
     "runs",
     "data",
     "demo_output",
+    "bench_output",
     "__pycache__",
 )
 

@@ -1,0 +1,1 @@
+"""Where the time goes, and what the same distribution costs by other means: `./run bench`."""

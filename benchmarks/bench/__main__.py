@@ -1,0 +1,167 @@
+"""Where the time goes: `./run bench`, or `python -m benchmarks.bench`.
+
+Prints one table and writes it, with the numbers and two pictures, to a folder. `quality` compares
+the log-likelihood of settings of the search: `./run bench quality --images 100`.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.bench import figures, machine, quality, tables
+from benchmarks.bench.curves import CURVES, QUICK
+from benchmarks.bench.networks import open_network
+from benchmarks.bench.report import Options, measure
+from benchmarks.bench.rivals import deeper
+from spyropose_ros.core.estimator import SearchSettings, resolve_device
+from training import cli, provenance
+
+OUTPUT = "bench_output"
+_DEFAULT = f"{SearchSettings.beam}:{SearchSettings.mass_tolerance:g}"
+
+
+def bench(
+    model: str = "demo",
+    device: str = "cpu",
+    depth: int | None = None,
+    beam: int = SearchSettings.beam,
+    mass_tolerance: float = SearchSettings.mass_tolerance,
+    threads: int | None = None,
+    curves: str = "all",
+    images: int | None = None,
+    memory: bool = True,
+    quick: bool = False,
+    data_root: str = "data",
+    output: str = OUTPUT,
+) -> dict:
+    """Measure stages, memory, other ways to the same distribution, and how times grow.
+
+    Args:
+        model: "demo" for the shipped network, "paper" for one of the published sizes with random
+            weights, or a run or the folder of a bundle.
+        device: "cpu", or "cuda" for a GPU.
+        depth: levels; deeper than the network has, the last head is used again (times only).
+        beam: most cells expanded per level.
+        mass_tolerance: mass that may stay at coarse levels.
+        threads: of PyTorch on the CPU; its default.
+        curves: names separated by commas, of depth, beam, tolerance, batch, views, threads,
+            training; "all" (with --quick the quickest), or "none".
+        images: test images of the curve over tolerances; 0 for none, by default 40, or 2.
+        memory: measure it, in a process of its own.
+        quick: two minutes instead of a quarter of an hour.
+        data_root: where data sets lie.
+        output: folder for what is written.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        ValueError: an unknown curve, device, or a network of rotations only.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    chosen = _curves(curves, quick)
+    if images is None:
+        images = 0 if model == "paper" else 2 if quick else 40
+    settings = SearchSettings(beam, mass_tolerance)
+    where = resolve_device(device)
+    options = Options(model, where, settings, depth, chosen, quick, images, memory, data_root)
+    report = measure(options, _tell)
+    text = tables.render(report)
+    folder, stem = Path(output), f"{_stem(model)}_{where.type}"
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / f"{stem}.json", report)
+    (folder / f"{stem}.txt").write_text(text + "\n")
+    figures.draw_stages(report, folder / f"{stem}_stages.png")
+    if report["curves"]:
+        figures.draw_curves(report, folder / f"{stem}_curves.png")
+    print(text)
+    print(f"written to {folder}/{stem}.txt, .json and .png")
+    return report
+
+
+def compare(
+    model: str = "demo",
+    images: int = 100,
+    settings: str = f"{_DEFAULT},512:0",
+    device: str = "cpu",
+    depth: int | None = None,
+    threads: int | None = None,
+    data_root: str = "data",
+    output: str = OUTPUT,
+) -> list[dict]:
+    """Log-likelihoods of settings of the search against the reference formulation.
+
+    Args:
+        model: "demo", or a run or the folder of a bundle.
+        images: of the test images.
+        settings: "beam:mass_tolerance", separated by commas.
+        device: "cpu", or "cuda" for a GPU.
+        depth: levels; at most the network's.
+        threads: of PyTorch on the CPU; its default.
+        data_root: where data sets lie.
+        output: folder for what is written.
+
+    Returns:
+        The rows of the table.
+
+    Raises:
+        ValueError: settings that cannot be read.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    where = resolve_device(device)
+    bundle = deeper(open_network(model), depth)
+    pairs = [_setting(text) for text in settings.split(",")]
+    rows = quality.compare(bundle, where, pairs, images, data_root)
+    text = tables.render_quality(rows, machine.describe(where))
+    folder, stem = Path(output), f"{_stem(model)}_{where.type}_quality"
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / f"{stem}.json", {"command": provenance.command(), "rows": rows})
+    (folder / f"{stem}.txt").write_text(text + "\n")
+    print(text)
+    return rows
+
+
+def _curves(text: str, quick: bool) -> Sequence[str]:
+    """Names of the curves to measure."""
+    if text == "all":
+        return QUICK if quick else tuple(CURVES)
+    names = [] if text == "none" else text.split(",")
+    unknown = sorted(set(names) - set(CURVES))
+    if unknown:
+        raise ValueError(f"no curve '{unknown[0]}': choose from {', '.join(CURVES)}")
+    return names
+
+
+def _setting(text: str) -> SearchSettings:
+    beam, _, tolerance = text.partition(":")
+    try:
+        return SearchSettings(int(beam), float(tolerance))
+    except ValueError as error:
+        raise ValueError(
+            f"'{text}' is not of the form beam:mass_tolerance, e.g. 512:0.01"
+        ) from error
+
+
+def _stem(model: str) -> str:
+    return Path(model).name
+
+
+def _write(path: Path, values: object) -> None:
+    path.write_text(json.dumps(values, indent=1) + "\n")
+
+
+def _tell(what: str) -> None:
+    print(f"{time.process_time():5.0f} s of computing; now: {what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["quality"]:
+        cli.run(compare, sys.argv[2:])
+    else:
+        cli.run(bench)

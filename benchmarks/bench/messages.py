@@ -1,0 +1,44 @@
+"""Image message in, result messages out, without a graph. Needs ROS 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import numpy as np
+
+from benchmarks.bench.networks import Scene
+from spyropose_ros.core.distribution import PoseDistribution
+from spyropose_ros.ros.appearance import Appearance
+from spyropose_ros.ros.detections import Target
+from spyropose_ros.ros.frame import Result, View
+from spyropose_ros.ros.images import fill_image, rgb_image
+from spyropose_ros.ros.interfaces import Header, Image
+from spyropose_ros.ros.parameters import Parameters
+from spyropose_ros.ros.result_messages import messages
+from spyropose_ros.ros.transform_output import TransformChooser
+
+TOPICS = ("~/distributions", "detections_3d", "~/pose")
+_LOOK = Appearance(0.12, "file:///mug.ply", (0.0, 0.0, 0.05), (0.08, 0.08, 0.1))
+_MODELS = SimpleNamespace(model_id=lambda name: name, appearance=lambda name: _LOOK)
+_PARAMETERS = Parameters()
+
+
+def pack(scene: Scene) -> Image:
+    """The picture as a camera sends it."""
+    return fill_image(Image(), Header(frame_id="camera"), scene.image)
+
+
+def unpack(message: Image) -> np.ndarray:
+    """RGB uint8 [H, W, 3], as the node reads it."""
+    return rgb_image(message)
+
+
+def answer(distributions: Sequence[PoseDistribution], scene: Scene) -> list:
+    """The messages about a frame that most nodes listen to, TOPICS."""
+    header = Header(frame_id="camera")
+    targets = [Target("mug", "mug", str(n), 0.9, tuple(b)) for n, b in enumerate(scene.boxes)]
+    views = [View("", header, scene.image, scene.K, None)]
+    result = Result(header, targets, distributions, 0.1, views)
+    made = messages(result, _MODELS, _PARAMETERS, TransformChooser(), TOPICS.__contains__)
+    return list(made)
