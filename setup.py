@@ -24,5 +24,5 @@ setup(
         include=["spyropose_ros", "spyropose_ros.core*", "spyropose_ros.scenes*", "training*"]
     ),
     install_requires=requirements("core") + requirements("opencv"),
-    extras_require={"train": requirements("train"), "test": requirements("test")},
+    extras_require={name: requirements(name) for name in ("train", "export", "test")},
 )
