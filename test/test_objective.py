@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import plain_training
 from spyropose_ros.core import se3_grid, so3_grid
 from spyropose_ros.core.translation_grid import TranslationBox
 from training import objective
@@ -201,6 +202,57 @@ def test_levels_are_computed_one_after_the_other(grid, generator):
         next(losses)
         assert seen == list(range(level + 1))
     assert next(losses, None) is None
+
+
+@pytest.mark.parametrize("diameter", [DIAMETER, None], ids=["poses", "rotations"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        ObjectiveConfig(5),
+        ObjectiveConfig(5, translation_offset=False, rotation_offset=False),
+        ObjectiveConfig(700, importance_sampling=False),
+        ObjectiveConfig(50, importance_sampling=False, last_level_only=True),
+    ],
+)
+def test_the_fast_objective_is_the_plain_one(config, diameter, generator):
+    """Every level's loss, its gradient and the random numbers, for a network that is untrained."""
+    depth, batch = 4, 6
+    estimate = ESTIMATE.repeat(batch, 1)
+    R, t = truths_near(estimate, generator)
+    weights = [torch.randn((12, depth), generator=generator).requires_grad_() for _ in range(2)]
+    weights[1].data.copy_(weights[0].data)
+    found = []
+    for compute, weight in zip((level_losses, plain_training.level_losses), weights, strict=True):
+        random = BatchRandom(torch.Generator().manual_seed(2))
+        grid = TrainingGrid.draw(estimate, diameter, config, random)
+        truth = t if diameter else grid.box.center
+
+        def score(level, rotations, translations, weight=weight):
+            pose = torch.cat((rotations.flatten(-2), 20 * translations), -1)
+            return 3 * torch.sin(2 * (pose @ weight[:, level]))
+
+        losses = list(compute(score, grid, R, truth, depth, config, random))
+        gradients = [torch.autograd.grad(loss, weight)[0] for loss in losses]
+        found.append((torch.stack(losses), torch.stack(gradients), random.uniform(1, 3)))
+    fast, plain = found
+    assert len(fast[0]) == (1 if config.last_level_only else depth)
+    torch.testing.assert_close(fast[0], plain[0], rtol=0, atol=1e-5)
+    torch.testing.assert_close(fast[1], plain[1], rtol=0, atol=1e-5)
+    assert torch.equal(fast[2], plain[2])
+
+
+@pytest.mark.parametrize("config", [ObjectiveConfig(), PLAIN])
+def test_one_look_up_serves_all_levels(config, generator):
+    """The ancestors of the finest cells are the cells that contain the truth."""
+    estimate = ESTIMATE.repeat(500, 1)
+    R, t = truths_near(estimate, generator)
+    grid = TrainingGrid.draw(estimate, DIAMETER, config, BatchRandom(generator))
+    finest = grid.containing(R, t, 7)
+    for level in range(8):
+        got, expected = objective._ancestors(finest, level), grid.containing(R, t, level)
+        assert got.level == level
+        assert torch.equal(got.rotation_index, expected.rotation_index)
+        assert torch.equal(got.position_index, expected.position_index)
 
 
 # --- the grid of a step ---

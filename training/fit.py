@@ -105,10 +105,17 @@ def build_model(
         other = ModelBundle.from_pretrained(network.start_from)
         model.extractor.load_state_dict(other.model.extractor.state_dict())
         if other.object.name == info.name:
-            model.load_state_dict(other.model.state_dict())
+            _load_what_fits(model, other.model.state_dict())
     elif weights is not None:
         model.encoder.backbone.load_state_dict(weights)
     return model
+
+
+def _load_what_fits(model: PoseModel | RotationModel, weights: dict[str, torch.Tensor]) -> None:
+    """Take over the weights of all layers that have the same shape."""
+    own = model.state_dict()
+    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    model.load_state_dict(fitting, strict=False)
 
 
 def crop_padding(network: NetworkConfig, source: Source) -> float:

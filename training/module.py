@@ -164,7 +164,11 @@ class PoseModule(lightning.LightningModule):
         own = {id(parameter) for parameter in self.model.encoder.parameters()}
         rest = [parameter for parameter in self.parameters() if id(parameter) not in own]
         groups = [{"params": rest}, {"params": encoder, "lr": optim.lr * optim.encoder_lr}]
-        optimizer = torch.optim.AdamW(groups, lr=optim.lr, weight_decay=optim.weight_decay)
+        # Fused, it would unscale the gradients of float16 itself: too late for the clipping.
+        fused = not optim.precision.startswith("16")
+        optimizer = torch.optim.AdamW(
+            groups, lr=optim.lr, weight_decay=optim.weight_decay, fused=fused
+        )
         warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-3, total_iters=optim.warmup_steps)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(
             optimizer, max(1, optim.max_steps - optim.warmup_steps)

@@ -127,10 +127,20 @@ class TrainingGrid:
             box = box.shifted(random.uniform(batch, box.axes).to(estimate) / 2)
         return cls(box, offset, config.positions_per_axis)
 
-    def poses(self, cells: Cells) -> tuple[Tensor, Tensor]:
-        """Centres of cells: rotations [B, N, 3, 3], translations [B, N, 3]."""
-        rotations, translations = cells.poses(self.box)
-        return self.offset.mT.unsqueeze(1) @ rotations, translations
+    def poses(self, cells: Cells, run: int = 1) -> tuple[Tensor, Tensor]:
+        """Centres of cells.
+
+        Args:
+            cells: [B, N].
+            run: so many cells in a row have the same rotation; it is computed once.
+
+        Returns:
+            Rotations [B, N, 3, 3], translations [B, N, 3].
+        """
+        rotations = so3_grid.rotations(cells.rotation_index[:, ::run], cells.level)
+        rotations = self.offset.mT.unsqueeze(1) @ rotations  # [B, N / run, 3, 3]
+        positions = self.box.positions(cells.position_index, cells.level + 1)
+        return rotations.repeat_interleave(run, 1), positions
 
     def containing(self, rotation: Tensor, translation: Tensor, level: int) -> Cells:
         """Cells of the poses [B, 3, 3], [B, 3] -> [B, 1]."""
@@ -174,47 +184,57 @@ def level_losses(
     Yields:
         Scalar mean over the batch, for levels 0 .. depth - 1, or for the last alone.
     """
+    finest = grid.containing(rotation, translation, depth - 1)  # one look-up for all levels
     if not config.importance_sampling:
         for level in range(depth - 1 if config.last_level_only else 0, depth):
             cells = grid.uniform_cells(level, config.n_samples, random)
-            yield _level_loss(scorer, grid, rotation, translation, cells)[0]
+            yield _level_loss(scorer, grid, _ancestors(finest, level), cells)[0]
         return
     cells = grid.all_cells(0)
     n_cells, branching = cells.rotation_index.shape[1], cells.branching
-    log_weight = torch.tensor(math.log(n_cells / branching), device=rotation.device)
+    log_weight: Tensor | float = math.log(n_cells / branching)
     log_q = None  # of the sampled parents, [B, S]
+    run = n_cells // so3_grid.BASE_CELLS
     for level in range(depth):
-        loss, negatives = _level_loss(scorer, grid, rotation, translation, cells, log_weight)
+        positive = _ancestors(finest, level)
+        loss, negatives = _level_loss(scorer, grid, positive, cells, log_weight, run)
         yield loss
         if level + 1 < depth:
             sampled, log_q = _ancestral_sample(negatives, log_q, config.n_samples, random)
             cells = cells.take(sampled).children()
             log_weight = -log_q.repeat_interleave(branching, 1)
+            run = branching // so3_grid.BRANCHING
+
+
+def _ancestors(cells: Cells, level: int) -> Cells:
+    """The cells of a coarser level that contain the cells [B, N]."""
+    up = cells.level - level
+    return Cells(level, cells.rotation_index >> 3 * up, cells.position_index >> up)
 
 
 def _level_loss(
     scorer: Scorer,
     grid: TrainingGrid,
-    rotation: Tensor,
-    translation: Tensor,
+    positive: Cells,
     cells: Cells,
     log_weight: Tensor | float = 0.0,
+    run: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the true cell against weighted negatives.
 
     Args:
         scorer: as in `level_losses`.
         grid: of this step.
-        rotation: [B, 3, 3].
-        translation: [B, 3].
+        positive: the cells of the truth, [B, 1].
         cells: the negatives, [B, N].
         log_weight: of the negatives, scalar or [B, N].
+        run: so many negatives in a row have the same rotation.
 
     Returns:
         The mean loss, and the negatives' unweighted, detached logits, [B, N].
     """
-    positive = grid.containing(rotation, translation, cells.level)
-    logits = scorer(cells.level, *grid.poses(_concatenate(positive, cells))).float()
+    rotations, translations = zip(grid.poses(positive), grid.poses(cells, run), strict=True)
+    logits = scorer(cells.level, torch.cat(rotations, 1), torch.cat(translations, 1)).float()
     true, negatives = logits[:, :1], logits[:, 1:]
     return _cross_entropy(true, negatives + log_weight), negatives.detach()
 
@@ -256,12 +276,3 @@ def _inverse_cdf(log_p: Tensor, u: Tensor) -> Tensor:
     cdf = log_p.double().exp().cumsum(-1)
     index = torch.searchsorted(cdf, u * cdf[..., -1:], right=True)
     return index.clamp(max=log_p.shape[-1] - 1)
-
-
-def _concatenate(a: Cells, b: Cells) -> Cells:
-    """Cells of one level side by side."""
-    return Cells(
-        a.level,
-        torch.cat((a.rotation_index, b.rotation_index), 1),
-        torch.cat((a.position_index, b.position_index), 1),
-    )
