@@ -647,7 +647,10 @@ FAULTS = {
     ),
     "model returns NaN": Fault(
         with_model(
-            lambda logits, *given: NAN * logits(*given), PoseModel, "logits", Reason.BAD_OUTPUT
+            lambda logits, *given: NAN * logits(*given),
+            PoseModel,
+            "family_logits",
+            Reason.BAD_OUTPUT,
         ),
         Reason.BAD_OUTPUT,
         "evaluate it, or export it again",
