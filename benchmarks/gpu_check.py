@@ -17,7 +17,7 @@ from spyropose_ros.core.cuda_graphs import Graphed
 from spyropose_ros.core.fused import PackedHead
 from spyropose_ros.core.model import PoseModel
 from spyropose_ros.core.model_config import ModelConfig
-from spyropose_ros.core.scorer import NetworkScorer, View
+from spyropose_ros.core.scorer import NetworkScorer, View, search_heads
 from spyropose_ros.core.translation_grid import TranslationBox
 
 TILES = [
@@ -79,9 +79,10 @@ def time_search(model: PoseModel, batch: int, dtype: torch.dtype) -> None:
     K_crop = torch.tensor([[600.0, 0, 111.5], [0, 600.0, 111.5], [0, 0, 1]], device="cuda")
     center = torch.tensor([0.0, 0.0, 0.5], device="cuda").repeat(batch, 1)
     box = TranslationBox.from_view(center, 0.1)
+    heads = search_heads(model)
 
     def run(features, K_crop, center, basis):
-        scorer = NetworkScorer(model, [1.0] * 7, [View(features, K_crop)], 1.0)
+        scorer = NetworkScorer(heads, [1.0] * 7, [View(features, K_crop)], 1.0)
         levels = search_module.search(scorer, TranslationBox(center, basis), 7).levels
         return tuple(level.log_probability for level in levels)
 

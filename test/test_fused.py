@@ -7,6 +7,7 @@ import torch
 
 from spyropose_ros.core import fused, so3_grid
 from spyropose_ros.core.backbone import NAMED_BACKBONES
+from spyropose_ros.core.fused import FusedHeads
 from spyropose_ros.core.model import PoseModel
 from spyropose_ros.core.model_config import ModelConfig
 
@@ -74,7 +75,7 @@ def test_families_score_like_their_poses(generator, monkeypatch, table, shape):
     features = model.features(torch.rand((3, 3, 32, 32), generator=generator))
     for level in range(3):
         families = image, rotations, translations
-        logits = model.family_logits(features, K_crop, level, *families)
+        logits = FusedHeads(model).family_logits(features, K_crop, level, *families)
         expected = plain(model, features, K_crop, level, *families)
         assert logits.shape == (shape[0], shape[1] * shape[2])
         assert expected.std() > 1e-3
@@ -98,7 +99,7 @@ def test_every_architecture(generator, changes):
     *families, K_crop = make_families(generator, SHAPES[0])
     features = model.features(torch.rand((3, 3, 32, 32), generator=generator))
     torch.testing.assert_close(
-        model.family_logits(features, K_crop, 1, *families),
+        FusedHeads(model).family_logits(features, K_crop, 1, *families),
         plain(model, features, K_crop, 1, *families),
         atol=1e-4,
         rtol=0,
@@ -115,7 +116,7 @@ def test_keypoints_outside_and_behind_the_camera(generator):
     depth = points[:, :, None, 2] + translations[:, None, :, 2:]
     assert 0.1 < (depth <= 0).float().mean() < 0.9
     torch.testing.assert_close(
-        model.family_logits(features, K_crop, 0, *families),
+        FusedHeads(model).family_logits(features, K_crop, 0, *families),
         plain(model, features, K_crop, 0, *families),
         atol=1e-4,
         rtol=0,

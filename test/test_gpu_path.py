@@ -17,7 +17,7 @@ from gpu_tools import needs_gpu
 from spyropose_ros.core import search as search_module
 from spyropose_ros.core.cuda_graphs import Graphed
 from spyropose_ros.core.model import make_model
-from spyropose_ros.core.scorer import NetworkScorer, View
+from spyropose_ros.core.scorer import NetworkScorer, View, search_heads
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
 
@@ -75,10 +75,10 @@ def make_search(model, device, views=1):
     if config.rotation_only:
         basis = basis[..., :0]
     inputs = [x.to(device) for x in (model.features(crops), K_crop, center, basis)]
-    model.to(device)
+    heads = search_heads(model.to(device))
 
     def run(features, K_crop, center, basis):
-        scorer = NetworkScorer(model, [0.1] * config.depth, [View(features, K_crop)] * views, 1.0)
+        scorer = NetworkScorer(heads, [0.1] * config.depth, [View(features, K_crop)] * views, 1.0)
         pyramid = search(scorer, TranslationBox(center, basis), config.depth, beam=16)
         return tuple(
             tensor

@@ -94,7 +94,7 @@ def _run(estimator: Estimator, scene: Scene, watch: Stopwatch) -> None:
     found = [
         pyramid.distribution(b, center, info.diameter).to("cpu") for b in range(len(scene.boxes))
     ]
-    watch.enter(MESSAGE)
+    watch.enter(MESSAGE if messages else MODES)
     if messages:
         messages.answer(found, scene)
     else:

@@ -16,7 +16,7 @@ from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.pose_prior import GridPrior, PosePrior
 from spyropose_ros.core.replayed_search import ReplayedSearch
-from spyropose_ros.core.scorer import NetworkScorer, View
+from spyropose_ros.core.scorer import NetworkScorer, View, search_heads
 from spyropose_ros.core.search import PosePyramid, search, search_exhaustively
 from spyropose_ros.core.translation_grid import TranslationBox
 
@@ -90,6 +90,7 @@ class Estimator:
         if settings.half_precision and self.device.type == "cuda" and not self.rotation_only:
             self._dtype = torch.float16
             self.model.extractor.half()  # poses and projections need float32
+        self._heads = search_heads(self.model)
         self._replayed = None
         if settings.cuda_graphs:
             self._replayed = ReplayedSearch(self._scorer, self.depth, settings.beam)
@@ -303,7 +304,7 @@ class Estimator:
                 box = self.box(estimate).moved(*_split(world_from[-1]))
 
         divisor = _fusion_divisor(fusion, len(images)) * self.settings.crops
-        scorer = NetworkScorer(self.model, self.bundle.temperatures, views, divisor)
+        scorer = NetworkScorer(self._heads, self.bundle.temperatures, views, divisor)
         # Several views make the coarse levels far too sure of themselves to save anything there
         tolerance = self.settings.mass_tolerance if len(images) == 1 else 0.0
         return self._search(scorer, box, [prior], tolerance)
@@ -333,7 +334,7 @@ class Estimator:
     def _scorer(self, crops: Tensor, K_crop: Tensor) -> NetworkScorer:
         """Mean over crops [B, V, 3, H, W] with intrinsics [B, V, 3, 3]."""
         views = [View(self._features(crops[:, v]), K_crop[:, v]) for v in range(crops.shape[1])]
-        return NetworkScorer(self.model, self.bundle.temperatures, views, len(views))
+        return NetworkScorer(self._heads, self.bundle.temperatures, views, len(views))
 
     def _features(self, crops: Tensor) -> Tensor:
         """Of crops [B, 3, H, W]; see the model's `features`."""

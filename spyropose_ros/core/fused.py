@@ -12,18 +12,16 @@ formulation is `PoseModel.logits`; all agree to rounding.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spyropose_ros.core import triton_scorer
+from spyropose_ros.core.lookup import Lookup, look_up
+from spyropose_ros.core.model import PoseModel
 
-if TYPE_CHECKING:
-    from spyropose_ros.core.model import PoseModel
-
-_POSES_PER_PASS = 2048  # what a pass computes stays in a CPU's cache
+_POSES_PER_PASS = 2048  # per thread: what a pass computes stays in a CPU's cache
 _SMALL_MAP = 1024  # pixels up to which finding the used ones takes longer than using all
 _CROWDED = 0.5  # rows over keypoints of poses, up to which a table of just these rows pays
 _POSES_PER_TABLE = 65_536  # bounds the memory of the look-ups where the table is sparse
@@ -54,7 +52,7 @@ class PackedHead:
     last_bias: Tensor
 
     @classmethod
-    def of(cls, model: "PoseModel", level: int) -> "PackedHead":
+    def of(cls, model: PoseModel, level: int) -> "PackedHead":
         """The head of a level, as the model computes it in evaluation."""
         head = model.heads[level]
         (first, first_bias), *hidden, (last, last_bias) = _linears(head.mlp)
@@ -91,48 +89,66 @@ def _linears(mlp: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
     return linears
 
 
-def family_logits(
-    model: "PoseModel",
-    features: Tensor,
-    K_crop: Tensor,
-    level: int,
-    image: Tensor,
-    rotations: Tensor,
-    translations: Tensor,
-) -> Tensor:
-    """Unnormalised log-likelihoods of families of poses: R rotations times T translations each.
+class FusedHeads:
+    """The heads of a model, as it computes them in evaluation, packed once.
 
     Args:
-        model: in evaluation mode.
-        features: from `PoseModel.features`, [B, C, h, w]; in half precision on a GPU, the layers of
-            the Triton kernel multiply in half precision too.
-        K_crop: intrinsics of the crops, third row (0, 0, 1), [B, 3, 3].
-        level: pyramid level, selects the head.
-        image: batch element of each family, int64 [M].
-        rotations: object to camera, [M, R, 3, 3].
-        translations: of the bounding-sphere centre, metres, [M, T, 3].
-
-    Returns:
-        [M, R T], rotations outer, translations inner.
+        model: whose weights no longer change.
     """
-    head = PackedHead.of(model, level)
-    projector = _map_intrinsics(model, features, K_crop)[image]  # [M, 3, 3]
-    rotated = (projector.unsqueeze(1) @ rotations) @ model.keypoints.mT  # [M, R, 3, P]
-    rotated = rotated.permute(2, 0, 1, 3).contiguous()  # [3, M, R, P]
-    moved = (projector @ translations.mT).transpose(0, 1).contiguous()  # [3, M, T]
-    if features.is_cuda and triton_scorer.available():
-        weights = head.embed_weight.to(features), head.embed_bias.to(features)
-        embedded = F.linear(features.permute(0, 2, 3, 1), *weights)  # [B, h, w, E]
-        return triton_scorer.family_logits(embedded, image, rotated, moved, head)
-    features = features.float()
-    if features.device.type != "cpu" or len(features) == 1:
-        return _logits(head, features, image, rotated, moved)
-    logits = rotated.new_empty((len(image), rotated.shape[2] * moved.shape[2]))
-    for b in range(len(features)):  # one by one, their tables stay in a CPU's cache
-        own = (image == b).nonzero().squeeze(1)
-        families = torch.zeros_like(own), rotated[:, own], moved[:, own]
-        logits[own] = _logits(head, features[b : b + 1], *families)
-    return logits
+
+    @torch.no_grad()
+    def __init__(self, model: PoseModel):
+        self._heads = [PackedHead.of(model, level) for level in range(model.config.depth)]
+        self._keypoints = model.keypoints
+        self._resolution = model.config.crop_resolution
+
+    def family_logits(
+        self,
+        features: Tensor,
+        K_crop: Tensor,
+        level: int,
+        image: Tensor,
+        rotations: Tensor,
+        translations: Tensor,
+    ) -> Tensor:
+        """Unnormalised log-likelihoods of families of poses: R rotations times T translations each.
+
+        Args:
+            features: from `PoseModel.features`, [B, C, h, w]; in half precision on a GPU, the
+                layers of the Triton kernel multiply in half precision too.
+            K_crop: intrinsics of the crops, third row (0, 0, 1), [B, 3, 3].
+            level: pyramid level, selects the head.
+            image: batch element of each family, int64 [M].
+            rotations: object to camera, [M, R, 3, 3].
+            translations: of the bounding-sphere centre, metres, [M, T, 3].
+
+        Returns:
+            [M, R T], rotations outer, translations inner.
+        """
+        head = self._heads[level]
+        projector = self._map_intrinsics(features, K_crop)[image]  # [M, 3, 3]
+        rotated = (projector.unsqueeze(1) @ rotations) @ self._keypoints.mT  # [M, R, 3, P]
+        rotated = rotated.permute(2, 0, 1, 3).contiguous()  # [3, M, R, P]
+        moved = (projector @ translations.mT).transpose(0, 1).contiguous()  # [3, M, T]
+        if features.is_cuda and triton_scorer.available():
+            weights = head.embed_weight.to(features), head.embed_bias.to(features)
+            embedded = F.linear(features.permute(0, 2, 3, 1), *weights)  # [B, h, w, E]
+            return triton_scorer.family_logits(embedded, image, rotated, moved, head)
+        features = features.float()
+        if features.device.type != "cpu" or len(features) == 1:
+            return _logits(head, features, image, rotated, moved)
+        logits = rotated.new_empty((len(image), rotated.shape[2] * moved.shape[2]))
+        for b in range(len(features)):  # one by one, their tables stay in a CPU's cache
+            own = (image == b).nonzero().squeeze(1)
+            families = torch.zeros_like(own), rotated[:, own], moved[:, own]
+            logits[own] = _logits(head, features[b : b + 1], *families)
+        return logits
+
+    def _map_intrinsics(self, features: Tensor, K_crop: Tensor) -> Tensor:
+        """From crop to feature map: intrinsics [B, 3, 3] that project to its pixels."""
+        scale = features.shape[-1] / self._resolution
+        shift = (scale - 1) / 2  # pixel centres lie at integers
+        return torch.cat((scale * K_crop[:, :2] + shift * K_crop[:, 2:], K_crop[:, 2:]), 1)
 
 
 def _logits(
@@ -165,21 +181,14 @@ def _split(
     return zip(image.split(n), rotated.split(n, 1), moved.split(n, 1), strict=True)
 
 
-def _map_intrinsics(model: "PoseModel", features: Tensor, K_crop: Tensor) -> Tensor:
-    """From crop to feature map: intrinsics [B, 3, 3] that project to its pixels."""
-    scale = features.shape[-1] / model.config.crop_resolution
-    shift = (scale - 1) / 2  # pixel centres lie at integers
-    return torch.cat((scale * K_crop[:, :2] + shift * K_crop[:, 2:], K_crop[:, 2:]), 1)
-
-
 def _part_logits(
     head: PackedHead, features: Tensor, image: Tensor, rotated: Tensor, moved: Tensor
 ) -> Tensor:
     """Logits [M R T] through one table; arguments as for `_logits`."""
     poses = len(image) * rotated.shape[2] * moved.shape[2]
     on_cpu = features.device.type == "cpu"
-    per_pass = _POSES_PER_PASS if on_cpu else poses
-    lookups = (_look_up(*part, features) for part in _split(image, rotated, moved, per_pass))
+    per_pass = _POSES_PER_PASS * torch.get_num_threads() if on_cpu else poses
+    lookups = (look_up(*part, features.shape) for part in _split(image, rotated, moved, per_pass))
     pixels = _padded_pixels(head, features)
     if not on_cpu:  # where arithmetic costs less than rows, and counting them a wait
         firsts = (_first_layer(head, pixels, lookup) for lookup in lookups)
@@ -191,63 +200,6 @@ def _part_logits(
     return torch.cat([head.layers_after_first(first) for first in firsts])
 
 
-def _padded(height: int, width: int) -> int:
-    """Rows of a padded map, see `_Lookup`."""
-    return height * width + width + 2
-
-
-@dataclass(frozen=True)
-class _Lookup:
-    """The rows of a table that poses sum up.
-
-    The table holds a padded map for every image and keypoint: the pixels of the feature map, one
-    row of pixels after the other, and then `width + 2` times what is outside. So the four
-    neighbours are always at the same distances, and outside needs no weights of its own.
-
-    Attributes:
-        rows: of the four neighbours of every keypoint, int32 [N, 4, P].
-        weights: bilinear, [N, 4, P].
-    """
-
-    rows: Tensor
-    weights: Tensor
-
-    def sum_of(self, table: Tensor) -> Tensor:
-        """Sums of rows of the table [U, H] -> [N, H]."""
-        rows, weights = self.rows.flatten(1), self.weights.flatten(1)
-        return F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")
-
-
-def _look_up(image: Tensor, rotated: Tensor, moved: Tensor, features: Tensor) -> _Lookup:
-    """Where N = M R T poses put their keypoints; arguments as for `_logits`."""
-    batch, _, height, width = features.shape
-    rotated, moved = rotated.unsqueeze(3), moved[:, :, None, :, None]
-    z = rotated[2] + moved[2]  # [M, R, T, P]
-    outside = z <= 0
-    inverse = z.clamp_min_(1e-12).reciprocal_()
-    u, v = (rotated[:2] + moved[:2]).mul_(inverse).unbind()
-    outside |= u.sub((width - 1) / 2).abs_() > width / 2
-    outside |= v.sub((height - 1) / 2).abs_() > height / 2
-
-    u, v = u.clamp_(0, width - 1), v.clamp_(0, height - 1)
-    column, row = u.floor().clamp_(max=width - 2), v.floor().clamp_(max=height - 2)
-    x, y = u.sub_(column), v.sub_(row)  # bilinear weights of the right and the lower neighbours
-    corner = row.mul_(width).add_(column).masked_fill_(outside, height * width).int()
-    keypoint = torch.arange(rotated.shape[-1], dtype=torch.int32, device=image.device)
-    padded_map = keypoint * batch + image.int().unsqueeze(1)  # [M, P]
-    corner += (padded_map * _padded(height, width))[:, None, None]
-
-    step = torch.arange(2, dtype=torch.int32, device=image.device)
-    step = (step.unsqueeze(1) * width + step).view(4, 1)  # 0, 1, width, width + 1
-    rows = corner.unsqueeze(3) + step  # [M, R, T, 4, P]
-    weights = torch.empty(rows.shape, device=image.device)
-    both = torch.mul(x, y, out=weights[..., 3, :])
-    right = torch.sub(x, both, out=weights[..., 1, :])
-    torch.sub(y, both, out=weights[..., 2, :])
-    torch.sub(y.neg_().add_(1), right, out=weights[..., 0, :])
-    return _Lookup(rows.flatten(0, 2), weights.flatten(0, 2))
-
-
 def _padded_pixels(head: PackedHead, features: Tensor) -> Tensor:
     """Embedded pixels and what is outside, [B padded, E]."""
     pixels = F.linear(features.flatten(2).mT, head.embed_weight, head.embed_bias)  # [B, h w, E]
@@ -255,7 +207,7 @@ def _padded_pixels(head: PackedHead, features: Tensor) -> Tensor:
     return torch.cat((pixels, outside), 1).flatten(0, 1)
 
 
-def _first_layer(head: PackedHead, pixels: Tensor, lookup: _Lookup) -> Tensor:
+def _first_layer(head: PackedHead, pixels: Tensor, lookup: Lookup) -> Tensor:
     """The first layer without a table, [N, H]."""
     keypoint = torch.arange(len(head.first), dtype=torch.int32, device=pixels.device)
     rows = (lookup.rows - keypoint * len(pixels)).mT.reshape(-1, 4)  # [N P, 4]
@@ -273,7 +225,7 @@ def _dense_table(head: PackedHead, pixels: Tensor) -> Tensor:
 
 
 def _first_layer_of_crowds(
-    head: PackedHead, pixels: Tensor, lookups: list[_Lookup]
+    head: PackedHead, pixels: Tensor, lookups: list[Lookup]
 ) -> Iterator[Tensor]:
     """The first layer of each pass, [N, H], through a table of those rows that are looked up.
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spyropose_ros.core import fused
 from spyropose_ros.core.backbone import Encoder, FeatureExtractor
 from spyropose_ros.core.camera import project, to_grid_sample
 from spyropose_ros.core.model_config import ModelConfig
@@ -111,30 +110,6 @@ class PoseModel(nn.Module):
         values = torch.where(outside.unsqueeze(-1), self.out_of_image, values)
         batch, n = values.shape[:2]
         return head.mlp(values.reshape(batch * n, -1)).reshape(batch, n)
-
-    def family_logits(
-        self,
-        features: Tensor,
-        K_crop: Tensor,
-        level: int,
-        image: Tensor,
-        rotations: Tensor,
-        translations: Tensor,
-    ) -> Tensor:
-        """The same in evaluation, much faster, for rotations times translations.
-
-        Args:
-            features: from `features`, [B, C, h, w].
-            K_crop: intrinsics of the crops, third row (0, 0, 1), [B, 3, 3].
-            level: pyramid level, selects the head.
-            image: batch element of each family, int64 [M].
-            rotations: object to camera, [M, R, 3, 3].
-            translations: of the bounding-sphere centre, metres, [M, T, 3].
-
-        Returns:
-            [M, R T], rotations outer, translations inner.
-        """
-        return fused.family_logits(self, features, K_crop, level, image, rotations, translations)
 
 
 def make_model(config: ModelConfig, keypoints: Tensor) -> PoseModel | RotationModel:

@@ -62,7 +62,7 @@ class RotationModel(nn.Module):
         rotations: Tensor,
         translations: Tensor,
     ) -> Tensor:
-        """As `PoseModel.family_logits`, [M, R]; a known translation is one per family."""
+        """As `fused.FusedHeads.family_logits`, [M, R]: each family has one, known translation."""
         return self._score(features[image], level, rotations)
 
     def _score(self, features: Tensor, level: int, rotations: Tensor) -> Tensor:

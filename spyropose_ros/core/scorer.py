@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spyropose_ros.core.fused import FusedHeads
 from spyropose_ros.core.model import PoseModel
 from spyropose_ros.core.rotation_model import RotationModel
 
@@ -27,11 +28,16 @@ class View:
     translation: Tensor | None = None
 
 
+def search_heads(model: PoseModel | RotationModel) -> FusedHeads | RotationModel:
+    """What scores families of poses for a model in evaluation whose weights no longer change."""
+    return model if isinstance(model, RotationModel) else FusedHeads(model)
+
+
 class NetworkScorer:
     """Calibrated logits, added up over views; a `search.FamilyScorer`.
 
     Args:
-        model: in evaluation mode.
+        heads: `search_heads` of the network that the features come from.
         temperatures: of the levels; logits are divided by them.
         views: crops of the same image and other cameras alike.
         divisor: of the sum: their number for the mean.
@@ -39,12 +45,12 @@ class NetworkScorer:
 
     def __init__(
         self,
-        model: PoseModel | RotationModel,
+        heads: FusedHeads | RotationModel,
         temperatures: Sequence[float],
         views: Sequence[View],
         divisor: float,
     ):
-        self._model = model
+        self._heads = heads
         self._temperatures = temperatures
         self._views = views
         self._divisor = divisor
@@ -58,7 +64,7 @@ class NetworkScorer:
             R, t = rotations, translations
             if view.rotation is not None:
                 R, t = view.rotation @ R, t @ view.rotation.mT + view.translation
-            total = total + self._model.family_logits(
+            total = total + self._heads.family_logits(
                 view.features, view.K_crop, level, image, R, t
             )
         return total / (self._divisor * self._temperatures[level])

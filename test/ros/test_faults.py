@@ -35,7 +35,7 @@ from vision_msgs.msg import Detection2DArray
 
 import graph
 from spyropose_ros.core.estimator import Estimator
-from spyropose_ros.core.model import PoseModel
+from spyropose_ros.core.fused import FusedHeads
 from spyropose_ros.ros import node as node_module
 from spyropose_ros.ros.conversions import check_invariants
 from spyropose_ros.ros.diagnostics import ROUTINE, Reason
@@ -648,7 +648,7 @@ FAULTS = {
     "model returns NaN": Fault(
         with_model(
             lambda logits, *given: NAN * logits(*given),
-            PoseModel,
+            FusedHeads,
             "family_logits",
             Reason.BAD_OUTPUT,
         ),
