@@ -8,7 +8,6 @@ it measures with clocks around the functions it calls.
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 import time
@@ -19,7 +18,7 @@ from rclpy.executors import SingleThreadedExecutor
 
 from benchmarks import graph, staged_node
 from benchmarks.latency import Camera
-from spyropose_ros.demo.plan import shipped_model
+from spyropose_ros.core.estimator import SearchSettings
 from spyropose_ros.ros.interfaces import PoseDistributionArray
 from training import cli, provenance
 
@@ -28,7 +27,10 @@ _PATIENCE = 5.0  # seconds; the first images may be lost while the processes dis
 
 
 def end_to_end(
-    images: int = 60, beam: int = 512, mass_tolerance: float = 0.01, threads: int = 2
+    images: int = 60,
+    beam: int = SearchSettings.beam,
+    mass_tolerance: float = SearchSettings.mass_tolerance,
+    threads: int = 2,
 ) -> int:
     """Measures one detection at a time.
 
@@ -43,8 +45,6 @@ def end_to_end(
     """
     graph.isolate()
     parameters = {
-        "objects": [str(shipped_model("mug"))],
-        "device": "cpu",
         "threads": threads,
         "search.beam": beam,
         "search.mass_tolerance": mass_tolerance,
@@ -74,9 +74,7 @@ def end_to_end(
                 executor.spin_once(timeout_sec=0.01)
             if len(arrived) > count:
                 times.append(arrived[-1] - start)
-        estimator.interrupt()
-        output = estimator.output
-    stages = json.loads(output.partition(staged_node.MARK)[2].partition("\n")[0])
+        stages = estimator.figures()
     print(f"{provenance.command()}; {provenance.hardware('cpu')}, {threads} threads")
     print("| ms | least | lower quartile | median | upper quartile |\n|---|---:|---:|---:|---:|")
     rows = {"image published until distributions received": times} | stages

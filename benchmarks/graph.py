@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -13,10 +14,13 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 
+from spyropose_ros.demo.plan import shipped_model
 from spyropose_ros.demo.processes import python_command
 from spyropose_ros.ros.diagnostics import Reason
 
 NODE = "spyropose_ros.ros.estimator_node"
+MARK = "measured: "
+"""Before the figures, a line of JSON, that `measured_node` prints."""
 _STATUS = "estimator: pose distributions"
 
 
@@ -35,15 +39,16 @@ def isolate() -> None:
 
 
 class Estimator:
-    """The process.
+    """The process, with the demo's mug on the CPU.
 
     Args:
-        parameters: ROS parameters by name.
+        parameters: other ROS parameters by name.
         directory: for its output.
         module: that runs the node.
     """
 
     def __init__(self, parameters: dict[str, Any], directory: Path, module: str = NODE) -> None:
+        parameters = {"objects": [str(shipped_model("mug"))], "device": "cpu"} | parameters
         self._log = directory / "estimator.log"
         self.started = time.monotonic()
         with self._log.open("w") as log:
@@ -98,6 +103,11 @@ class Estimator:
         if self.alive:
             self._process.send_signal(signal.SIGINT)
         return self._process.wait(timeout)
+
+    def figures(self) -> dict[str, list[float]]:
+        """Ends it; returns what it measured, for a module that runs `measured_node`."""
+        self.interrupt()
+        return json.loads(self.output.partition(MARK)[2].partition("\n")[0])
 
 
 class Diagnostics:

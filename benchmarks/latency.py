@@ -9,7 +9,6 @@ them misses its limit.
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 import time
@@ -23,7 +22,6 @@ from vision_msgs.msg import Detection2DArray
 from benchmarks import graph, timed_node
 from spyropose_ros.demo.camera import FRAME_ID, camera_info, visible_message
 from spyropose_ros.demo.frames import open_frames
-from spyropose_ros.demo.plan import shipped_model
 from spyropose_ros.ros.images import fill_image
 from training import cli, provenance
 
@@ -48,13 +46,7 @@ def latency(
         The exit code.
     """
     graph.isolate()
-    parameters = {
-        "objects": [str(shipped_model("mug"))],
-        "device": "cpu",
-        "threads": threads,
-        "search.beam": beam,
-        "search.crops": crops,
-    }
+    parameters = {"threads": threads, "search.beam": beam, "search.crops": crops}
     directory = Path(tempfile.mkdtemp(prefix="latency_"))
     with (
         rclpy.init(args=[]),
@@ -66,9 +58,7 @@ def latency(
         before = estimator.megabytes()
         late = camera.run(seconds, rate)
         after = estimator.megabytes()
-        estimator.interrupt()
-        output = estimator.output
-    figures = json.loads(output.partition(timed_node.MARK)[2].partition("\n")[0])
+        figures = estimator.figures()
     medians = {name: statistics.median(values) for name, values in figures.items()}
     print(f"{provenance.command()}; {provenance.hardware('cpu')}")
     print(f"{len(figures['age'])} results, 640x480 at {rate:g} Hz; camera late {late:.1%}")

@@ -27,7 +27,6 @@ import rclpy
 from benchmarks import graph
 from benchmarks.soak_faults import FAULTS
 from benchmarks.soak_peer import QUEUE, Peer
-from spyropose_ros.demo.plan import shipped_model
 from spyropose_ros.demo.results import Check
 from spyropose_ros.ros.diagnostics import IMAGE_REASONS, Reason
 from training import cli, provenance
@@ -35,7 +34,6 @@ from training import cli, provenance
 MAX_GROWTH = 0.05  # of the resident memory
 _CLEAN, _LONGEST = 10.0, 7.0  # seconds without faults at the end; of the longest fault
 _PARAMETERS = {
-    "device": "cpu",
     "threads": 1,
     "search.beam": 64,
     # Exact stamps only: two detection messages for one image would be two frames
@@ -67,9 +65,8 @@ def soak(
     """
     graph.isolate()
     directory = Path(tempfile.mkdtemp(prefix="soak_"))
-    parameters = {"objects": [str(shipped_model("mug"))], **_PARAMETERS}
     print(f"{provenance.command()}; {provenance.hardware('cpu')}; output in {directory}")
-    with rclpy.init(args=[]), graph.Estimator(parameters, directory) as estimator:
+    with rclpy.init(args=[]), graph.Estimator(_PARAMETERS, directory) as estimator:
         estimator.wait_for("ready after")
         peer = Peer(rclpy.create_node("soak"), np.random.default_rng(seed))
         peer.connect()

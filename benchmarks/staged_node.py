@@ -5,19 +5,12 @@ When interrupted it prints the seconds of every stage of every frame as a line o
 
 from __future__ import annotations
 
-import json
-import signal
-import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-import rclpy
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
-
+from benchmarks import measured_node
 from spyropose_ros.core.estimator import Estimator
 from spyropose_ros.core.model import PoseModel
 from spyropose_ros.ros import conversions, pipeline
@@ -25,7 +18,6 @@ from spyropose_ros.ros.node import EstimatorNode
 from spyropose_ros.ros.outputs import Outputs
 from spyropose_ros.ros.session import Session
 
-MARK = "measured: "
 _STAGES = {
     "decode, rectify, choose": (pipeline, "observe"),
     "crops": (Estimator, "crops"),
@@ -37,22 +29,12 @@ _STAGES = {
 }
 
 
-def main() -> int:
-    """Entry point."""
-    interrupted = threading.Event()
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
-    times: dict[str, list[float]] = defaultdict(list)
-    node = EstimatorNode()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
+def time_stages(_: EstimatorNode) -> Callable[[], dict[str, list[float]]]:
+    """Puts clocks around the stages; returns what gives the seconds by stage."""
+    times: dict[str, list[float]] = {name: [] for name in _STAGES}
     for name, (owner, function) in _STAGES.items():
         setattr(owner, function, _timed(getattr(owner, function), times[name]))
-    while not (interrupted.is_set() or node.failure.done()):
-        executor.spin_once(timeout_sec=0.5)
-    node.stop()
-    print(MARK + json.dumps(times), flush=True)
-    return 0
+    return lambda: times
 
 
 def _timed(function: Callable, seconds: list[float]) -> Callable:
@@ -70,4 +52,4 @@ def _timed(function: Callable, seconds: list[float]) -> Callable:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(measured_node.run(time_stages))

@@ -18,7 +18,6 @@ import rclpy
 
 from benchmarks import graph
 from benchmarks.latency import Camera
-from spyropose_ros.demo.plan import shipped_model
 from training import cli, provenance
 
 _RATE = 10.0  # images per second
@@ -40,12 +39,7 @@ def startup(runs: int = 3, beam: int = 128, threads: int = 1) -> None:
         threads: of the model.
     """
     graph.isolate()
-    parameters = {
-        "objects": [str(shipped_model("mug"))],
-        "device": "cpu",
-        "threads": threads,
-        "search.beam": beam,
-    }
+    parameters = {"threads": threads, "search.beam": beam}
     with rclpy.init(args=[]):
         camera = Camera()
         rows = [_start(parameters, camera) for _ in range(runs)]

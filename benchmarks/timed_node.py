@@ -6,21 +6,15 @@ up. When interrupted it prints what it saw as a line of JSON.
 
 from __future__ import annotations
 
-import json
-import signal
-import threading
 import time
 
-import rclpy
 from rclpy.clock import Clock, ClockType
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.signals import SignalHandlerOptions
 
+from benchmarks import measured_node
 from spyropose_ros.ros.health import Work
 from spyropose_ros.ros.node import EstimatorNode
 
 PERIOD = 0.05  # seconds
-MARK = "measured: "
 
 
 class Watch:
@@ -55,21 +49,5 @@ class Watch:
         return self._publish(work)
 
 
-def main() -> int:
-    """Entry point."""
-    interrupted = threading.Event()
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    signal.signal(signal.SIGINT, lambda *_: interrupted.set())
-    node = EstimatorNode()
-    watch = Watch(node)
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    while not (interrupted.is_set() or node.failure.done()):
-        executor.spin_once(timeout_sec=0.5)
-    node.stop()
-    print(MARK + json.dumps(watch.figures()), flush=True)
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(measured_node.run(lambda node: Watch(node).figures))

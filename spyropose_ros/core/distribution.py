@@ -12,33 +12,15 @@ import torch
 from torch import Tensor
 
 from spyropose_ros.core import se3_grid, so3_grid
+from spyropose_ros.core.modes import Mode, modes
 from spyropose_ros.core.moments import LeafPoses, Moments, moments
 from spyropose_ros.core.ordering import descending
 from spyropose_ros.core.se3_grid import Cells
 from spyropose_ros.core.translation_grid import TranslationBox
 
-_CLUSTERED_MASS = 0.999  # leaves beyond this mass cannot lead a mode
-_CLUSTERED_LEAVES = 20_000
+_HEAD_LEAVES = 20_000  # the most that modes are made of
 _KEY_BITS = 40  # more than a rotation cell's index has
 _LOWEST = -1e4  # log mass that is none, for products with a mass of 0
-_LONG = 1.5  # a box's longest direction over the next one, from which on it is depth
-
-
-@dataclass(frozen=True)
-class Mode:
-    """A cluster of probability.
-
-    Attributes:
-        rotation: mean of the cluster, [3, 3].
-        translation: mean of the cluster in metres, [3].
-        mass: probability of the cluster.
-        covariance: [6, 6], order x y z rx ry rz as in `PoseDistribution.covariance`.
-    """
-
-    rotation: Tensor
-    translation: Tensor
-    mass: float
-    covariance: Tensor
 
 
 @dataclass(frozen=True)
@@ -171,7 +153,7 @@ class PoseDistribution:
 
     def poses(self, leaves: slice | Tensor) -> tuple[Tensor, Tensor]:
         """Object poses at the centres of some leaves: rotations [n, 3, 3], metres [n, 3]."""
-        if isinstance(leaves, slice) and 0 <= (leaves.stop or -1) <= _CLUSTERED_LEAVES:
+        if isinstance(leaves, slice) and 0 <= (leaves.stop or -1) <= _HEAD_LEAVES:
             return self._head_poses.of(leaves)
         return self._poses_of(self._order[leaves]).of(slice(None))
 
@@ -298,42 +280,19 @@ class PoseDistribution:
             max_modes: most clusters returned.
             min_mass: clusters below this mass are dropped.
         """
-        poses, p = self._head_poses, self._log_p.index_select(0, self._head).exp()
-        n = min(int((p.double().cumsum(0) < _CLUSTERED_MASS).sum()) + 1, len(p))
-        p, turn, density = p[:n], poses.turn[:n], self._densities_of(self._head[:n])
         if translation_radius is None and self.diameter is not None:
             translation_radius = self.diameter / 4
-        across = self._across_depth(poses.positions[:, :n])
-        nearest = 1 + 2 * math.cos(min(rotation_radius, math.pi))  # trace at that angle
-        flat = poses.rotations.flatten(1)
-        free, left, groups, masses = p > 0, float(p.sum()), [], []
-        for _ in range(4 * max_modes):
-            if left < min_mass or len(groups) == max_modes:
-                break
-            seed = int(density.argmax())
-            near = (flat @ flat[turn[seed]] >= nearest).index_select(0, turn)  # trace of R_seed^T R
-            if translation_radius is not None:
-                offset = across - across[:, seed, None]
-                near &= (offset * offset).sum(0) <= translation_radius**2
-            leaves = (near & free).nonzero().squeeze(1)
-            free &= ~near
-            density.index_fill_(0, leaves, -torch.inf)
-            mass = float(p.index_select(0, leaves).sum())
-            left -= mass
-            if mass >= min_mass:
-                groups.append(leaves)
-                masses.append(mass)
-        if not groups:
-            return []
-        summary = moments(poses, p.double(), groups, self.box, self.center)
-        modes = zip(
-            summary.rotations,
-            summary.translations,
-            masses,
-            summary.covariances,
-            strict=True,
+        return modes(
+            self._head_poses,
+            self._log_p.index_select(0, self._head).exp(),
+            self._densities_of(self._head),
+            self.box,
+            self.center,
+            rotation_radius,
+            translation_radius,
+            max_modes,
+            min_mass,
         )
-        return sorted((Mode(*mode) for mode in modes), key=lambda mode: -mode.mass)
 
     def credible_region(self, mass: float) -> CredibleRegion:
         """Smallest set of leaves that holds at least the given mass (highest density first).
@@ -428,7 +387,7 @@ class PoseDistribution:
     @cached_property
     def _head(self) -> Tensor:
         """The leaves that modes are made of, sorted."""
-        return descending(self._log_p, min(_CLUSTERED_LEAVES, self._count))
+        return descending(self._log_p, min(_HEAD_LEAVES, self._count))
 
     @cached_property
     def _head_poses(self) -> LeafPoses:
@@ -458,7 +417,7 @@ class PoseDistribution:
 
     def _first(self, n: int) -> Tensor:
         """The n most probable leaves, sorted."""
-        return self._head[:n] if n <= _CLUSTERED_LEAVES else self._order[:n]
+        return self._head[:n] if n <= _HEAD_LEAVES else self._order[:n]
 
     def _densities_of(self, cells: Tensor) -> Tensor:
         """Log densities, float64 [n]."""
@@ -488,16 +447,6 @@ class PoseDistribution:
             self._rotation_index[cells].unsqueeze(0),
             self._position_index[cells].unsqueeze(0),
         )
-
-    def _across_depth(self, positions: Tensor) -> Tensor:
-        """Positions without their part along the box's long direction, if it has one, [3, n]."""
-        if self.box.axes == 0:
-            return positions
-        directions, lengths, _ = torch.linalg.svd(self.box.basis[0])
-        if float(lengths[0]) < _LONG * float(lengths[1]):
-            return positions
-        depth = directions[:, :1]
-        return positions - depth @ (depth.mT @ positions)
 
     def _to_object(self, rotation: Tensor, position: Tensor) -> Tensor:
         """Bounding-sphere centres in the camera frame -> translations of the object frame."""

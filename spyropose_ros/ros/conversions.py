@@ -38,6 +38,7 @@ from spyropose_ros.ros.transform_output import ChosenPose
 
 if TYPE_CHECKING:
     from spyropose_ros.core import distribution as core
+    from spyropose_ros.core.modes import Mode
 
 # SO(3) has the volume pi^2 in core and 8 pi^2 (rad^3) in messages
 LOG_VOLUME_RATIO = math.log(8)
@@ -325,7 +326,7 @@ def _bounding_box(distribution: PoseDistribution, look: Appearance) -> BoundingB
     )
 
 
-def _modes(modes: Sequence[core.Mode]) -> list[PoseMode]:
+def _modes(modes: Sequence[Mode]) -> list[PoseMode]:
     if not modes:
         return []
     pose = poses([mode.rotation.numpy() for mode in modes], [m.translation.numpy() for m in modes])

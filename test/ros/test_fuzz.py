@@ -11,7 +11,7 @@ from array import array
 import numpy as np
 import pytest
 from geometry_msgs.msg import TransformStamped
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from rclpy.impl.rcutils_logger import RcutilsLogger
@@ -282,18 +282,23 @@ class Target:
         else:
             callback(message, {})
 
+    def frame(self, detection: Detection2D) -> list[tuple]:
+        """A valid frame of one camera: topics, with functions of the stamp."""
+        makers = {
+            "camera_info": lens,
+            "depth": depth,
+            "image_rect": graph.image_message,
+            "compressed": compressed,
+            "detections": lambda stamp: graph.detections_message(stamp, detection),
+        }
+        topics = [t for t in self.callbacks if not t.startswith(("/", "right/", "top/"))]
+        topics.sort(key=lambda topic: "detections" in topic)
+        return [(topic, makers[topic.rpartition("/")[2]]) for topic in topics]
+
     def check(self) -> None:
         """A valid frame is answered, whatever came before."""
         stamp = next(self.now) * graph.SECOND
-        topics = [t for t in self.callbacks if not t.startswith(("/", "right/", "top/"))]
-        for topic in sorted(topics, key=lambda topic: "detections" in topic):
-            make = {
-                "camera_info": lens,
-                "depth": depth,
-                "image_rect": graph.image_message,
-                "compressed": compressed,
-                "detections": lambda at: graph.detections_message(at, graph.detection()),
-            }[topic.rpartition("/")[2]]
+        for topic, make in self.frame(graph.detection()):
             self.deliver(topic, make(stamp))
         self._wait(lambda: stamp in self.answered)
 
@@ -374,6 +379,7 @@ def test_arbitrary_messages_do_no_harm(target, logged, accesses):
 
     @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(several)
+    @example(target.frame(graph.detection("person")))  # drawn ones may not get so far
     def throw(messages):
         logged.clear()
         stamp = next(target.now) * graph.SECOND
@@ -392,8 +398,7 @@ def test_arbitrary_messages_do_no_harm(target, logged, accesses):
     drops = target.node.drops.counts()
     # It got that far; with several cameras most moments end before their detections are looked at
     assert drops.get(Reason.BAD_IMAGE)
-    looked_at = Reason.UNKNOWN_CLASS, Reason.BAD_BOX, Reason.NO_DETECTIONS
-    assert any(map(drops.get, looked_at)) or target.node._session._views is not None
+    assert drops.get(Reason.UNKNOWN_CLASS) or target.node._session._views is not None
 
 
 def test_the_audit_can_fail(accesses, tmp_path):
