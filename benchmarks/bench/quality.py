@@ -107,11 +107,11 @@ def compare(
             synchronise(device)
             found[key].seconds.append(time.perf_counter() - begin)
             found[key].poses.append(int(pyramid.evaluations[0]))
-            found[key].gains.append(_gain(pyramid, sample, bundle))
+            found[key].gains.append(gain(pyramid, sample, bundle))
     return [quality.against(found[None]) for quality in found.values()]
 
 
-def _gain(pyramid: PosePyramid, sample: Sample, bundle: ModelBundle) -> float:
+def gain(pyramid: PosePyramid, sample: Sample, bundle: ModelBundle) -> float:
     """Log density of the truth above the uniform one, with the evaluation's floor, nats."""
     center = sample.rotation @ np.array(bundle.object.center) + sample.translation
     rotation = torch.from_numpy(sample.rotation).float()[None, None]

@@ -23,7 +23,7 @@ from spyropose_ros.core.model import PoseModel
 
 _POSES_PER_PASS = 2048  # per thread: what a pass computes stays in a CPU's cache
 _SMALL_MAP = 1024  # pixels up to which finding the used ones takes longer than using all
-_CROWDED = 0.5  # rows over keypoints of poses, up to which a table of just these rows pays
+_CROWDED = 0.25  # rows over keypoints of poses, up to which a table of just these rows pays
 _POSES_PER_TABLE = 65_536  # bounds the memory of the look-ups where the table is sparse
 
 
