@@ -10,7 +10,7 @@ On a GPU with Triton a kernel of `triton_scorer` takes over from the projections
 formulation is `PoseModel.logits`; all agree to rounding.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spyropose_ros.core import triton_scorer
-from spyropose_ros.core.lookup import Lookup, look_up
+from spyropose_ros.core.lookup import Lookup, look_up, padded
 from spyropose_ros.core.model import PoseModel
 
 _POSES_PER_PASS = 2048  # per thread: what a pass computes stays in a CPU's cache
@@ -189,22 +189,32 @@ def _part_logits(
     on_cpu = features.device.type == "cpu"
     per_pass = _POSES_PER_PASS * torch.get_num_threads() if on_cpu else poses
     lookups = (look_up(*part, features.shape) for part in _split(image, rotated, moved, per_pass))
-    pixels = _padded_pixels(head, features)
     if not on_cpu:  # where arithmetic costs less than rows, and counting them a wait
-        firsts = (_first_layer(head, pixels, lookup) for lookup in lookups)
-    elif len(pixels) <= max(poses, _SMALL_MAP * len(features)):
-        table = _dense_table(head, pixels)
+        firsts = _first_layers(head, features, lookups)
+    elif features[:, 0].numel() <= max(poses, _SMALL_MAP * len(features)):
+        table = _dense_table(head, _padded_pixels(head, features))
         firsts = (lookup.sum_of(table) for lookup in lookups)
     else:
-        firsts = _first_layer_of_crowds(head, pixels, list(lookups))
+        firsts = _first_layers_of_crowds(head, features, list(lookups))
     return torch.cat([head.layers_after_first(first) for first in firsts])
 
 
 def _padded_pixels(head: PackedHead, features: Tensor) -> Tensor:
     """Embedded pixels and what is outside, [B padded, E]."""
-    pixels = F.linear(features.flatten(2).mT, head.embed_weight, head.embed_bias)  # [B, h w, E]
-    outside = head.out_of_image.expand(len(features), features.shape[-1] + 2, -1)
-    return torch.cat((pixels, outside), 1).flatten(0, 1)
+    (batch, _, height, width), inside = features.shape, features[0, 0].numel()
+    pixels = features.new_empty((batch, padded(height, width), len(head.out_of_image)))
+    pixels[:, inside:] = head.out_of_image
+    weight = head.embed_weight.mT.expand(batch, -1, -1)
+    torch.baddbmm(head.embed_bias, features.flatten(2).mT, weight, out=pixels[:, :inside])
+    return pixels.flatten(0, 1)
+
+
+def _first_layers(
+    head: PackedHead, features: Tensor, lookups: Iterable[Lookup]
+) -> Iterator[Tensor]:
+    """The first layer of each pass without a table, [N, H]."""
+    pixels = _padded_pixels(head, features)
+    return (_first_layer(head, pixels, lookup) for lookup in lookups)
 
 
 def _first_layer(head: PackedHead, pixels: Tensor, lookup: Lookup) -> Tensor:
@@ -224,27 +234,37 @@ def _dense_table(head: PackedHead, pixels: Tensor) -> Tensor:
     return table.flatten(0, 1)
 
 
-def _first_layer_of_crowds(
-    head: PackedHead, pixels: Tensor, lookups: list[Lookup]
+def _first_layers_of_crowds(
+    head: PackedHead, features: Tensor, lookups: list[Lookup]
 ) -> Iterator[Tensor]:
     """The first layer of each pass, [N, H], through a table of those rows that are looked up.
 
     Poses crowd together as the search narrows down. Then they share few of a large map's pixels;
     before, a table is not worth its while.
+
+    Args:
+        head: of the level.
+        features: of one image, [1, C, h, w].
+        lookups: of each pass.
     """
-    used = torch.zeros(len(head.first) * len(pixels), dtype=torch.bool, device=pixels.device)
+    keypoints, inside = len(head.first), features[0, 0].numel()
+    used = torch.zeros(keypoints * padded(*features.shape[2:]), dtype=torch.bool)
     for lookup in lookups:
         used[lookup.rows.flatten()] = True
     number = used.cumsum(0, dtype=torch.int32).sub_(1)
     count, looked_up = int(number[-1]) + 1, sum(lookup.rows[:, 0].numel() for lookup in lookups)
     if count > _CROWDED * looked_up:
-        yield from (_first_layer(head, pixels, lookup) for lookup in lookups)
+        yield from _first_layers(head, features, lookups)
         return
-    table = pixels.new_empty((count, head.first.shape[2]))
-    rows = used.view(len(head.first), -1)  # [P, B padded]
+    rows = used.view(keypoints, -1)  # [P, padded]
+    pixel = rows.any(0).nonzero().squeeze(1)  # that any keypoint uses
+    seen = features[0].flatten(1).mT[pixel.clamp(max=inside - 1)]  # [U, C]
+    embedded = F.linear(seen, head.embed_weight, head.embed_bias)
+    embedded[pixel >= inside] = head.out_of_image
+    table = embedded.new_empty((count, head.first.shape[2]))
     parts = table.split(rows.sum(1).tolist())
     for part, row, weight in zip(parts, rows, head.first, strict=True):
-        torch.mm(pixels[row], weight, out=part)
+        torch.mm(embedded[row[pixel]], weight, out=part)
     parts[0].add_(head.first_bias)
     for lookup in lookups:
         yield replace(lookup, rows=number[lookup.rows]).sum_of(table)
