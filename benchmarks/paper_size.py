@@ -123,7 +123,12 @@ def paper_size(
         tolerances: of this search, whose beam is 512.
         threads: of PyTorch.
         data_root: where data sets lie.
+
+    Raises:
+        ValueError: fewer than two images.
     """
+    if images < 2:
+        raise ValueError("the standard error needs two images or more")
     torch.set_num_threads(threads)
     bundle = open_network("demo")
     source = runs.bundle_source(bundle, data_root)

@@ -369,6 +369,20 @@ def test_twelve_equal_modes(tetrahedral):
     assert distribution.modes(min_mass=0.1) == []
 
 
+def test_modes_without_a_least_mass_have_mass(tetrahedral):
+    found = tetrahedral[0].modes(min_mass=0.0, max_modes=100)
+    assert all(mode.mass > 0 for mode in found)
+    assert sum(mode.mass for mode in found) <= 1 + 1e-5
+
+
+def test_modes_of_no_radius_are_single_leaves(tetrahedral):
+    distribution, _ = tetrahedral
+    found = distribution.modes(rotation_radius=0.0, translation_radius=0.0, min_mass=1e-9)
+    assert len(found) == 8
+    masses = distribution.probabilities
+    assert all((masses - mode.mass).abs().min() < 1e-9 for mode in found)
+
+
 def test_modes_apart_in_translation(product):
     """Two places 40 mm apart: one mode each within a quarter of the diameter."""
     left, right = T0 - torch.tensor([0.02, 0, 0]), T0 + torch.tensor([0.02, 0, 0])

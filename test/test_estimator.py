@@ -128,6 +128,27 @@ def test_a_search_to_be_replayed_is_the_same(tiny_bundle, image, crops):
         assert_same(a, b)
 
 
+def test_priors_that_know_nothing_change_nothing(tiny_bundle, image, estimate, monkeypatch):
+    """The node gives such for new objects; then a search may be replayed, too."""
+    settings = replace(BEAM, cuda_graphs=True)
+    run = Estimator(tiny_bundle, "cpu", settings)
+    replays = []
+    plain = run._replayed
+    monkeypatch.setattr(run, "_replayed", lambda *given: replays.append(1) or plain(*given))
+    for a, b in zip(run.estimate(image, K, BOXES, priors=[None] * 3), estimate, strict=True):
+        assert_same(a, b)
+    assert replays == [1]
+    with pytest.raises(ValueError, match="need one prior, or None, for each of 3; got 2"):
+        run.estimate(image, K, BOXES, priors=[None] * 2)
+
+
+def test_a_distribution_does_not_keep_those_beside_it(tiny_bundle, image):
+    pyramid = Estimator(tiny_bundle, "cpu", BEAM).search(image, K, BOXES)
+    one = pyramid.distribution(1)
+    held = sum(x.untyped_storage().nbytes() for x in (one._log_p, one._position_index))
+    assert held == one._log_p.nbytes + one._position_index.nbytes
+
+
 def test_graphs_need_a_fixed_beam():
     with pytest.raises(ValueError, match="cuda_graphs need a fixed beam: set mass_tolerance to 0"):
         SearchSettings(cuda_graphs=True)
@@ -324,6 +345,9 @@ def test_empty_boxes_are_named(tiny_bundle, image, box):
 def test_unusable_translations_are_named(tiny_bundle, image, estimate):
     with pytest.raises(ValueError, match="finite and in front of the camera"):
         Estimator(tiny_bundle, "cpu").estimate(image, K, BOXES[:1], np.array([estimate]))
+    rotations = Estimator(changed(tiny_bundle, rotation_only=True), "cpu")
+    with pytest.raises(ValueError, match="finite and in front of the camera"):
+        rotations.estimate(image, K, BOXES[:1], np.array([estimate]))
 
 
 def test_translations_and_boxes_must_match(tiny_bundle, image):

@@ -98,6 +98,11 @@ def test_unpretrained_backbones_need_no_network():
     assert resolve_backbone("resnet18", pretrained=False) == (NAMED_BACKBONES["resnet18"][1], None)
 
 
+def test_a_feature_map_of_one_pixel_is_refused():
+    with pytest.raises(ValueError, match="a feature map needs two pixels a side: 32 px"):
+        ModelConfig({}, crop_resolution=32, feature_stride=32)
+
+
 def test_configuration_survives_a_dict():
     config = ModelConfig(RESNET18, depth=5, feature_stride=2, batchnorm=True)
     assert ModelConfig.from_dict(config.to_dict()) == config

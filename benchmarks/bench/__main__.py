@@ -80,7 +80,7 @@ def bench(
     if report["curves"]:
         figures.draw_curves(report, folder / f"{stem}_curves.png")
     print(text)
-    print(f"written to {folder}/{stem}.txt, .json and .png")
+    print(f"written to {folder}/{stem}.txt and .json, with pictures beside them")
     return report
 
 
@@ -110,12 +110,15 @@ def compare(
         The rows of the table.
 
     Raises:
-        ValueError: settings that cannot be read.
+        ValueError: settings that cannot be read, or more levels than the network has.
     """
     if threads:
         torch.set_num_threads(threads)
     where = resolve_device(device)
-    bundle = deeper(open_network(model), depth)
+    bundle = open_network(model)
+    if depth and depth > bundle.model.config.depth:
+        raise ValueError(f"depth {depth}: the network has {bundle.model.config.depth} levels")
+    bundle = deeper(bundle, depth)
     pairs = [_setting(text) for text in settings.split(",")]
     rows = quality.compare(bundle, where, pairs, images, data_root)
     text = tables.render_quality(rows, machine.describe(where))

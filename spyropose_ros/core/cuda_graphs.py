@@ -24,8 +24,8 @@ class Graphed:
     Args:
         function: tensors [B, ...] in, tuple of tensors [B, ...] out, each batch element for itself.
             It runs in inference mode, makes no decision on values and reads nothing that is changed
-            between calls but its arguments. A ValueError or FloatingPointError must be left to the
-            caller: during a replay none is raised.
+            between calls but its arguments. Not for two threads at once. A ValueError or
+            FloatingPointError must be left to the caller: during a replay none is raised.
         buckets: ascending batch sizes.
     """
 
@@ -60,9 +60,11 @@ class Graphed:
         if key not in self._recordings:
             # Only one is replayed at a time and its outputs are copied, so all share their memory.
             pool = next((other.pool for other in self._recordings.values()), None)
+            stream = torch.cuda.current_stream(inputs[0].device)
             try:
                 self._recordings[key] = _Recording(self._function, inputs, pool)
             except RuntimeError as error:
+                torch.cuda.set_stream(stream)  # a failed recording may leave its own
                 self._recordable = False
                 log.warning("no CUDA graphs, each kernel is launched by itself: %s", error)
                 return self._function(*inputs)
@@ -79,22 +81,27 @@ class _Recording:
         pool: tuple[int, int] | None,
     ):
         self._inputs = [x.clone() for x in inputs]
-        stream = torch.cuda.Stream(inputs[0].device)
-        stream.wait_stream(torch.cuda.current_stream(inputs[0].device))
-        with torch.cuda.stream(stream):
-            for _ in range(_WARM_UPS):
-                function(*self._inputs)
-        torch.cuda.current_stream(inputs[0].device).wait_stream(stream)
-        self._graph = torch.cuda.CUDAGraph()
-        # Other threads, of a node, may use the GPU while this one records.
-        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
-            self._outputs = function(*self._inputs)
+        self._device = inputs[0].device
+        with torch.cuda.device(self._device):
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(_WARM_UPS):
+                    function(*self._inputs)
+            torch.cuda.current_stream().wait_stream(stream)
+            self._graph = torch.cuda.CUDAGraph()
+            # Other threads, of a node, may use the GPU while this one records.
+            with torch.cuda.graph(
+                self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
+            ):
+                self._outputs = function(*self._inputs)
         self.pool = self._graph.pool()
 
     def replay(self, inputs: list[Tensor]) -> tuple[Tensor, ...]:
         for own, given in zip(self._inputs, inputs, strict=True):
             own.copy_(given)
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            self._graph.replay()
         return tuple(output.clone() for output in self._outputs)
 
 

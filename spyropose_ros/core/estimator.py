@@ -3,6 +3,7 @@
 The one implementation that the node, the evaluation, the demo and the benchmarks call.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from spyropose_ros.core.pose_prior import GridPrior, PosePrior
 from spyropose_ros.core.replayed_search import ReplayedSearch
 from spyropose_ros.core.scorer import NetworkScorer, View, search_heads
 from spyropose_ros.core.search import PosePyramid, search, search_exhaustively
-from spyropose_ros.core.translation_grid import TranslationBox
+from spyropose_ros.core.translation_grid import TranslationBox, check_estimates
 
 CROPS = ((1.0, 0.0), (0.9, 0.0), (1.1, 0.0), (1.0, -7.0), (1.0, 7.0))
 """Size of what a crop shows over the usual, and its turn in degrees."""
@@ -84,12 +85,14 @@ class Estimator:
                 f"depth {self.depth} is not available: the model has {bundle.model.config.depth} "
                 "levels"
             )
-        self.model = bundle.model.eval().to(self.device, memory_format=torch.channels_last)
+        self.model = bundle.model.eval()
         self.rotation_only = bundle.model.config.rotation_only
         self._dtype = torch.float32
         if settings.half_precision and self.device.type == "cuda" and not self.rotation_only:
             self._dtype = torch.float16
+            self.model = copy.deepcopy(self.model)  # the bundle's stays float32
             self.model.extractor.half()  # poses and projections need float32
+        self.model.to(self.device, memory_format=torch.channels_last)
         self._heads = search_heads(self.model)
         self._replayed = None
         if settings.cuda_graphs:
@@ -172,6 +175,7 @@ class Estimator:
     def box(self, estimate: Tensor) -> TranslationBox:
         """Region of translations that is searched around estimates [B, 3] of the centre, metres."""
         if self.rotation_only:
+            check_estimates(estimate)
             return TranslationBox.known(estimate)
         return TranslationBox.from_view(estimate, self.bundle.object.diameter)
 
@@ -224,10 +228,11 @@ class Estimator:
         """
         crops = crops.unflatten(0, (-1, self.settings.crops))
         K_crop = K_crop.unflatten(0, (-1, self.settings.crops))
-        if self._replayed is not None and priors is None:
+        prior = None if priors is None else self._prior(priors, box)
+        if self._replayed is not None and prior is None:
             return self._replayed(crops, K_crop, box)
         scorer = self._scorer(crops, K_crop)
-        return self._search(scorer, box, priors, self.settings.mass_tolerance)
+        return self._search(scorer, box, prior, self.settings.mass_tolerance)
 
     def estimate_multiview(
         self,
@@ -307,7 +312,7 @@ class Estimator:
         scorer = NetworkScorer(self._heads, self.bundle.temperatures, views, divisor)
         # Several views make the coarse levels far too sure of themselves to save anything there
         tolerance = self.settings.mass_tolerance if len(images) == 1 else 0.0
-        return self._search(scorer, box, [prior], tolerance)
+        return self._search(scorer, box, self._prior([prior], box), tolerance)
 
     def warm_up(self, detections: int = 1) -> None:
         """Run once on an empty image, so that the first frame is not slow."""
@@ -315,14 +320,18 @@ class Estimator:
         boxes = np.tile([270.0, 190.0, 370.0, 290.0], (detections, 1))
         self.estimate(np.zeros((480, 640, 3), np.uint8), K, boxes)
 
+    def _prior(self, priors: Sequence[PosePrior | None], box: TranslationBox) -> GridPrior | None:
+        """Priors on the grids of the boxes; None where nothing is known of any."""
+        prior = GridPrior(priors, box, self.depth)
+        return None if all(known is None for known in priors) else prior
+
     def _search(
         self,
         scorer: NetworkScorer,
         box: TranslationBox,
-        priors: Sequence[PosePrior | None] | None,
+        prior: GridPrior | None,
         mass_tolerance: float,
     ) -> PosePyramid:
-        prior = None if priors is None else GridPrior(priors, box, self.depth)
         if self.settings.exhaustive:
             return search_exhaustively(scorer, box, self.depth - 1, prior)
         return search(scorer, box, self.depth, self.settings.beam, mass_tolerance, prior)

@@ -10,6 +10,7 @@ On a GPU with Triton a kernel of `triton_scorer` takes over from the projections
 formulation is `PoseModel.logits`; all agree to rounding.
 """
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,8 @@ from torch.nn import functional as F
 from spyropose_ros.core import triton_scorer
 from spyropose_ros.core.lookup import Lookup, look_up, padded
 from spyropose_ros.core.model import PoseModel
+
+log = logging.getLogger(__name__)
 
 _POSES_PER_PASS = 2048  # per thread: what a pass computes stays in a CPU's cache
 _SMALL_MAP = 1024  # pixels up to which finding the used ones takes longer than using all
@@ -101,7 +104,9 @@ class FusedHeads:
         self._heads = [PackedHead.of(model, level) for level in range(model.config.depth)]
         self._keypoints = model.keypoints
         self._resolution = model.config.crop_resolution
+        self._kernel = triton_scorer.available()
 
+    @torch.no_grad()
     def family_logits(
         self,
         features: Tensor,
@@ -130,10 +135,16 @@ class FusedHeads:
         rotated = (projector.unsqueeze(1) @ rotations) @ self._keypoints.mT  # [M, R, 3, P]
         rotated = rotated.permute(2, 0, 1, 3).contiguous()  # [3, M, R, P]
         moved = (projector @ translations.mT).transpose(0, 1).contiguous()  # [3, M, T]
-        if features.is_cuda and triton_scorer.available():
+        if features.is_cuda and self._kernel:
             weights = head.embed_weight.to(features), head.embed_bias.to(features)
             embedded = F.linear(features.permute(0, 2, 3, 1), *weights)  # [B, h, w, E]
-            return triton_scorer.family_logits(embedded, image, rotated, moved, head)
+            try:
+                return triton_scorer.family_logits(embedded, image, rotated, moved, head)
+            except Exception as error:  # no compiler, or a GPU that is too small or too old
+                if isinstance(error, torch.OutOfMemoryError):
+                    raise
+                self._kernel = False
+                log.warning("no Triton kernel, PyTorch scores the poses: %s", error)
         features = features.float()
         if features.device.type != "cpu" or len(features) == 1:
             return _logits(head, features, image, rotated, moved)

@@ -49,6 +49,11 @@ class ModelConfig:
     def __post_init__(self):
         if self.scorer not in SCORERS:
             raise ValueError(f"scorer must be one of {', '.join(SCORERS)}, got '{self.scorer}'")
+        if self.scorer == "keypoints" and self.crop_resolution < 2 * self.feature_stride:
+            raise ValueError(
+                f"a feature map needs two pixels a side: {self.crop_resolution} px at a stride of "
+                f"{self.feature_stride} have one"
+            )
         if self.scorer == "vector" and not self.rotation_only:
             raise ValueError("the vector scorer sees no translation: it needs rotation_only")
 

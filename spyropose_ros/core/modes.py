@@ -61,13 +61,14 @@ def modes(
     flat = poses.rotations.flatten(1)
     free, left, groups, group_masses = p > 0, float(p.sum()), [], []
     for _ in range(4 * max_modes):
-        if left < min_mass or len(groups) == max_modes:
+        if left <= 0 or left < min_mass or len(groups) == max_modes:
             break
         seed = int(density.argmax())
         near = (flat @ flat[turn[seed]] >= nearest).index_select(0, turn)  # trace of R_seed^T R
         if translation_radius is not None:
             offset = across - across[:, seed, None]
             near &= (offset * offset).sum(0) <= translation_radius**2
+        near[seed] = True  # also where rounding hides that nothing is nearer
         leaves = (near & free).nonzero().squeeze(1)
         free &= ~near
         density.index_fill_(0, leaves, -torch.inf)

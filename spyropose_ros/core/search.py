@@ -123,13 +123,11 @@ class PosePyramid:
             center: bounding-sphere centre in object coordinates, metres, [3]; zero by default.
             diameter: of the bounding sphere, metres; sets the modes' default radius.
         """
-        levels, rotation_index, position_index, log_p = self._cells_on_cpu
+        levels, *cells = self._cells_on_cpu  # of which one element shall not keep the whole batch
         return PoseDistribution(
             self.box[b].to("cpu"),
             levels,
-            rotation_index[b],
-            position_index[b],
-            log_p[b],
+            *(x[b].clone() if len(x) > 1 else x[b] for x in cells),
             depth=self.levels[-1].cells.level + 1,
             unexpanded_mass=self._unexpanded_masses[b],
             center=center,

@@ -51,10 +51,7 @@ class TranslationBox:
         Raises:
             ValueError: if an estimate is not finite or not in front of the camera.
         """
-        if not bool((center.isfinite().all(-1) & (center[:, 2] > 0)).all()):
-            raise ValueError(
-                "translation estimates must be finite and in front of the camera (z > 0)"
-            )
+        check_estimates(center)
         cube = cls.cubic(center, diameter, orientation).basis
         depth_row = cube[:, 2] * (center[:, 2] / _as_batch(diameter, center)).unsqueeze(-1)
         slope = center[:, :2] / center[:, 2:]  # x/z and y/z of the viewing ray
@@ -138,6 +135,12 @@ class TranslationBox:
         """One position per cell, uniform within it. Int64 [B, N, axes] -> [B, N, 3] metres."""
         u = torch.rand(index.shape, generator=generator, device=index.device, dtype=torch.float64)
         return self.from_coordinates((index + u) / 2**level)
+
+
+def check_estimates(center: Tensor) -> None:
+    """Raise ValueError if a translation [B, 3] is not finite or not in front of the camera."""
+    if not bool((center.isfinite().all(-1) & (center[:, 2] > 0)).all()):
+        raise ValueError("translation estimates must be finite and in front of the camera (z > 0)")
 
 
 def _as_batch(value: Tensor | float, like: Tensor) -> Tensor:

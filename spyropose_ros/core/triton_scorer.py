@@ -5,6 +5,7 @@ logit is stored. Needs Triton, which PyTorch's CUDA builds for Linux bring; with
 `fused` does the same in PyTorch.
 """
 
+from contextlib import nullcontext
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -51,9 +52,10 @@ def family_logits(
     dtype, width = embedded.dtype, len(head.last)
     logits = rotated.new_empty((families, n_rotations * n_translations))
     poses, warps, block = _tile(logits.numel(), width, dtype)
-    score_families[(triton.cdiv(logits.numel(), poses),)](
+    launch = score_families[(triton.cdiv(logits.numel(), poses),)]
+    arguments = (
         embedded.contiguous(),
-        image,
+        image.contiguous(),
         rotated.contiguous(),
         moved.contiguous(),
         head.out_of_image,
@@ -69,16 +71,18 @@ def family_logits(
         n_translations,
         height,
         map_width,
-        P=points,
-        E=channels,
-        H=width,
-        POSES=poses,
-        CHANNELS=max(16, triton.next_power_of_2(channels)),
-        BLOCK=block,
-        BLOCKS=triton.cdiv(width, block),
-        num_warps=warps,
-        num_stages=2,
     )
+    sizes = {
+        "P": points,
+        "E": channels,
+        "H": width,
+        "POSES": poses,
+        "CHANNELS": max(16, triton.next_power_of_2(channels)),
+        "BLOCK": block,
+        "BLOCKS": triton.cdiv(width, block),
+    }
+    with torch.cuda.device(logits.device) if logits.is_cuda else nullcontext():
+        launch(*arguments, **sizes, num_warps=warps, num_stages=2)
     return logits
 
 
