@@ -52,7 +52,7 @@ def bench(
             training; "all" (with --quick the quickest), or "none".
         images: test images of the curve over tolerances; 0 for none, by default 40, or 2.
         memory: measure it, in a process of its own.
-        quick: three minutes instead of a quarter of an hour.
+        quick: three minutes instead of twenty.
         data_root: where data sets lie.
         output: folder for what is written.
 

@@ -143,7 +143,7 @@ def beam(bench: Bench) -> Curve:
 
 def tolerance(bench: Bench) -> Curve:
     """Mass that may stay unexpanded, search alone; with log-likelihoods where there are images."""
-    values = bench.values([0.0, 0.003, 0.01, 0.03, 0.05, 0.1, 0.2], [0.0, 0.01, 0.1])
+    values = bench.values([0.0, 0.003, 0.01, 0.05, 0.1, 0.2], [0.0, 0.01, 0.1])
     curve = Curve("mass tolerance", "mass tolerance", values)
     for mass in values:
         settings = replace(bench.settings, mass_tolerance=mass)
