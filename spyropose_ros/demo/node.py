@@ -62,7 +62,9 @@ def run(make_node: Callable[[], DemoNode], interrupted: int = 0) -> int:
         node = make_node()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        executor.spin_until_future_complete(node.done)
+        # The timeout: rclpy wakes the waiting a moment before rclpy.ok() is false, once
+        while rclpy.ok() and not node.done.done():
+            executor.spin_once(timeout_sec=1.0)
         return node.done.result() if node.done.done() else interrupted
     except Exception as error:
         if not rclpy.ok():  # interrupted: whatever was under way has lost its context

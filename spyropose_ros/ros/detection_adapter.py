@@ -315,7 +315,10 @@ def main(args: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, lambda *_: None)
     rclpy.init(args=args)
     try:
-        rclpy.spin(make_node())
+        node = make_node()
+        # The timeout: rclpy wakes the waiting a moment before rclpy.ok() is false, once
+        while rclpy.ok():
+            rclpy.spin_once(node, timeout_sec=1.0)
     except ExternalShutdownException:
         pass
     except ValueError as error:
