@@ -295,6 +295,15 @@ class Target:
         topics.sort(key=lambda topic: "detections" in topic)
         return [(topic, makers[topic.rpartition("/")[2]]) for topic in topics]
 
+    def empty_picture(self) -> list[tuple]:
+        """The same without the pixels of its image."""
+        return [
+            (topic, lambda stamp, make=make: changed(make(stamp), {"data": array("B")}))
+            if "image_rect" in topic
+            else (topic, make)
+            for topic, make in self.frame(graph.detection())
+        ]
+
     def check(self) -> None:
         """A valid frame is answered, whatever came before."""
         stamp = next(self.now) * graph.SECOND
@@ -379,7 +388,9 @@ def test_arbitrary_messages_do_no_harm(target, logged, accesses):
 
     @settings(max_examples=60, suppress_health_check=list(HealthCheck))
     @given(several)
-    @example(target.frame(graph.detection("person")))  # drawn ones may not get so far
+    # Drawn ones may not get so far
+    @example(target.frame(graph.detection("person")))
+    @example(target.empty_picture())
     def throw(messages):
         logged.clear()
         stamp = next(target.now) * graph.SECOND
