@@ -10,6 +10,7 @@ from spyropose_ros.core.backbone import NAMED_BACKBONES
 from spyropose_ros.core.fused import FusedHeads
 from spyropose_ros.core.model import PoseModel
 from spyropose_ros.core.model_config import ModelConfig
+from spyropose_ros.core.side_by_side import side_by_side
 
 CONFIG = ModelConfig(
     NAMED_BACKBONES["resnet18-slim"][1],
@@ -121,3 +122,23 @@ def test_keypoints_outside_and_behind_the_camera(generator):
         atol=1e-4,
         rtol=0,
     )
+
+
+@pytest.mark.parametrize("table", TABLES)
+@torch.no_grad()
+def test_several_threads_score_as_one_does(generator, monkeypatch, table):
+    monkeypatch.setattr(fused, "_SMALL_MAP", TABLES[table][0])
+    monkeypatch.setattr(fused, "_CROWDED", TABLES[table][1])
+    monkeypatch.setattr(fused, "_POSES_PER_PASS", 256)
+    model = make_model(generator)
+    *families, K_crop = make_families(generator, (40, 8, 8))
+    features = model.features(torch.rand((3, 3, 32, 32), generator=generator))
+    heads = FusedHeads(model)
+    alone = heads.family_logits(features, K_crop, 1, *families)
+    torch.set_num_threads(3)
+    try:
+        with side_by_side():
+            together = heads.family_logits(features, K_crop, 1, *families)
+    finally:
+        torch.set_num_threads(1)
+    assert torch.equal(together, alone)

@@ -11,7 +11,7 @@ formulation is `PoseModel.logits`; all agree to rounding.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spyropose_ros.core import triton_scorer
+from spyropose_ros.core.activation import gelu_
 from spyropose_ros.core.lookup import Lookup, look_up, padded
 from spyropose_ros.core.model import PoseModel
+from spyropose_ros.core.side_by_side import run
 
 log = logging.getLogger(__name__)
 
-_POSES_PER_PASS = 2048  # per thread: what a pass computes stays in a CPU's cache
+_POSES_PER_PASS = 4096  # what a pass computes stays in a CPU's cache
 _SMALL_MAP = 1024  # pixels up to which finding the used ones takes longer than using all
 _CROWDED = 0.25  # rows over keypoints of poses, up to which a table of just these rows pays
 _POSES_PER_TABLE = 65_536  # bounds the memory of the look-ups where the table is sparse
@@ -71,10 +73,10 @@ class PackedHead:
         )
 
     def layers_after_first(self, first: Tensor) -> Tensor:
-        """The rest of the MLP, from the first layer's output [N, H] to logits [N]."""
-        x = F.gelu(first)
+        """The rest of the MLP: the first layer's output [N, H], overwritten, to logits [N]."""
+        x = gelu_(first)
         for weight, bias in self.hidden:
-            x = F.gelu(F.linear(x, weight, bias))
+            x = gelu_(F.linear(x, weight, bias))
         return x @ self.last + self.last_bias
 
 
@@ -184,12 +186,14 @@ def _logits(
     return torch.cat(logits).view(-1, family)
 
 
-def _split(
-    image: Tensor, rotated: Tensor, moved: Tensor, poses: int
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+FirstLayer = Callable[[Lookup], Tensor]
+"""The first layer of the poses of a look-up, [N, H]."""
+
+
+def _split(image: Tensor, rotated: Tensor, moved: Tensor, poses: int) -> list[tuple[Tensor, ...]]:
     """Parts of the families with about so many poses each."""
     n = max(1, poses // (rotated.shape[2] * moved.shape[2]))
-    return zip(image.split(n), rotated.split(n, 1), moved.split(n, 1), strict=True)
+    return list(zip(image.split(n), rotated.split(n, 1), moved.split(n, 1), strict=True))
 
 
 def _part_logits(
@@ -197,17 +201,21 @@ def _part_logits(
 ) -> Tensor:
     """Logits [M R T] through one table; arguments as for `_logits`."""
     poses = len(image) * rotated.shape[2] * moved.shape[2]
-    on_cpu = features.device.type == "cpu"
-    per_pass = _POSES_PER_PASS * torch.get_num_threads() if on_cpu else poses
-    lookups = (look_up(*part, features.shape) for part in _split(image, rotated, moved, per_pass))
-    if not on_cpu:  # where arithmetic costs less than rows, and counting them a wait
-        firsts = _first_layers(head, features, lookups)
-    elif features[:, 0].numel() <= max(poses, _SMALL_MAP * len(features)):
-        table = _dense_table(head, _padded_pixels(head, features))
-        firsts = (lookup.sum_of(table) for lookup in lookups)
+    if features.device.type != "cpu":  # arithmetic costs less than rows, and counting them a wait
+        lookup = look_up(image, rotated, moved, features.shape)
+        return head.layers_after_first(_without_table(head, features)(lookup))
+    passes = _split(image, rotated, moved, _POSES_PER_PASS)
+    if features[:, 0].numel() <= max(poses, _SMALL_MAP * len(features)):
+        first_layer = _through_dense_table(head, features)
+        logits = run(
+            lambda part: head.layers_after_first(first_layer(look_up(*part, features.shape))),
+            passes,
+        )
     else:
-        firsts = _first_layers_of_crowds(head, features, list(lookups))
-    return torch.cat([head.layers_after_first(first) for first in firsts])
+        lookups = run(lambda part: look_up(*part, features.shape), passes)
+        first_layer = _of_crowds(head, features, lookups)
+        logits = run(lambda lookup: head.layers_after_first(first_layer(lookup)), lookups)
+    return torch.cat(logits)
 
 
 def _padded_pixels(head: PackedHead, features: Tensor) -> Tensor:
@@ -220,35 +228,34 @@ def _padded_pixels(head: PackedHead, features: Tensor) -> Tensor:
     return pixels.flatten(0, 1)
 
 
-def _first_layers(
-    head: PackedHead, features: Tensor, lookups: Iterable[Lookup]
-) -> Iterator[Tensor]:
-    """The first layer of each pass without a table, [N, H]."""
+def _without_table(head: PackedHead, features: Tensor) -> FirstLayer:
+    """The first layer of embedded pixels, summed up by their weights."""
     pixels = _padded_pixels(head, features)
-    return (_first_layer(head, pixels, lookup) for lookup in lookups)
-
-
-def _first_layer(head: PackedHead, pixels: Tensor, lookup: Lookup) -> Tensor:
-    """The first layer without a table, [N, H]."""
     keypoint = torch.arange(len(head.first), dtype=torch.int32, device=pixels.device)
-    rows = (lookup.rows - keypoint * len(pixels)).mT.reshape(-1, 4)  # [N P, 4]
-    weights = lookup.weights.mT.reshape(-1, 4)
-    values = F.embedding_bag(rows, pixels, per_sample_weights=weights, mode="sum")  # [N P, E]
     weight = head.first.flatten(0, 1).mT  # [H, P E]
-    return F.linear(values.view(-1, weight.shape[1]), weight, head.first_bias)
+
+    def first_layer(lookup: Lookup) -> Tensor:
+        rows = (lookup.rows - keypoint * len(pixels)).mT.reshape(-1, 4)  # [N P, 4]
+        weights = lookup.weights.mT.reshape(-1, 4)
+        values = F.embedding_bag(rows, pixels, per_sample_weights=weights, mode="sum")  # [N P, E]
+        return F.linear(values.view(-1, weight.shape[1]), weight, head.first_bias)
+
+    return first_layer
 
 
-def _dense_table(head: PackedHead, pixels: Tensor) -> Tensor:
-    """First layer of every pixel as every keypoint, [P B padded, H]."""
-    table = pixels @ head.first  # [P, B padded, H]
+def _through_dense_table(head: PackedHead, features: Tensor) -> FirstLayer:
+    """The first layer of every pixel as every keypoint, of which each pose sums up a few."""
+    pixels = _padded_pixels(head, features)
+    keypoints, _, hidden = head.first.shape
+    table = pixels.new_empty((keypoints, len(pixels), hidden))
+    run(lambda p: torch.mm(pixels, head.first[p], out=table[p]), range(keypoints))
     table[0] += head.first_bias  # every pose sums one pixel, in all, of each keypoint
-    return table.flatten(0, 1)
+    table = table.flatten(0, 1)
+    return lambda lookup: lookup.sum_of(table)
 
 
-def _first_layers_of_crowds(
-    head: PackedHead, features: Tensor, lookups: list[Lookup]
-) -> Iterator[Tensor]:
-    """The first layer of each pass, [N, H], through a table of those rows that are looked up.
+def _of_crowds(head: PackedHead, features: Tensor, lookups: list[Lookup]) -> FirstLayer:
+    """Through a table of those rows that are looked up, where that pays.
 
     Poses crowd together as the search narrows down. Then they share few of a large map's pixels;
     before, a table is not worth its while.
@@ -256,7 +263,7 @@ def _first_layers_of_crowds(
     Args:
         head: of the level.
         features: of one image, [1, C, h, w].
-        lookups: of each pass.
+        lookups: all that the first layer is asked for.
     """
     keypoints, inside = len(head.first), features[0, 0].numel()
     used = torch.zeros(keypoints * padded(*features.shape[2:]), dtype=torch.bool)
@@ -265,8 +272,7 @@ def _first_layers_of_crowds(
     number = used.cumsum(0, dtype=torch.int32).sub_(1)
     count, looked_up = int(number[-1]) + 1, sum(lookup.rows[:, 0].numel() for lookup in lookups)
     if count > _CROWDED * looked_up:
-        yield from _first_layers(head, features, lookups)
-        return
+        return _without_table(head, features)
     rows = used.view(keypoints, -1)  # [P, padded]
     pixel = rows.any(0).nonzero().squeeze(1)  # that any keypoint uses
     seen = features[0].flatten(1).mT[pixel.clamp(max=inside - 1)]  # [U, C]
@@ -274,8 +280,6 @@ def _first_layers_of_crowds(
     embedded[pixel >= inside] = head.out_of_image
     table = embedded.new_empty((count, head.first.shape[2]))
     parts = table.split(rows.sum(1).tolist())
-    for part, row, weight in zip(parts, rows, head.first, strict=True):
-        torch.mm(embedded[row[pixel]], weight, out=part)
+    run(lambda p: torch.mm(embedded[rows[p][pixel]], head.first[p], out=parts[p]), range(keypoints))
     parts[0].add_(head.first_bias)
-    for lookup in lookups:
-        yield replace(lookup, rows=number[lookup.rows]).sum_of(table)
+    return lambda lookup: replace(lookup, rows=number[lookup.rows]).sum_of(table)

@@ -1,25 +1,38 @@
-"""The CPU's kernel of `lookup`; apart from it because importing this needs Numba."""
+"""The CPU's kernels of the search; apart from their users because importing Numba takes time."""
 
 import numba
 import numpy as np
 from numba import types
 
+_GELU_END = 5.5  # beyond, the normal distribution's tail does not matter in float32
+_GELU_TOP = (0.39894199, 0.035141658, 0.0047615659, 1.8284988e-4, 6.5305489e-6, 2.2215664e-8)
+_GELU_BOTTOM = (0.25475067, 0.029398287, 0.0019623891, 7.8606878e-5, 1.1953757e-6)
 
-def _compiled(function):
+
+def _compiled(*arguments, fastmath=False):
     """Compiled now, or read from the cache beside the source or in the user's cache folder."""
-    rows = types.int32[:, :, ::1]
-    weights = types.float32[:, :, ::1]
-    poses = types.float32[:, :, :, ::1], types.float32[:, :, ::1]
-    size = types.int64
-    signature = types.void(types.int64[::1], *poses, size, size, size, rows, weights)
-    options = {"nogil": True, "error_model": "numpy"}
-    try:
-        return numba.njit(signature, cache=True, **options)(function)
-    except RuntimeError:  # neither of them can be written: the compiler's two seconds every time
-        return numba.njit(signature, **options)(function)
+    signature = types.void(*arguments)
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+
+    def decorate(function):
+        try:
+            return numba.njit(signature, cache=True, **options)(function)
+        except RuntimeError:  # neither can be written: the compiler's seconds every time
+            return numba.njit(signature, **options)(function)
+
+    return decorate
 
 
-@_compiled
+@_compiled(
+    types.int64[::1],
+    types.float32[:, :, :, ::1],
+    types.float32[:, :, ::1],
+    types.int64,
+    types.int64,
+    types.int64,
+    types.int32[:, :, ::1],
+    types.float32[:, :, ::1],
+)
 def look_up(image, rotated, moved, batch, height, width, rows, weights):
     """Where N = M R T poses put their keypoints, in one pass that keeps all else in registers.
 
@@ -60,3 +73,33 @@ def look_up(image, rotated, moved, batch, height, width, rows, weights):
                     weights[n, 0, p], weights[n, 1, p] = one - y - (x - both), x - both
                     weights[n, 2, p], weights[n, 3, p] = y - both, both
                 n += 1
+
+
+@_compiled(types.float32[::1], fastmath={"contract", "arcp", "nsz"})
+def gelu(values):
+    """GELU in place, to 3e-7 of its value or of 1, in vector instructions.
+
+    The error function is a rational function, fitted to it in the least squares of the error of
+    GELU: a library's, called for each value, takes twice the time.
+
+    Args:
+        values: float32 [N]. NaN stays NaN.
+    """
+    f = np.float32
+    for i in range(len(values)):
+        x = values[i]
+        bounded = min(max(x, f(-_GELU_END)), f(_GELU_END))
+        s = bounded * bounded
+        top = f(_GELU_TOP[5])
+        top = top * s + f(_GELU_TOP[4])
+        top = top * s + f(_GELU_TOP[3])
+        top = top * s + f(_GELU_TOP[2])
+        top = top * s + f(_GELU_TOP[1])
+        top = top * s + f(_GELU_TOP[0])
+        bottom = f(_GELU_BOTTOM[4])
+        bottom = bottom * s + f(_GELU_BOTTOM[3])
+        bottom = bottom * s + f(_GELU_BOTTOM[2])
+        bottom = bottom * s + f(_GELU_BOTTOM[1])
+        bottom = bottom * s + f(_GELU_BOTTOM[0])
+        bottom = bottom * s + f(1)
+        values[i] = x * (f(0.5) + bounded * top / bottom)

@@ -15,6 +15,7 @@ from torch import Tensor
 from spyropose_ros.core import se3_grid
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.se3_grid import Cells
+from spyropose_ros.core.side_by_side import side_by_side
 from spyropose_ros.core.translation_grid import TranslationBox
 
 Scorer = Callable[[int, Tensor, Tensor], Tensor]
@@ -198,7 +199,8 @@ def search(
     if not 0 <= mass_tolerance < 1:
         raise ValueError(f"mass_tolerance must be in [0, 1), got {mass_tolerance}")
 
-    levels = grow(scorer, box, depth, beam, mass_tolerance, prior)
+    with side_by_side():
+        levels = grow(scorer, box, depth, beam, mass_tolerance, prior)
     check(levels)
     return PosePyramid(box, levels)
 
@@ -252,7 +254,8 @@ def search_exhaustively(
     if not 0 <= level < se3_grid.MAX_DEPTH:
         raise ValueError(f"level must be 0 to {se3_grid.MAX_DEPTH - 1}, got {level}")
     cells = se3_grid.all_cells(box, level)
-    log_p = _score_all(scorer, cells, box, prior).log_softmax(1)
+    with side_by_side():
+        log_p = _score_all(scorer, cells, box, prior).log_softmax(1)
     levels = [Level(cells, log_p, torch.zeros_like(log_p, dtype=torch.bool))]
     check(levels)
     return PosePyramid(box, levels)
