@@ -191,9 +191,9 @@ VARIANTS = {
         "importance_sampling": False,
     },
 }
-# Nats of log-likelihood over the untrained model's at level 1. Without keypoints the network has to
-# learn the geometry from nothing: 0.4 after 200 steps, with them 2.
-MARGIN = {"fps": 1.0, "box": 1.0, "none": 0.2}
+# Nats of log-likelihood over the untrained model's at level 1. Without keypoints, which is the
+# slowest to learn, 1.6 to 2.2 over six seeds.
+MARGIN = 1.0
 
 
 @pytest.mark.slow
@@ -203,7 +203,7 @@ def test_two_hundred_steps_improve_every_variant(variant, tmp_path):
     """On the cone, at 32 px."""
     source = ShapesSource("cone", 32)
     settings = tiny(
-        **{"max_steps": 200, "steps_per_epoch": 200, "batch_size": 4, "warmup_steps": 20},
+        **{"max_steps": 200, "steps_per_epoch": 200, "batch_size": 12, "warmup_steps": 20},
         **{"validation_images": 24, "lr": 3e-3, "hidden_dim": 32, "hidden_layers": 2},
         **{"dropout": 0.0, "point_dropout": 0.0, "n_keypoints": 12, "embed_dim": 8},
         **VARIANTS[variant],
@@ -211,8 +211,7 @@ def test_two_hundred_steps_improve_every_variant(variant, tmp_path):
     bundle = fit(source, settings, tmp_path, identity={}, accelerator="cpu", logger="none")
     trained = ModelBundle.from_pretrained(bundle)
     untrained = build_model(settings.network, trained.object, source).eval()
-    margin = MARGIN[settings.network.keypoints]
-    assert gain(source, trained.model) > gain(source, untrained) + margin
+    assert gain(source, trained.model) > gain(source, untrained) + MARGIN
 
 
 @torch.no_grad()
