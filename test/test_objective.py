@@ -1,6 +1,7 @@
 """The training objective: unbiased, with the stated floor, about the right cells."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -134,6 +135,129 @@ def test_without_importance_sampling_negatives_are_uniform(grid, weighted, gener
         assert float(ratio.mean()) == pytest.approx(1, abs=4 * error + 1e-4)
 
 
+def enumerate_chances(logits, log_weight, truth, n, draws=4000):
+    """How often each cell is chosen over evenly spaced uniform numbers, and the weights' error."""
+    u = ((torch.arange(draws) + 0.5) / draws).unsqueeze(1)
+    every = (x.expand(draws, -1) for x in (logits, log_weight))
+    kept, weight = objective.choose_distinct(*every, truth.expand(draws, 1), n, u)
+    counts = torch.bincount(kept.flatten(), minlength=logits.shape[1])
+    total = torch.zeros((draws, logits.shape[1]), dtype=torch.float64)
+    total.scatter_add_(1, kept, weight.double().exp())
+    return kept, counts / draws, total.mean(0) / log_weight[0].double().exp()
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0, 5.0, 50.0])
+@pytest.mark.parametrize("n", [2, 5, 24])
+def test_distinct_families_are_distinct_certain_and_unbiased(spread, n, generator):
+    """The truth first, no cell twice, chances in proportion up to 1, weights that make up for it."""
+    logits = spread * torch.randn((1, 64), generator=generator)
+    log_weight = torch.randn((1, 64), generator=generator).abs()
+    truth = torch.tensor([[17]])
+    kept, chances, mean_weight = enumerate_chances(logits, log_weight, truth, n)
+    assert kept.shape[1] == n and bool((kept[:, 0] == 17).all())
+    assert all(len(set(row)) == n for row in kept.tolist())
+    assert float(chances.sum()) == pytest.approx(n)
+    others = [i for i in range(64) if i != 17]
+    mass = (logits + log_weight)[0, others].double().softmax(0)
+    # Some threshold c explains all chances as min(1, mass / c).
+    sampled = chances[others] < 0.999
+    ratio = chances[others][sampled] / mass[sampled]
+    seen = ratio[chances[others][sampled] > 0.02]
+    if len(seen):
+        assert float(seen.max() / seen.min()) < 1.1
+    if len(seen) and bool((~sampled).any()):
+        assert float(mass[~sampled].min()) * float(seen.mean()) > 0.95
+    assert float(chances[17]) == pytest.approx(1)
+    drawn = chances > 0.02  # rarer ones are rarely on the lattice of uniform numbers
+    np.testing.assert_allclose(mean_weight[drawn], 1, rtol=0.03)
+
+
+def test_as_many_families_as_cells_leave_nothing_out(generator):
+    logits = torch.randn((2, 8), generator=generator)
+    truth = torch.tensor([[3], [0]])
+    kept, weight = objective.choose_distinct(
+        logits, torch.zeros(2, 8), truth, 30, torch.rand((2, 1), generator=generator)
+    )
+    assert sorted(kept[0].tolist()) == sorted(kept[1].tolist()) == list(range(8))
+    assert float(weight.abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("n_families", [3, 12])
+def test_distinct_families_estimate_the_partition_function(grid, generator, n_families):
+    """Unbiased at every level, given the truth, and never below the truth's own share."""
+    batch, depth = 1500, 3
+    scorer, grid = SumScorer(0.8), grid(batch)
+    truth = (x.expand(batch, *x.shape[1:]) for x in truths_near(ESTIMATE, generator))
+    finest = grid.containing(*truth, depth - 1)
+    levels = objective.distinct_levels(scorer, grid, finest, n_families, BatchRandom(generator))
+    for level, (logits, log_weight, slot) in enumerate(levels):
+        assert logits.shape == (batch, 1944 if level == 0 else 64 * n_families)
+        ratio = (logits + log_weight).double().logsumexp(1).sub(scorer.log_partition(grid, level))
+        ratio = ratio.exp()
+        error = float(ratio.std()) / math.sqrt(batch)
+        assert float(ratio.mean()) == pytest.approx(1, abs=4 * error + 1e-4)
+        # The slot is the truth's: its logit is that of the cell that holds it.
+        poses = grid.poses(objective._ancestors(finest, level))
+        torch.testing.assert_close(logits.gather(1, slot), scorer(level, *poses))
+        assert bool((log_weight.gather(1, slot) == 0).all())
+        assert float(objective.cross_entropy(logits, log_weight, slot).min()) >= 0
+
+
+def test_distinct_families_err_less_than_independent_ones(generator):
+    """Of a belief that agrees from level to level and holds the truth, as a trained network's."""
+    batch, depth, n = 300, 4, 8
+    R = so3_grid.random_rotations(batch, generator)
+    config = ObjectiveConfig(n)
+    grid = TrainingGrid.draw(ESTIMATE.repeat(batch, 1), None, config, BatchRandom(generator))
+    finest = grid.containing(R, grid.box.center, depth - 1)
+
+    def belief(_level, rotations, _translations):
+        return -0.5 * (so3_grid.geodesic_angle(rotations, R.unsqueeze(1)) / 0.3) ** 2
+
+    arguments = belief, grid, finest, n, BatchRandom(generator)
+    distinct = [(f + w).logsumexp(1) for f, w, _ in objective.distinct_levels(*arguments)]
+    independent = [
+        x.logsumexp(1) - math.log(n if level else 72 / 8)
+        for level, (_, x) in enumerate(objective.independent_levels(*arguments))
+    ]
+    for level in range(1, depth):
+        cells = torch.arange(so3_grid.cell_count(level))
+        every = grid.offset[0].T @ so3_grid.rotations(cells, level)
+        log_z = belief(level, every.expand(1, -1, 3, 3), None)[:1].logsumexp(1)
+        reference = [
+            (f + w).logsumexp(1)
+            for f, w, _ in objective.distinct_levels(
+                belief, grid, finest, 400, BatchRandom(generator)
+            )
+        ][level]
+        torch.testing.assert_close(reference[:1], log_z, rtol=0, atol=0.02)
+        ours, theirs = distinct[level] - reference, independent[level] - reference
+        assert float(ours.square().mean()) < 0.5 * float(theirs.square().mean())
+        assert abs(float(ours.mean())) < abs(float(theirs.mean()))
+
+
+def test_the_loss_of_a_perfect_scorer_tends_to_zero_with_distinct_families(generator):
+    config = ObjectiveConfig(4, sampling="distinct")
+    R, t = truths_near(ESTIMATE, generator)
+    grid = TrainingGrid.draw(ESTIMATE, DIAMETER, config, BatchRandom(generator))
+
+    def perfect(level, rotations, translations):
+        true = grid.containing(R, t, level)
+        other = se3_grid.containing(grid.offset @ rotations, translations, grid.box, level)
+        same = (other.rotation_index == true.rotation_index) & (
+            other.position_index == true.position_index
+        ).all(-1)
+        return torch.where(same, 0.0, -60.0)
+
+    losses = level_losses(perfect, grid, R, t, 5, config, BatchRandom(generator))
+    assert [float(loss) for loss in losses] == pytest.approx([0.0] * 5, abs=1e-4)
+
+
+def test_distinct_families_need_room_for_the_truth():
+    with pytest.raises(ValueError, match="n_samples of 2 or more"):
+        ObjectiveConfig(1, sampling="distinct")
+
+
 def test_loss_by_the_definition():
     """-log of the positive's share; the positive is added to the negatives."""
     positive, negatives = torch.tensor([[1.0], [0.0]]), torch.tensor([[0.5, 2.0], [-1.0, 3.0]])
@@ -149,7 +273,7 @@ def test_loss_by_the_definition():
 @pytest.mark.parametrize("config", [ObjectiveConfig(), PLAIN])
 def test_the_floor_of_a_perfect_scorer(n_samples, config, generator):
     """log(1 + n) above the base level, log(1 + base cells / 64) on it."""
-    config = ObjectiveConfig(n_samples, True, config.rotation_offset, config.translation_offset)
+    config = replace(config, n_samples=n_samples)
     R, t = truths_near(ESTIMATE, generator)
     grid = TrainingGrid.draw(ESTIMATE, DIAMETER, config, BatchRandom(generator))
 
@@ -169,17 +293,18 @@ def test_the_floor_of_a_perfect_scorer(n_samples, config, generator):
     assert losses[1:] == pytest.approx([math.log(1 + n_samples)] * 4, abs=1e-4)
 
 
-def test_gradients_stay_within_their_level(grid, generator):
+@pytest.mark.parametrize("sampling", ["independent", "distinct"])
+def test_gradients_stay_within_their_level(sampling, grid, generator):
     """The proposal is detached: a level's loss moves that level's logits only."""
     R, t = truths_near(ESTIMATE, generator)
     scales = torch.ones(3, requires_grad=True)
-    scorer = SumScorer()
+    scorer, config = SumScorer(), ObjectiveConfig(8, sampling=sampling)
 
     def scaled(level, *poses):
         return scales[level] * scorer(level, *poses)
 
     for level, loss in enumerate(
-        level_losses(scaled, grid(1), R, t, 3, ObjectiveConfig(8), BatchRandom(generator))
+        level_losses(scaled, grid(1), R, t, 3, config, BatchRandom(generator))
     ):
         (gradient,) = torch.autograd.grad(loss, scales)
         others = [r for r in range(3) if r != level]
@@ -325,11 +450,12 @@ def test_a_seed_decides_the_losses(generator):
     assert runs[0] == runs[1] != runs[2]
 
 
-def test_the_number_of_processes_does_not_change_a_step(generator):
+@pytest.mark.parametrize("sampling", ["independent", "distinct"])
+def test_the_number_of_processes_does_not_change_a_step(sampling, generator):
     """Two processes with every second item draw what one with all items draws."""
     estimate = ESTIMATE.repeat(4, 1)
     R, t = truths_near(estimate, generator)
-    config, scorer = ObjectiveConfig(4), SumScorer()
+    config, scorer = ObjectiveConfig(4, sampling=sampling), SumScorer()
 
     def losses(rows, *share):
         random = BatchRandom(torch.Generator().manual_seed(5), *share)

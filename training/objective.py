@@ -1,20 +1,30 @@
-"""Training objective: InfoNCE at every pyramid level, negatives by importance sampling.
+"""Training objective: cross-entropy at every pyramid level, against sampled families of cells.
 
-At each level the cell that contains the true pose competes with negatives. With importance sampling
-the negatives are all children of cells drawn from the model's own belief one level coarser, each
-logit corrected by the log of the probability q with which its parent was drawn, so that the
-weighted sum of the negatives is an unbiased estimate of n_samples times the partition function.
-The loss therefore tends to log(1 + n_samples), not to 0.
+At each level the cell that contains the true pose competes with all others. Their sum, the
+partition function Z, is estimated from families (all children of a cell) that are chosen by the
+model's own belief one level coarser. Two ways of choosing them:
+
+"independent" is the paper's: families are drawn with replacement, each logit is corrected by the
+log of the probability q with which its parent was drawn, and the positive is added. The weighted
+sum of the negatives is an unbiased estimate of n_samples Z, so the loss tends to log(1 + n_samples)
+and not to 0. But the log of a mean over few families underestimates log Z.
+
+"distinct" is ours: no family twice. The truth's family is always there, the likeliest ones are
+certain, and the rest is represented by a stratified sample whose weights make up for what was left
+out. The sum is an unbiased estimate of Z given the truth, its variance comes from the tail alone,
+so its log is hardly biased, and the loss tends to 0.
 
 Random offsets of the grid (a rotation from the left, a shift of the translations) keep the coarse
 heads from memorising cells.
 
-Source: Haugaard et al., ICCVW 2023, section 3 (importance sampling, training).
+Sources: Haugaard et al., ICCVW 2023, section 3 (importance sampling, training); Fearnhead and
+Clifford, J. R. Stat. Soc. B 65, 2003 (the threshold that separates certain from sampled).
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,9 +40,11 @@ class ObjectiveConfig:
     """Settings of the objective; the defaults are the paper's for SE(3).
 
     Attributes:
-        n_samples: families drawn per level with importance sampling (64 evaluations each, 8 where
-            only rotations are searched), or poses per level without.
+        n_samples: families per level with importance sampling (64 evaluations each, 8 where only
+            rotations are searched), or poses per level without.
         importance_sampling: off draws the negatives uniformly.
+        sampling: how families are chosen with importance sampling: "independent" is the paper,
+            "distinct" has less bias and variance.
         rotation_offset: random rotation of the SO(3) grid per sample.
         translation_offset: random shift of the translation grid per sample; the base grid grows
             from 2^3 to 3^3 positions to keep the box covered.
@@ -42,6 +54,7 @@ class ObjectiveConfig:
 
     n_samples: int = 32
     importance_sampling: bool = True
+    sampling: Literal["independent", "distinct"] = "independent"
     rotation_offset: bool = True
     translation_offset: bool = True
     last_level_only: bool = False
@@ -49,6 +62,8 @@ class ObjectiveConfig:
     def __post_init__(self):
         if self.last_level_only and self.importance_sampling:
             raise ValueError("last_level_only needs importance_sampling off: nothing proposes")
+        if self.importance_sampling and self.sampling == "distinct" and self.n_samples < 2:
+            raise ValueError("distinct sampling needs n_samples of 2 or more: one is the truth's")
 
     @property
     def positions_per_axis(self) -> int:
@@ -186,24 +201,147 @@ def level_losses(
     """
     finest = grid.containing(rotation, translation, depth - 1)  # one look-up for all levels
     if not config.importance_sampling:
-        for level in range(depth - 1 if config.last_level_only else 0, depth):
-            cells = grid.uniform_cells(level, config.n_samples, random)
-            yield _level_loss(scorer, grid, _ancestors(finest, level), cells)[0]
-        return
+        first = depth - 1 if config.last_level_only else 0
+        for found in _uniform_levels(scorer, grid, finest, config.n_samples, random, first):
+            yield _cross_entropy(*found)
+    elif config.sampling == "independent":
+        for found in independent_levels(scorer, grid, finest, config.n_samples, random):
+            yield _cross_entropy(*found)
+    else:
+        for logits, log_weight, truth in distinct_levels(
+            scorer, grid, finest, config.n_samples, random
+        ):
+            yield cross_entropy(logits, log_weight, truth).mean()
+
+
+def distinct_levels(
+    scorer: Scorer, grid: TrainingGrid, finest: Cells, n_families: int, random: BatchRandom
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Score distinct families level by level, the truth's first.
+
+    Args:
+        scorer: as in `level_losses`.
+        grid: of this step.
+        finest: cells of the truth at the last level, [B, 1].
+        n_families: K; every level below the base has K families of C children.
+        random: random numbers.
+
+    Yields:
+        Logits [B, N], the log weights with which they stand for all cells [B, N], and the slot of
+        the true cell [B, 1]: sum(exp(logits + log weights)) is an unbiased estimate of Z. N is the
+        number of base cells, then K C.
+    """
     cells = grid.all_cells(0)
-    n_cells, branching = cells.rotation_index.shape[1], cells.branching
+    truth = _slot(cells, _ancestors(finest, 0))
+    log_weight = torch.zeros(cells.rotation_index.shape, device=truth.device)
+    run = cells.count // so3_grid.BASE_CELLS
+    for level in range(finest.level + 1):
+        rotations, translations = grid.poses(cells, run)
+        logits = scorer(level, rotations, translations).float()
+        yield logits, log_weight, truth
+        if level == finest.level:
+            return
+        kept, log_weight = choose_distinct(
+            logits.detach(), log_weight, truth, n_families, random.uniform(len(truth), 1)
+        )
+        cells = cells.take(kept).children()
+        log_weight = log_weight.repeat_interleave(cells.branching, 1)
+        truth = _ancestors(finest, level + 1).octant()  # in the first family
+        run = cells.branching // so3_grid.BRANCHING
+
+
+def cross_entropy(logits: Tensor, log_weight: Tensor, truth: Tensor) -> Tensor:
+    """-log of the true cell's share of what `distinct_levels` yields, [B]; never negative."""
+    return (logits + log_weight).logsumexp(1) - logits.gather(1, truth).squeeze(1)
+
+
+def choose_distinct(
+    logits: Tensor, log_weight: Tensor, truth: Tensor, n: int, u: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Choose the cells to expand, so that weighted sums over them are unbiased.
+
+    A cell stands for log_weight + logits of the mass. The threshold c is such that the chances
+    min(1, mass / c) of all cells but the truth's add up to n - 1: what is above is certain, what is
+    below is drawn by systematic sampling in the order of the cells, so that neighbours represent
+    each other, and its weight is divided by its chance.
+
+    Args:
+        logits: the model's, [B, N].
+        log_weight: of the cells, [B, N].
+        truth: slot of the true cell, certain, [B, 1].
+        n: how many to choose, at least 2.
+        u: uniform in [0, 1), [B, 1].
+
+    Returns:
+        Slots, the truth's first, [B, n], and their new log weights, float32 [B, n].
+    """
+    n = min(n, logits.shape[1])
+    mass = (logits + log_weight).double().scatter(1, truth, -torch.inf).softmax(1)  # [B, N]
+    largest, order = mass.topk(n - 1)
+    tail = 1 - largest.sum(1, keepdim=True)
+    tail = torch.where(tail > 1e-9, tail, mass.scatter(1, order, 0.0).sum(1, keepdim=True))
+    # If the m largest are certain, the rest shares n - 1 - m places; m is the least that fits.
+    rest = tail + largest.flip(1).cumsum(1).flip(1)  # [B, n - 1], without the m largest
+    places = torch.arange(n - 1, 0, -1, device=mass.device)
+    fits = largest * places <= rest * (1 + 1e-12)
+    fits[:, -1] = True
+    certain = fits.int().argmax(1, keepdim=True)
+    threshold = (rest / places).gather(1, certain)
+    chance = (mass / threshold).clamp(max=1)
+    sums = chance.cumsum(1)
+    sums = sums * ((n - 1) / sums[:, -1:])
+    steps = torch.arange(n - 1, device=mass.device) + u.double()
+    drawn = torch.searchsorted(sums, steps, right=True).clamp(max=mass.shape[1] - 1)
+    kept = torch.cat((truth, drawn), 1)
+    chance = chance.scatter(1, truth, 1.0).gather(1, kept)
+    return kept, log_weight.gather(1, kept) - chance.log().float()
+
+
+def _slot(cells: Cells, one: Cells) -> Tensor:
+    """Where the cell `one` [B, 1] is among cells [B, N], int64 [B, 1]."""
+    same = cells.rotation_index == one.rotation_index
+    same &= (cells.position_index == one.position_index).all(-1)
+    return same.int().argmax(1, keepdim=True)
+
+
+def independent_levels(
+    scorer: Scorer, grid: TrainingGrid, finest: Cells, n_samples: int, random: BatchRandom
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Score the truth and families that are drawn with replacement, level by level.
+
+    Args:
+        scorer: as in `level_losses`.
+        grid: of this step.
+        finest: cells of the truth at the last level, [B, 1].
+        n_samples: S families of C children.
+        random: random numbers.
+
+    Yields:
+        Logits of the truth [B, 1] and weighted logits of the negatives [B, N]: their summed
+        exponentials are an unbiased estimate of S Z; at the base level N / C Z, exactly.
+    """
+    cells = grid.all_cells(0)
+    n_cells, branching = cells.count, cells.branching
     log_weight: Tensor | float = math.log(n_cells / branching)
     log_q = None  # of the sampled parents, [B, S]
     run = n_cells // so3_grid.BASE_CELLS
-    for level in range(depth):
-        positive = _ancestors(finest, level)
-        loss, negatives = _level_loss(scorer, grid, positive, cells, log_weight, run)
-        yield loss
-        if level + 1 < depth:
-            sampled, log_q = _ancestral_sample(negatives, log_q, config.n_samples, random)
+    for level in range(finest.level + 1):
+        true, negatives = _score(scorer, grid, _ancestors(finest, level), cells, run)
+        yield true, negatives + log_weight
+        if level < finest.level:
+            sampled, log_q = _ancestral_sample(negatives.detach(), log_q, n_samples, random)
             cells = cells.take(sampled).children()
             log_weight = -log_q.repeat_interleave(branching, 1)
             run = branching // so3_grid.BRANCHING
+
+
+def _uniform_levels(
+    scorer: Scorer, grid: TrainingGrid, finest: Cells, n: int, random: BatchRandom, first: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits of the truth [B, 1] and of n uniform cells [B, n], from level `first` on."""
+    for level in range(first, finest.level + 1):
+        cells = grid.uniform_cells(level, n, random)
+        yield _score(scorer, grid, _ancestors(finest, level), cells)
 
 
 def _ancestors(cells: Cells, level: int) -> Cells:
@@ -212,31 +350,13 @@ def _ancestors(cells: Cells, level: int) -> Cells:
     return Cells(level, cells.rotation_index >> 3 * up, cells.position_index >> up)
 
 
-def _level_loss(
-    scorer: Scorer,
-    grid: TrainingGrid,
-    positive: Cells,
-    cells: Cells,
-    log_weight: Tensor | float = 0.0,
-    run: int = 1,
+def _score(
+    scorer: Scorer, grid: TrainingGrid, positive: Cells, cells: Cells, run: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of the true cell against weighted negatives.
-
-    Args:
-        scorer: as in `level_losses`.
-        grid: of this step.
-        positive: the cells of the truth, [B, 1].
-        cells: the negatives, [B, N].
-        log_weight: of the negatives, scalar or [B, N].
-        run: so many negatives in a row have the same rotation.
-
-    Returns:
-        The mean loss, and the negatives' unweighted, detached logits, [B, N].
-    """
+    """Logits of the truth's cells [B, 1] and of cells [B, N], `run` in a row of one rotation."""
     rotations, translations = zip(grid.poses(positive), grid.poses(cells, run), strict=True)
     logits = scorer(cells.level, torch.cat(rotations, 1), torch.cat(translations, 1)).float()
-    true, negatives = logits[:, :1], logits[:, 1:]
-    return _cross_entropy(true, negatives + log_weight), negatives.detach()
+    return logits[:, :1], logits[:, 1:]
 
 
 def _cross_entropy(positive: Tensor, negatives: Tensor) -> Tensor:

@@ -39,6 +39,18 @@ class Cells:
         """Children of every cell: 64 on SE(3), 8 where the translation is known."""
         return so3_grid.BRANCHING * 2 ** self.position_index.shape[-1]
 
+    @property
+    def count(self) -> int:
+        """N, cells per batch element."""
+        return self.rotation_index.shape[1]
+
+    def octant(self) -> Tensor:
+        """Which child of its parent each cell is, in the order of `children`, int64 [B, N]."""
+        octant = self.rotation_index % so3_grid.BRANCHING
+        for index in self.position_index.unbind(-1):
+            octant = 2 * octant + index % 2
+        return octant
+
     def children(self) -> "Cells":
         """All C children of each cell, [B, N] -> [B, C N]; rotations outer, octants inner."""
         axes = self.position_index.shape[-1]

@@ -212,8 +212,8 @@ class Parameters:
     device: str = parameter("auto", "Where the model runs: 'auto', 'cpu', 'cuda' or 'cuda:N'")
     threads: int = parameter(
         0,
-        "CPU threads of the models; 0 takes PyTorch's choice, all cores. Fewer leave cores to other "
-        "processes",
+        "CPU threads of the models; 0 takes PyTorch's choice, all cores. Fewer leave cores to "
+        "other processes",
         low=0,
         high=256,
     )
