@@ -149,7 +149,7 @@ def enumerate_chances(logits, log_weight, truth, n, draws=4000):
 @pytest.mark.parametrize("spread", [0.0, 1.0, 5.0, 50.0])
 @pytest.mark.parametrize("n", [2, 5, 24])
 def test_distinct_families_are_distinct_certain_and_unbiased(spread, n, generator):
-    """The truth first, no cell twice, chances in proportion up to 1, weights that make up for it."""
+    """The truth first, no cell twice, chances in proportion up to 1, weights that mend it."""
     logits = spread * torch.randn((1, 64), generator=generator)
     log_weight = torch.randn((1, 64), generator=generator).abs()
     truth = torch.tensor([[17]])
