@@ -225,9 +225,11 @@ def fit(
         if trainer.is_global_zero:
             record = identity | _record(trainer, clock, steps, config)
             temperatures = [1.0] * config.network.depth
-            ModelBundle(network, info, temperatures, record).save_pretrained(bundle)
             if source.mesh is not None:
+                bundle.mkdir(parents=True, exist_ok=True)
                 source.mesh.export(bundle / MESH)
+            # Last: with it the run is finished.
+            ModelBundle(network, info, temperatures, record).save_pretrained(bundle)
             log.info("bundle written to %s", bundle)
     return bundle
 
