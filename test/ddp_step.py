@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from spyropose_ros.core.model import PoseModel
 from spyropose_ros.core.model_config import ModelConfig
 from training.config import AugmentationConfig, OptimConfig
-from training.data.streams import TRAIN, EpochSampler, Stream
+from training.data.streams import TRAIN, StepSampler, Stream
 from training.module import PoseModule
 from training.objective import ObjectiveConfig
 
@@ -77,7 +77,7 @@ def main():
         callbacks=[KeepGradient()],
     )
     batch = 4 // processes
-    sampler = EpochSampler(trainer, 4, batch)
+    sampler = StepSampler(trainer, 1, batch)
     trainer.fit(module, DataLoader(Stream(Items(), TRAIN, 0, 4), batch, sampler=sampler))
 
 

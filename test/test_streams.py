@@ -1,5 +1,6 @@
 """Streams of items: every position its own, whatever the workers, processes and restarts."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from training.data.source import ENDLESS
-from training.data.streams import TRAIN, VALIDATION, EpochSampler, Stream, StreamData
+from training.data.streams import TRAIN, VALIDATION, StepSampler, Stream, StreamData
 from training_tools import TINY
 
 
@@ -61,22 +62,23 @@ def test_workers_change_nothing_and_never_repeat_each_other():
     assert len(set(draws)) == 40
 
 
-def test_epochs_continue_the_stream():
+def test_steps_continue_the_stream():
     """Where the trainer's steps have come to, shared between its processes."""
     trainer = SimpleNamespace(global_step=0, global_rank=0, world_size=1)
-    sampler = EpochSampler(trainer, items=6, batch_size=2)
-    assert list(sampler) == [0, 1, 2, 3, 4, 5] and len(sampler) == 6
-    trainer.global_step = 6  # two epochs of three steps
-    assert list(sampler) == [12, 13, 14, 15, 16, 17]
+    sampler = StepSampler(trainer, steps=4, batch_size=2)
+    assert list(sampler) == [0, 1, 2, 3, 4, 5, 6, 7] and len(sampler) == 8
+    trainer.global_step = 3
+    assert list(sampler) == [6, 7]
     ranks = [SimpleNamespace(global_step=3, global_rank=rank, world_size=2) for rank in range(2)]
-    shares = [list(EpochSampler(rank, items=12, batch_size=2)) for rank in ranks]
+    shares = [list(StepSampler(rank, steps=6, batch_size=2)) for rank in ranks]
     assert shares == [[12, 14, 16, 18, 20, 22], [13, 15, 17, 19, 21, 23]]
 
 
 def test_processes_share_the_batches_and_the_validation():
     shares = []
     for rank in range(2):
-        data = StreamData(Numbers(ENDLESS), Numbers(5), TINY.data, TINY.optim, seed=0)
+        optim = replace(TINY.optim, max_steps=2)
+        data = StreamData(Numbers(ENDLESS), Numbers(5), TINY.data, optim, seed=0)
         data.trainer = SimpleNamespace(global_step=0, global_rank=rank, world_size=2)
         training = [b["index"].tolist() for b in data.train_dataloader()]
         validation = sum((b["index"].tolist() for b in data.val_dataloader()), [])

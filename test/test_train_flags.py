@@ -94,6 +94,14 @@ def test_the_low_data_regime():
     assert (config.optim.steps_per_epoch, config.optim.patience) == (594, 5)
 
 
+def test_steps_or_hours():
+    optim = settings("--hours", 1.5).optim
+    assert (optim.hours, optim.max_steps) == (1.5, 0)
+    for both in (("--hours", 1, "--max-steps", 9), ("--max-steps", 0)):
+        with pytest.raises(ValueError, match="either max_steps or hours"):
+            settings(*both)
+
+
 def test_other_flags():
     args = parse_args(["tless", "1", "--gpu-idx", "2", "--num-nodes", "3", "--debug"])
     assert (args.dataset, args.object, args.gpu_idx, args.num_nodes) == ("tless", "1", 2, 3)
@@ -139,6 +147,8 @@ def test_every_setting_has_a_flag_that_changes_just_it(name):
     changed = settings(*base, f"--{name.replace('_', '-')}={written}").to_flat()
     if name == "low_data_regime":
         flat |= {"steps_per_epoch": 2375, "patience": 5, "validation_images": 500}
+    if name == "hours":  # they or the steps end a training
+        flat["max_steps"] = 0
     assert changed == flat | {name: value}
 
 

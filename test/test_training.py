@@ -1,5 +1,6 @@
 """Training from data to bundle, in tiny form: real renderings, real Lightning, real files."""
 
+import csv
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from spyropose_ros.core.bundle import WEIGHTS, ModelBundle
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.scenes.renderer import Renderer
+from training.checkpoints import Interrupted
 from training.data.shapes import ShapesSource
 from training.data.source import CropSettings
 from training.fit import build_model, fit, object_info
@@ -80,6 +82,132 @@ def test_an_interrupted_run_ends_with_the_same_weights(run, tmp_path, monkeypatc
         for a, b in zip(whole.model.parameters(), fresh.parameters(), strict=True)
     ]
     assert np.mean(changed) > 0.9  # and the training did something
+
+
+def weights(directory):
+    return (directory / "bundle" / WEIGHTS).read_bytes()
+
+
+def validations(directory):
+    """Steps and last levels of all validations, those of all starts together."""
+    found = []
+    for log in sorted(directory.glob("csv/version_*/metrics.csv")):
+        with log.open() as file:
+            rows = [row for row in csv.DictReader(file) if row["val/ll_gain"]]
+        found += [(int(row["step"]), row["val/ll_gain"]) for row in rows]
+    return found
+
+
+STEADY = {"steps_per_epoch": 3, "ema": 0.5, "patience": 9}
+
+
+@pytest.fixture(scope="module")
+def steady_run(tmp_path_factory):
+    """Two epochs of three steps, with an average of the weights and early stopping: its folder."""
+    directory = tmp_path_factory.mktemp("steady")
+    run_tiny(directory, **STEADY)
+    return directory
+
+
+@pytest.mark.parametrize("step", [1, 2, 4], ids=["first epoch", "end of an epoch", "last epoch"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_goes_on_as_if_nothing_had_been(
+    number, step, steady_run, tmp_path, monkeypatch
+):
+    """It finishes its step, and the validation that follows; weights and validations are equal."""
+    train_one = PoseModule.training_step
+
+    def told_to_stop(self, batch, batch_idx):
+        if self.global_step == step:
+            os.kill(os.getpid(), number)
+        return train_one(self, batch, batch_idx)
+
+    before = signal.getsignal(number)
+    with monkeypatch.context() as patched:
+        patched.setattr(PoseModule, "training_step", told_to_stop)
+        with pytest.raises(Interrupted, match=f"{number.name} after {step + 1} steps"):
+            run_tiny(tmp_path, **STEADY)
+    assert signal.getsignal(number) == before
+    text = (tmp_path / "log.txt").read_text()
+    assert f"to go on, add --run-id {tmp_path.name}" in text
+    run_tiny(tmp_path, **STEADY)
+    assert weights(tmp_path) == weights(steady_run)
+    assert validations(tmp_path) == validations(steady_run) and len(validations(tmp_path)) == 2
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {
+        "best.ckpt",
+        "last.ckpt",
+    }
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from test_training import run_tiny
+from training import checkpoints
+from training.module import PoseModule
+
+step = PoseModule.training_step
+
+def die(self, batch, batch_idx):
+    if self.global_step == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, batch_idx)
+
+PoseModule.training_step = die
+checkpoints.INTERVAL = 0.0
+run_tiny(Path(sys.argv[1]))
+"""
+
+
+def test_a_kill_costs_what_came_after_the_last_checkpoint(run, tmp_path):
+    """In the middle of the second epoch, with a checkpoint after every step."""
+    call = [sys.executable, "-c", KILLED, str(tmp_path)]
+    killed = subprocess.run(call, env=environment(), cwd=ROOT / "test", capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 3
+    run_tiny(tmp_path)
+    assert weights(tmp_path) == weights(run)
+    assert validations(tmp_path) == validations(run)
+
+
+def test_hours_end_a_training_with_the_rate_at_zero(tmp_path):
+    """Whatever the number of steps; a resumed run goes on counting."""
+    hours = {"max_steps": 0, "hours": 4 / 3600, "warmup_share": 0.25, "steps_per_epoch": 1000}
+    run_tiny(tmp_path, **hours)
+    state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["optimizer_states"][0]["param_groups"][0]["lr"] == 0
+    seconds = state["callbacks"]["TrainingClock"]
+    assert 4 <= seconds["core"] < 8
+    record = ModelBundle.from_pretrained(tmp_path / "bundle").record
+    assert record["steps"] == state["global_step"] > 6
+    assert record["core_hours"] == pytest.approx(seconds["core"] / 3600, abs=2e-4)
+
+
+def test_hours_are_counted_over_restarts(tmp_path, monkeypatch):
+    hours = {"max_steps": 0, "hours": 4 / 3600, "steps_per_epoch": 1000}
+    train_one = PoseModule.training_step
+
+    def told_to_stop(self, batch, batch_idx):
+        if self.clock.seconds.core > 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return train_one(self, batch, batch_idx)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PoseModule, "training_step", told_to_stop)
+        with pytest.raises(Interrupted):
+            run_tiny(tmp_path, **hours)
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    first = torch.load(last, weights_only=True)
+    run_tiny(tmp_path, **hours)
+    second = torch.load(last, weights_only=True)
+    assert 0 < first["global_step"] < second["global_step"]
+    assert 2 < first["callbacks"]["TrainingClock"]["core"] < 4
+    assert 4 <= second["callbacks"]["TrainingClock"]["core"] < 8
+    (tmp_path / "bundle" / "config.json").unlink()  # killed before the export
+    run_tiny(tmp_path, **hours)
+    record = ModelBundle.from_pretrained(tmp_path / "bundle").record
+    assert record["steps"] == second["global_step"]
 
 
 def command(*flags):

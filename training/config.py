@@ -58,17 +58,22 @@ class OptimConfig:
     """Optimiser, schedule and numerics.
 
     Attributes:
-        max_steps: optimiser steps.
+        max_steps: optimiser steps; 0 where the hours decide.
+        hours: that the training takes, whatever the machine's speed: core-hours on processors,
+            hours on a GPU (see `training.clock.TrainingClock`); 0 where max_steps decides. The
+            schedule follows the clock, so such a run is not repeated, nor resumed, bit by bit.
         batch_size: images per step and process.
         lr: peak learning rate of AdamW.
         encoder_lr: of the encoder, relative to lr.
         weight_decay: of AdamW.
-        warmup_steps: linear warm-up.
+        warmup_steps: linear warm-up of a training by steps.
+        warmup_share: linear warm-up of a training by hours, share of its time.
         gradient_clip: largest gradient norm; 0 is off.
         ema: decay of the running average of the weights that is validated and exported; 0 is off.
         surface_weight: of the auxiliary loss that reads the visible surface's object coordinates
             from the feature map; 0 is the paper.
-        steps_per_epoch: validation and checkpoint after so many steps.
+        steps_per_epoch: validation and checkpoint after so many steps, or at the end of a shorter
+            training.
         patience: stop after so many validations without a better last level, and export the best;
             0 is off.
         precision: as Lightning names it, e.g. "32-true", "bf16-mixed", "16-mixed".
@@ -77,11 +82,13 @@ class OptimConfig:
     """
 
     max_steps: int = 50_000
+    hours: float = 0.0
     batch_size: int = 4
     lr: float = 1e-4
     encoder_lr: float = 1.0
     weight_decay: float = 0.0
     warmup_steps: int = 1000
+    warmup_share: float = 0.02
     gradient_clip: float = 0.0
     ema: float = 0.0
     surface_weight: float = 0.0
@@ -90,6 +97,10 @@ class OptimConfig:
     precision: str = "32-true"
     channels_last: bool = True
     compile: bool = False
+
+    def __post_init__(self):
+        if (self.max_steps > 0) == (self.hours > 0):
+            raise ValueError("either max_steps or hours end a training: give one of them")
 
 
 @dataclass(frozen=True)

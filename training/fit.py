@@ -17,8 +17,6 @@ from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
     EMAWeightAveraging,
-    ModelCheckpoint,
-    Timer,
     TQDMProgressBar,
 )
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -30,9 +28,11 @@ from spyropose_ros.core.model import PoseModel, make_model
 from spyropose_ros.core.model_config import ModelConfig
 from spyropose_ros.core.rotation_model import RotationModel
 from training import provenance
+from training.checkpoints import Checkpoints, Interrupted
+from training.clock import TrainingClock
 from training.config import NetworkConfig, TrainConfig
 from training.data.source import CropSettings, Source
-from training.data.streams import StreamData
+from training.data.streams import ENDLESS_STEPS, StreamData
 from training.module import PoseModule
 
 log = logging.getLogger(__name__)
@@ -177,13 +177,16 @@ def fit(
 
     Raises:
         ValueError: settings that the data set does not allow.
+        Interrupted: SIGINT or SIGTERM has ended the training.
     """
     _check(source, config)
     lightning.seed_everything(config.seed, verbose=False)
     cv2.setNumThreads(1)
     info = object_info(source, config.network)
     network = build_model(config.network, info, source)
-    module = make_module(network, info, source, config)
+    steps = config.optim.max_steps or ENDLESS_STEPS
+    clock = TrainingClock(config.optim.hours)
+    module = make_module(network, info, source, config, clock)
     data = StreamData(
         source.training_items(crop_settings(config, source, training=True)),
         source.validation_items(crop_settings(config, source, training=False)),
@@ -191,19 +194,20 @@ def fit(
         config.optim,
         config.seed,
     )
-    timer = Timer(verbose=False)
     trainer = lightning.Trainer(
         accelerator=accelerator,
         devices=devices,
         num_nodes=num_nodes,
         strategy="ddp" if num_nodes > 1 or _count(devices) > 1 else "auto",
         precision=config.optim.precision,
-        max_steps=_DEBUG_STEPS if debug else config.optim.max_steps,
+        max_steps=_DEBUG_STEPS if debug else steps,
         use_distributed_sampler=False,  # the streams share themselves
         logger=False if debug else _logger(logger, run_dir),
-        callbacks=[timer, TQDMProgressBar(10), *_callbacks(config, run_dir, debug)],
+        callbacks=[clock, TQDMProgressBar(10), *_callbacks(config, run_dir, debug)],
         enable_checkpointing=not debug,
         log_every_n_steps=25,
+        val_check_interval=min(config.optim.steps_per_epoch, steps),
+        check_val_every_n_epoch=None,  # to Lightning, the whole training is one epoch
         num_sanity_val_steps=0,
     )
     bundle = run_dir / "bundle"
@@ -213,13 +217,19 @@ def fit(
         _write_yaml(run_dir / IDENTITY, identity | processes)
         _write_yaml(run_dir / SETTINGS, config.to_flat())
     with _log_file(None if debug else run_dir / "log.txt"):
-        steps = _run(trainer, timer, module, data, run_dir, config)
+        try:
+            steps = _run(trainer, clock, module, data, config)
+        except Interrupted as stop:
+            log.info("%s; to go on, add --run-id %s to its command", stop, run_dir.name)
+            raise
         if trainer.is_global_zero:
-            record = identity | _record(trainer, timer, steps, config)
+            record = identity | _record(trainer, clock, steps, config)
             temperatures = [1.0] * config.network.depth
-            ModelBundle(network, info, temperatures, record).save_pretrained(bundle)
             if source.mesh is not None:
+                bundle.mkdir(parents=True, exist_ok=True)
                 source.mesh.export(bundle / MESH)
+            # Last: with it the run is finished.
+            ModelBundle(network, info, temperatures, record).save_pretrained(bundle)
             log.info("bundle written to %s", bundle)
     return bundle
 
@@ -236,7 +246,7 @@ def _check(source: Source, config: TrainConfig) -> None:
 
 
 def _record(
-    trainer: lightning.Trainer, timer: Timer, steps: int, config: TrainConfig
+    trainer: lightning.Trainer, clock: TrainingClock, steps: int, config: TrainConfig
 ) -> dict[str, object]:
     """How the weights came about."""
     record = {
@@ -246,7 +256,8 @@ def _record(
         "steps": steps,
         "processes": trainer.world_size,
         "hardware": provenance.hardware(str(trainer.strategy.root_device)),
-        "seconds": round(timer.time_elapsed("train")),
+        "seconds": round(clock.seconds.wall),
+        "core_hours": round(clock.seconds.core / 3600, 4),
     }
     if config.network.start_from:
         record["started_from"] = ModelBundle.from_pretrained(config.network.start_from).record
@@ -255,10 +266,9 @@ def _record(
 
 def _run(
     trainer: lightning.Trainer,
-    timer: Timer,
+    clock: TrainingClock,
     module: PoseModule,
     data: StreamData,
-    run_dir: Path,
     config: TrainConfig,
 ) -> int:
     """Train from the start or the latest checkpoint; the module ends with the weights to export.
@@ -266,20 +276,20 @@ def _run(
     Returns:
         Steps that these weights took.
     """
-    last = run_dir / "checkpoints" / "last.ckpt"
-    resume = last if last.is_file() and trainer.checkpoint_callback is not None else None
-    if resume:
-        log.info("resuming from %s", last)
-        state = torch.load(last, map_location="cpu", weights_only=True)
-        if state["global_step"] >= config.optim.max_steps:  # killed before the export
+    checkpoints = trainer.checkpoint_callback  # none of --debug
+    resume = None
+    if checkpoints and checkpoints.last.is_file():
+        resume = checkpoints.last
+        log.info("resuming from %s", resume)
+        state = torch.load(resume, map_location="cpu", weights_only=True)
+        clock.load_state_dict(state["callbacks"][clock.state_key])
+        if clock.enough(trainer) or state["global_step"] >= trainer.max_steps:  # not yet exported
             module.load_state_dict(state["state_dict"])  # the average, where there is one
-            timer.load_state_dict(state["callbacks"][timer.state_key])
             return state["global_step"]
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-    best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""
-    if config.optim.patience == 0 or not best:
+    if config.optim.patience == 0 or not (checkpoints and checkpoints.best.is_file()):
         return trainer.global_step
-    state = torch.load(best, map_location="cpu", weights_only=True)
+    state = torch.load(checkpoints.best, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
     return state["global_step"]
 
@@ -293,6 +303,7 @@ def _write_yaml(path: Path, values: dict) -> None:
 def _log_file(path: Path | None) -> Iterator[None]:
     """Also log to a file, at its end."""
     handler = logging.NullHandler() if path is None else logging.FileHandler(path)
+    logging.getLogger("training").setLevel(logging.INFO)
     logging.getLogger().addHandler(handler)
     try:
         yield
@@ -302,7 +313,11 @@ def _log_file(path: Path | None) -> Iterator[None]:
 
 
 def make_module(
-    network: PoseModel | RotationModel, info: ObjectInfo, source: Source, config: TrainConfig
+    network: PoseModel | RotationModel,
+    info: ObjectInfo,
+    source: Source,
+    config: TrainConfig,
+    clock: TrainingClock | None = None,
 ) -> PoseModule:
     """The network with its objective; what a data set cannot have is switched off."""
     optim, augmentation = config.optim, config.augmentation
@@ -317,7 +332,14 @@ def make_module(
     symmetries = torch.from_numpy(source.target().symmetries[:, :3, :3]).float()
     symmetries = symmetries[:: -(-len(symmetries) // _SURFACE_SYMMETRIES)]
     return PoseModule(
-        network, info.diameter, config.objective, optim, augmentation, config.seed, symmetries
+        network,
+        info.diameter,
+        config.objective,
+        optim,
+        augmentation,
+        config.seed,
+        symmetries,
+        clock,
     )
 
 
@@ -326,12 +348,7 @@ def _callbacks(config: TrainConfig, run_dir: Path, debug: bool) -> list[Callback
     callbacks: list[Callback] = []
     optim = config.optim
     if not debug:
-        watched = {"monitor": _BEST, "mode": "max"} if optim.patience else {}
-        callbacks.append(
-            ModelCheckpoint(
-                run_dir / "checkpoints", save_last=True, enable_version_counter=False, **watched
-            )
-        )
+        callbacks.append(Checkpoints(run_dir / "checkpoints", _BEST if optim.patience else None))
     if optim.ema > 0:
         callbacks.append(EMAWeightAveraging(decay=optim.ema))
     if optim.patience > 0:

@@ -11,8 +11,10 @@ from spyropose_ros.core.rotation_model import RotationModel
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
 from training.augment import make_augmentation
+from training.clock import TrainingClock
 from training.config import AugmentationConfig, OptimConfig
 from training.objective import BatchRandom, ObjectiveConfig, TrainingGrid, level_losses
+from training.schedule import relative_rate
 
 _BEAM, _ROTATIONS_BEAM = 64, 512  # of the validation; rotations alone are cheap
 _STEP_STRIDE = 7919  # apart from the seeds that people choose
@@ -41,6 +43,7 @@ class PoseModule(lightning.LightningModule):
         seed: of the grid offsets, samples, augmentation and dropout.
         symmetries: rotations that leave the object's looks unchanged, with identity, [S, 3, 3];
             for the auxiliary loss.
+        clock: of a training by hours.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class PoseModule(lightning.LightningModule):
         augmentation: AugmentationConfig,
         seed: int,
         symmetries: Tensor | None = None,
+        clock: TrainingClock | None = None,
     ):
         super().__init__()
         self.automatic_optimization = False
@@ -60,6 +64,7 @@ class PoseModule(lightning.LightningModule):
         self.objective = objective
         self.optim = optim
         self.seed = seed
+        self.clock = clock
         self.augment = make_augmentation(augmentation)
         self.surface = None
         if optim.surface_weight > 0:
@@ -169,13 +174,13 @@ class PoseModule(lightning.LightningModule):
         optimizer = torch.optim.AdamW(
             groups, lr=optim.lr, weight_decay=optim.weight_decay, fused=fused
         )
-        warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 1e-3, total_iters=optim.warmup_steps)
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(
-            optimizer, max(1, optim.max_steps - optim.warmup_steps)
-        )
-        schedule = torch.optim.lr_scheduler.SequentialLR(
-            optimizer, [warmup, cosine], [optim.warmup_steps]
-        )
+
+        def rate(step: int) -> float:
+            if optim.hours:
+                return relative_rate(self.clock.share, optim.warmup_share)
+            return relative_rate(step / optim.max_steps, optim.warmup_steps / optim.max_steps)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 

@@ -17,6 +17,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from spyropose_ros.core.bundle import CONFIG as BUNDLE_CONFIG
 from training import cli, provenance
+from training.checkpoints import Interrupted
 from training.config import PARTS, PRESETS, TrainConfig
 from training.data import open_source
 from training.data.source import Source
@@ -97,6 +98,8 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
         args.run_id = os.environ.get(_RUN_ID, name)
     stored = _stored(Path(args.runs) / args.run_id)
     given = parser.parse_args(arguments, defaults=False)
+    if args.hours and "max_steps" not in given:
+        args.max_steps = 0
     other = [k for k in stored if k in given and _plain(args[k]) != stored[k]]
     if other:
         changes = ", ".join(f"{k} {stored[k]}, not {_plain(args[k])}" for k in other)
@@ -156,6 +159,7 @@ def train(args: Namespace) -> Path:
     Raises:
         ValueError: settings that the data set does not allow, or --debug on an existing run.
         FileNotFoundError: the data are missing.
+        Interrupted: SIGINT or SIGTERM has ended the training.
     """
     config = settings_of(args)
     run_dir = Path(args.runs) / args.run_id
@@ -188,8 +192,11 @@ def main() -> None:
     """Entry point; what a user can mend ends in one line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     args = parse_args()
-    with cli.one_line_errors("train"):
-        train(args)
+    try:
+        with cli.one_line_errors("train"):
+            train(args)
+    except Interrupted as stop:
+        raise SystemExit(128 + stop.number) from None
 
 
 if __name__ == "__main__":

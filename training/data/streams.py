@@ -16,6 +16,9 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 """Streams of random numbers; each item's generator is seeded by (seed, stream, index)."""
 _SHUFFLE = 3
 
+ENDLESS_STEPS = 10**9
+"""Steps of a training that its hours end."""
+
 
 def item_generator(seed: int, stream: int, index: int) -> np.random.Generator:
     """The random generator of one item."""
@@ -61,29 +64,27 @@ class Stream(Dataset):
         return int(self._order[1][offset])
 
 
-class EpochSampler(Sampler[int]):
-    """Consecutive positions; an epoch begins where the steps so far have ended, also on a resume.
-
-    (The epoch that Lightning passes to `set_epoch` is one too high after a resume.)
+class StepSampler(Sampler[int]):
+    """Consecutive positions from where the steps so far have ended, also on a resume.
 
     Args:
-        trainer: counts the steps and shares each epoch between its processes.
-        items: per epoch.
+        trainer: counts the steps and shares their images between its processes.
+        steps: of the whole training.
         batch_size: items per step and process.
     """
 
-    def __init__(self, trainer: lightning.Trainer, items: int, batch_size: int):
+    def __init__(self, trainer: lightning.Trainer, steps: int, batch_size: int):
         self.trainer = trainer
-        self.items = items
+        self.steps = steps
         self.batch_size = batch_size
 
     def __iter__(self) -> Iterator[int]:
         rank, processes = self.trainer.global_rank, self.trainer.world_size
-        first = self.trainer.global_step * self.batch_size * processes
-        return iter(range(first + rank, first + self.items, processes))
+        batch = self.batch_size * processes
+        return iter(range(self.trainer.global_step * batch + rank, self.steps * batch, processes))
 
     def __len__(self) -> int:
-        return len(range(self.trainer.global_rank, self.items, self.trainer.world_size))
+        return self.steps * self.batch_size
 
 
 class StreamData(lightning.LightningDataModule):
@@ -109,12 +110,11 @@ class StreamData(lightning.LightningDataModule):
         self.validation_set = Stream(validation, VALIDATION, seed, watched)
 
     def train_dataloader(self) -> DataLoader:
-        """Loader of one epoch's stretch of the stream."""
-        batch = self.optim.batch_size * self.trainer.world_size
-        stream = Stream(self.training, TRAIN, self.seed, self.optim.max_steps * batch)
-        # Epochs end in a checkpoint: a short training is one epoch.
-        epoch = min(self.optim.steps_per_epoch, self.optim.max_steps) * batch
-        return self._loader(stream, EpochSampler(self.trainer, epoch, self.optim.batch_size))
+        """Loader of the rest of the stream."""
+        steps = self.optim.max_steps or ENDLESS_STEPS
+        batch = self.optim.batch_size
+        stream = Stream(self.training, TRAIN, self.seed, steps * batch * self.trainer.world_size)
+        return self._loader(stream, StepSampler(self.trainer, steps, batch))
 
     def val_dataloader(self) -> DataLoader:
         """Loader of the validation set; each process takes its share."""
@@ -131,5 +131,5 @@ class StreamData(lightning.LightningDataModule):
             worker_init_fn=single_thread,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
-            drop_last=isinstance(sampler, EpochSampler),
+            drop_last=isinstance(sampler, StepSampler),
         )

@@ -1,0 +1,19 @@
+"""The learning rate over a training."""
+
+import math
+
+_START = 1e-3  # of the peak
+
+
+def relative_rate(spent: float, warmup: float) -> float:
+    """Learning rate over its peak: linear warm-up, then a cosine to zero.
+
+    Args:
+        spent: share of the training, 0 to 1.
+        warmup: share of the training until the peak, 0 to 1.
+    """
+    if spent < warmup:
+        return _START + (1 - _START) * spent / warmup
+    if warmup >= 1:
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (spent - warmup) / (1 - warmup))))
