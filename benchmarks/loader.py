@@ -18,6 +18,7 @@ from benchmarks.clock import MEASURED, WARM_UP, step_seconds
 from training import provenance
 from training.data.streams import StreamData
 from training.fit import build_model, crop_settings, make_module, object_info
+from training.precision import trainer_precision
 from training.train import parse_args, settings_of, source_of
 
 
@@ -47,7 +48,7 @@ def main() -> None:
         time.perf_counter,
         accelerator=args.accelerator if args.gpu_idx is None else "gpu",
         devices=1 if args.gpu_idx is None else [args.gpu_idx],
-        precision=config.optim.precision,
+        precision=trainer_precision(config.optim.precision, args.accelerator),
     )
     step = config.optim.batch_size / seconds
     workers = config.data.num_workers

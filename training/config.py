@@ -76,7 +76,8 @@ class OptimConfig:
             training.
         patience: stop after so many validations without a better last level, and export the best;
             0 is off.
-        precision: as Lightning names it, e.g. "32-true", "bf16-mixed", "16-mixed".
+        precision: "auto" multiplies in bfloat16 where that is fast and else in float32; or as
+            Lightning names it, e.g. "32-true", "bf16-mixed", "16-mixed".
         channels_last: memory format of the convolutions.
         compile: compile the encoder with torch.compile.
     """
@@ -271,6 +272,7 @@ _DEFAULT = TrainConfig(
         gradient_clip=5.0,
         surface_weight=2.0,
         steps_per_epoch=200,
+        precision="auto",
     ),
     augmentation=AugmentationConfig(
         cj_p=0.8,

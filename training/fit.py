@@ -34,6 +34,7 @@ from training.config import NetworkConfig, TrainConfig
 from training.data.source import CropSettings, Source
 from training.data.streams import ENDLESS_STEPS, StreamData
 from training.module import PoseModule
+from training.precision import trainer_precision
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +200,7 @@ def fit(
         devices=devices,
         num_nodes=num_nodes,
         strategy="ddp" if num_nodes > 1 or _count(devices) > 1 else "auto",
-        precision=config.optim.precision,
+        precision=trainer_precision(config.optim.precision, accelerator),
         max_steps=_DEBUG_STEPS if debug else steps,
         use_distributed_sampler=False,  # the streams share themselves
         logger=False if debug else _logger(logger, run_dir),
@@ -255,6 +256,7 @@ def _record(
         "config": config.to_flat(),
         "steps": steps,
         "processes": trainer.world_size,
+        "precision": trainer.precision,
         "hardware": provenance.hardware(str(trainer.strategy.root_device)),
         "seconds": round(clock.seconds.wall),
         "core_hours": round(clock.seconds.core / 3600, 4),

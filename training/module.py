@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from spyropose_ros.core import se3_grid
 from spyropose_ros.core.model import PoseModel
+from spyropose_ros.core.precision import current_autocast, full_precision
 from spyropose_ros.core.rotation_model import RotationModel
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
@@ -74,17 +75,25 @@ class PoseModule(lightning.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """One optimiser step; logs the loss of each level."""
+        mixed = current_autocast(self.device)
+        with full_precision(self.device):
+            self._step(batch, mixed)
+
+    def _step(self, batch: dict[str, Tensor], mixed: torch.autocast) -> None:
+        """One step; only the network multiplies in mixed precision, if the trainer asks for it."""
         optimizer = self.optimizers()
         random = self._seed_step()
         with torch.no_grad():
             crops = self.augment(batch["crop"].float().div(255))
         grid = TrainingGrid.draw(batch["estimate"], self.diameter, self.objective, random)
 
-        features = self.model.features(crops)
-        detached = features.detach().requires_grad_()
+        with mixed:
+            features = self.model.features(crops)
+        detached = features.detach().float().requires_grad_()  # sums the gradients of all levels
 
         def score(level: int, rotations: Tensor, translations: Tensor) -> Tensor:
-            return self.model.logits(detached, batch["K_crop"], level, rotations, translations)
+            with mixed:
+                return self.model.logits(detached, batch["K_crop"], level, rotations, translations)
 
         depth = self.model.config.depth
         losses = []
@@ -98,7 +107,7 @@ class PoseModule(lightning.LightningModule):
             self.manual_backward(self.optim.surface_weight * surface)
             self.log("train/surface", surface.detach())
         # The gradient is scaled already where mixed precision scales losses.
-        features.backward(detached.grad)
+        features.backward(detached.grad.to(features))
         self._average_gradients()
         optimizer.step()
         self.lr_schedulers().step()
@@ -142,6 +151,11 @@ class PoseModule(lightning.LightningModule):
         """Mean log-likelihood gain over the uniform distribution, per level."""
         if self.objective.last_level_only:
             return  # the search would go through heads that are not trained
+        with full_precision(self.device):  # as the exported model computes
+            self._validate(batch)
+
+    def _validate(self, batch: dict[str, Tensor]) -> None:
+        """Search the batch and log what is gained."""
         estimate = batch["estimate"]
         if self.diameter is None:
             box = TranslationBox.known(estimate)

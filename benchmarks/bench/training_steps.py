@@ -16,6 +16,7 @@ from training import runs
 from training.config import TrainConfig
 from training.data.source import Source
 from training.fit import build_model, crop_settings, make_module, object_info
+from training.precision import trainer_precision
 
 _STEPS, _QUICK_STEPS = 8, 2
 
@@ -76,10 +77,11 @@ def _steps(
     config = replace(config, objective=replace(config.objective, n_samples=samples))
     info = object_info(source, config.network)
     module = make_module(build_model(config.network, info, source), info, source, config)
+    accelerator = "gpu" if device.type == "cuda" else "cpu"
     trainer = lightning.Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
+        accelerator=accelerator,
         devices=1,
-        precision=config.optim.precision,
+        precision=trainer_precision(config.optim.precision, accelerator),
         max_steps=steps + 2,
         logger=False,
         enable_checkpointing=False,

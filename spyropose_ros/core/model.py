@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from spyropose_ros.core.backbone import Encoder, FeatureExtractor
 from spyropose_ros.core.camera import project, to_grid_sample
 from spyropose_ros.core.model_config import ModelConfig
+from spyropose_ros.core.precision import full_precision
 from spyropose_ros.core.rotation_model import RotationModel
 
 
@@ -96,10 +97,12 @@ class PoseModel(nn.Module):
         """
         head = self.heads[level]
         embedded = head.embed(features)  # [B, E, h, w]
-        points = self.keypoints @ rotations.mT + translations.unsqueeze(2)  # [B, N, P, 3]
-        pixels, depth = project(K_crop.unsqueeze(1), points)
+        with full_precision(features.device):
+            points = self.keypoints @ rotations.mT + translations.unsqueeze(2)  # [B, N, P, 3]
+            pixels, depth = project(K_crop.unsqueeze(1), points)
         size = self.config.crop_resolution
         grid = to_grid_sample(pixels, size, size)  # [B, N, P, 2]
+        embedded = embedded.to(grid)  # its gradient is summed up in the same precision
         values = F.grid_sample(embedded, grid, padding_mode="border", align_corners=False)
         values = values.permute(0, 2, 3, 1)  # [B, N, P, E]
         if self.training and self.config.point_dropout > 0:
