@@ -1,7 +1,7 @@
 """The training step as it was before it was made fast: the plain twin.
 
-Every level looks its target cells up again, every pose has its own rotation, and AdamW is not
-fused. Same objective, same random numbers.
+Every level looks its target cells up again, every pose has its own rotation, AdamW is not fused,
+and all gradients are PyTorch's own. Same objective, same random numbers.
 """
 
 import math
@@ -11,6 +11,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from spyropose_ros.core.depthwise import plain_filtered
+from spyropose_ros.core.sampling import plain_sampled
 from spyropose_ros.core.se3_grid import Cells
 from spyropose_ros.core.search import Scorer
 from training.module import PoseModule
@@ -78,7 +80,11 @@ class PlainModule(PoseModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         """One step with the plain losses."""
-        with patch("training.module.level_losses", level_losses):
+        with (
+            patch("training.module.level_losses", level_losses),
+            patch("spyropose_ros.core.efficientnet_lite.filtered", plain_filtered),
+            patch("spyropose_ros.core.model.sampled", plain_sampled),
+        ):
             super().training_step(batch, batch_idx)
 
     def configure_optimizers(self) -> dict:

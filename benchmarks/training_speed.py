@@ -1,17 +1,20 @@
-"""Steps per second of the training, before and after: `python -m benchmarks.training_speed ...`.
+"""Seconds per image of the training, before and after: `python -m benchmarks.training_speed ...`.
 
 Arguments are those of `training.train`. The plain twin (`benchmarks.plain_training`) and the
 training take turns in one process, from the same weights, on the same batches and random numbers;
-the loss curves must be the same up to rounding.
+the loss curves must be the same up to rounding. On a CPU the seconds are those that the process
+computes, so that others on the machine do not count; both include the making of the items.
 """
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import lightning
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, default_collate
 
 from benchmarks.plain_training import PlainModule
@@ -21,6 +24,7 @@ from training.data.source import Source
 from training.data.streams import TRAIN, item_generator
 from training.fit import build_model, crop_settings, make_module, object_info
 from training.module import PoseModule
+from training.precision import trainer_precision
 from training.train import parse_args, settings_of, source_of
 
 WARM_UP, MEASURED, ROUNDS = 2, 4, 6
@@ -34,10 +38,12 @@ class Steps(lightning.Callback):
     """What the steps of one variant took and lost, over all its turns.
 
     Attributes:
+        now: gives the time, seconds.
         seconds: of every step after the warm-up, turn by turn.
         losses: of the steps of one turn.
     """
 
+    now: Callable[[], float]
     seconds: list[list[float]] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
@@ -46,45 +52,62 @@ class Steps(lightning.Callback):
         self.losses = []
         self.seconds.append([])
 
-    def on_train_batch_start(self, *_args) -> None:
-        """Start the clock."""
-        self._started = time.perf_counter()
-
     def on_train_batch_end(self, trainer: lightning.Trainer, *_args) -> None:
-        """Stop the clock."""
+        """Read the clock."""
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.synchronize()
+        now = self.now()
         if trainer.global_step > WARM_UP:
-            self.seconds[-1].append(time.perf_counter() - self._started)
+            self.seconds[-1].append(now - self._before)
+        self._before = now
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
 
 
+def make_items(
+    source: Source, config: TrainConfig, now: Callable[[], float]
+) -> tuple[list[dict[str, Tensor]], float]:
+    """Two batches, and the seconds that an item of the second took."""
+    items = source.training_items(crop_settings(config, source, training=True))
+    size = config.optim.batch_size
+    numbers = range(2 * size)
+    drawn = [items.item(i, item_generator(config.seed, TRAIN, i)) for i in numbers[:size]]
+    started = now()
+    drawn += [items.item(i, item_generator(config.seed, TRAIN, i)) for i in numbers[size:]]
+    seconds = (now() - started) / size
+    return [default_collate(drawn[:size]), default_collate(drawn[size:])], seconds
+
+
 def compare(
-    source: Source, config: TrainConfig, accelerator: str = "auto"
+    source: Source,
+    config: TrainConfig,
+    batches: list[dict[str, Tensor]],
+    now: Callable[[], float],
+    accelerator: str,
+    precision: str,
 ) -> tuple[dict[str, Steps], str]:
     """Train for some steps in both ways, in turns, and throw the results away.
 
     Args:
         source: data set and object.
         config: settings.
+        batches: to train on, over and over.
+        now: gives the time, seconds.
         accelerator: as Lightning names it.
+        precision: of the steps after, likewise; those before are in float32.
 
     Returns:
         What the steps took, by name (`BEFORE`, `AFTER`), and the device.
     """
-    items = source.training_items(crop_settings(config, source, training=True))
-    size, count = config.optim.batch_size, WARM_UP + MEASURED
-    drawn = [items.item(i, item_generator(config.seed, TRAIN, i)) for i in range(2 * size)]
-    batches = [default_collate(drawn[:size]), default_collate(drawn[size:])]
-    steps = {BEFORE: Steps(), AFTER: Steps()}
-    turns = [(BEFORE, PlainModule), (AFTER, PoseModule)]
+    count = WARM_UP + MEASURED
+    steps = {BEFORE: Steps(now), AFTER: Steps(now)}
+    turns = [(BEFORE, PlainModule, "32-true"), (AFTER, PoseModule, precision)]
     for _ in range(ROUNDS):
         turns.reverse()  # whoever goes first has the colder machine
-        for name, kind in turns:
+        for name, kind, multiplied in turns:
             trainer = lightning.Trainer(
                 accelerator=accelerator,
                 devices=1,
-                precision=config.optim.precision,
+                precision=multiplied,
                 max_steps=count,
                 logger=False,
                 enable_checkpointing=False,
@@ -96,7 +119,7 @@ def compare(
             info = object_info(source, config.network)
             module = make_module(build_model(config.network, info, source), info, source, config)
             module.__class__ = kind
-            trainer.fit(module, DataLoader(batches * (count // 2), batch_size=None))
+            trainer.fit(module, DataLoader(batches * (count // len(batches)), batch_size=None))
     return steps, str(trainer.strategy.root_device)
 
 
@@ -106,14 +129,23 @@ def main() -> None:
     args = parse_args()
     config = settings_of(args)
     source = source_of(args, config)
-    steps, device = compare(source, config, args.accelerator)
-    threads = torch.get_num_threads()
-    print(f"{source.name}, {threads} threads, {provenance.hardware(device)}")
-    seconds = {name: np.array(found.seconds) for name, found in steps.items()}  # [rounds, steps]
-    for name, values in seconds.items():
-        print(f"{name:7} {1 / np.median(values):.2f} steps/s, fastest {1 / values.min():.2f}")
-    ratios = np.median(seconds[BEFORE], 1) / np.median(seconds[AFTER], 1)
-    print(f"ratio   {np.median(ratios):.2f}, by round {ratios.min():.2f} to {ratios.max():.2f}")
+    on_gpu = args.accelerator != "cpu" and torch.cuda.is_available()
+    now = time.perf_counter if on_gpu else time.process_time
+    batches, item = make_items(source, config, now)
+    precision = trainer_precision(config.optim.precision, args.accelerator)
+    steps, device = compare(source, config, batches, now, args.accelerator, precision)
+    print(f"{source.name}, {precision} after, {provenance.hardware(device)}")
+    print("ms per image, items included")
+    size = config.optim.batch_size
+    seconds = {name: np.array(found.seconds) / size for name, found in steps.items()}
+    for name, values in seconds.items():  # [rounds, steps]
+        print(f"{name:7} {1e3 * (np.median(values) + item):.2f}, of it items {1e3 * item:.2f}")
+    for name, rest in (("ratio", item), ("of step", 0.0)):
+        before, after = (np.median(seconds[k], 1) + rest for k in (BEFORE, AFTER))
+        ratios = before / after
+        print(
+            f"{name:7} {np.median(ratios):.2f}, by round {ratios.min():.2f} to {ratios.max():.2f}"
+        )
     before, after = (np.array(steps[name].losses) for name in (BEFORE, AFTER))
     print(
         f"loss    {before[-1]:.4f} before, {after[-1]:.4f} after, in step {len(after)}; "

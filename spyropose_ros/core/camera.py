@@ -152,3 +152,17 @@ def to_grid_sample(pixels: Tensor, width: int, height: int) -> Tensor:
     """Pixel coordinates [..., 2] -> grid_sample coordinates ([-1, 1] spans the image's edges)."""
     size = torch.tensor((width, height), dtype=pixels.dtype, device=pixels.device)
     return (2 * pixels + 1) / size - 1
+
+
+def resized_intrinsics(K: Tensor, scale: float) -> Tensor:
+    """Intrinsics of an image resized by a factor, pixel centres at integers.
+
+    Args:
+        K: third row (0, 0, 1), [B, 3, 3].
+        scale: new size over old size.
+
+    Returns:
+        [B, 3, 3].
+    """
+    shift = (scale - 1) / 2
+    return torch.cat((scale * K[:, :2] + shift * K[:, 2:], K[:, 2:]), 1)

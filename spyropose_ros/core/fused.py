@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from spyropose_ros.core import triton_scorer
 from spyropose_ros.core.activation import gelu_
+from spyropose_ros.core.camera import resized_intrinsics
 from spyropose_ros.core.lookup import Lookup, look_up, padded
 from spyropose_ros.core.model import PoseModel
 from spyropose_ros.core.side_by_side import run
@@ -133,7 +134,8 @@ class FusedHeads:
             [M, R T], rotations outer, translations inner.
         """
         head = self._heads[level]
-        projector = self._map_intrinsics(features, K_crop)[image]  # [M, 3, 3]
+        scale = features.shape[-1] / self._resolution
+        projector = resized_intrinsics(K_crop, scale)[image]  # [M, 3, 3], to the map's pixels
         rotated = (projector.unsqueeze(1) @ rotations) @ self._keypoints.mT  # [M, R, 3, P]
         rotated = rotated.permute(2, 0, 1, 3).contiguous()  # [3, M, R, P]
         moved = (projector @ translations.mT).transpose(0, 1).contiguous()  # [3, M, T]
@@ -156,12 +158,6 @@ class FusedHeads:
             families = torch.zeros_like(own), rotated[:, own], moved[:, own]
             logits[own] = _logits(head, features[b : b + 1], *families)
         return logits
-
-    def _map_intrinsics(self, features: Tensor, K_crop: Tensor) -> Tensor:
-        """From crop to feature map: intrinsics [B, 3, 3] that project to its pixels."""
-        scale = features.shape[-1] / self._resolution
-        shift = (scale - 1) / 2  # pixel centres lie at integers
-        return torch.cat((scale * K_crop[:, :2] + shift * K_crop[:, 2:], K_crop[:, 2:]), 1)
 
 
 def _logits(

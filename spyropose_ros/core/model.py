@@ -9,13 +9,12 @@ Source: Haugaard et al., ICCVW 2023, section 3 and the sizes in its supplement.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from spyropose_ros.core.backbone import Encoder, FeatureExtractor
-from spyropose_ros.core.camera import project, to_grid_sample
 from spyropose_ros.core.model_config import ModelConfig
 from spyropose_ros.core.precision import full_precision
 from spyropose_ros.core.rotation_model import RotationModel
+from spyropose_ros.core.sampling import sampled
 
 
 class Head(nn.Module):
@@ -97,20 +96,18 @@ class PoseModel(nn.Module):
         """
         head = self.heads[level]
         embedded = head.embed(features)  # [B, E, h, w]
+        hidden = self.config.point_dropout if self.training else 0.0
+        poses = rotations, translations
         with full_precision(features.device):
-            points = self.keypoints @ rotations.mT + translations.unsqueeze(2)  # [B, N, P, 3]
-            pixels, depth = project(K_crop.unsqueeze(1), points)
-        size = self.config.crop_resolution
-        grid = to_grid_sample(pixels, size, size)  # [B, N, P, 2]
-        embedded = embedded.to(grid)  # its gradient is summed up in the same precision
-        values = F.grid_sample(embedded, grid, padding_mode="border", align_corners=False)
-        values = values.permute(0, 2, 3, 1)  # [B, N, P, E]
-        if self.training and self.config.point_dropout > 0:
-            batch, _, n_points, _ = values.shape
-            kept = torch.ones((batch, 1, n_points, 1), device=values.device)
-            values = values * F.dropout(kept, self.config.point_dropout)
-        outside = (grid.abs() > 1).any(-1) | (depth <= 0)  # [B, N, P]
-        values = torch.where(outside.unsqueeze(-1), self.out_of_image, values)
+            values = sampled(
+                embedded,
+                self.out_of_image,
+                self.keypoints,
+                K_crop,
+                *poses,
+                self.config.crop_resolution,
+                hidden,
+            )  # [B, N, P, E]
         batch, n = values.shape[:2]
         return head.mlp(values.reshape(batch * n, -1)).reshape(batch, n)
 
