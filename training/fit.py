@@ -221,7 +221,8 @@ def fit(
         try:
             steps = _run(trainer, clock, module, data, config)
         except Interrupted as stop:
-            log.info("%s; to go on, add --run-id %s to its command", stop, run_dir.name)
+            if trainer.is_global_zero:
+                log.info("%s; to go on, add --run-id %s to its command", stop, run_dir.name)
             raise
         if trainer.is_global_zero:
             record = identity | _record(trainer, clock, steps, config)
