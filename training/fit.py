@@ -13,12 +13,7 @@ import numpy as np
 import torch
 import trimesh
 import yaml
-from lightning.pytorch.callbacks import (
-    Callback,
-    EarlyStopping,
-    EMAWeightAveraging,
-    TQDMProgressBar,
-)
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from spyropose_ros.core.backbone import resolve_backbone
@@ -35,6 +30,7 @@ from training.data.source import CropSettings, Source
 from training.data.streams import ENDLESS_STEPS, StreamData
 from training.module import PoseModule
 from training.precision import trainer_precision
+from training.progress import Progress, silence_lightning
 
 log = logging.getLogger(__name__)
 
@@ -181,6 +177,7 @@ def fit(
         Interrupted: SIGINT or SIGTERM has ended the training.
     """
     _check(source, config)
+    silence_lightning()
     lightning.seed_everything(config.seed, verbose=False)
     cv2.setNumThreads(1)
     info = object_info(source, config.network)
@@ -195,17 +192,21 @@ def fit(
         config.optim,
         config.seed,
     )
+    processes = _count(devices) * num_nodes
+    progress = Progress(clock, config.optim.max_steps, config.optim.batch_size * processes)
     trainer = lightning.Trainer(
         accelerator=accelerator,
         devices=devices,
         num_nodes=num_nodes,
-        strategy="ddp" if num_nodes > 1 or _count(devices) > 1 else "auto",
+        strategy="ddp" if processes > 1 else "auto",
         precision=trainer_precision(config.optim.precision, accelerator),
         max_steps=_DEBUG_STEPS if debug else steps,
         use_distributed_sampler=False,  # the streams share themselves
         logger=False if debug else _logger(logger, run_dir),
-        callbacks=[clock, TQDMProgressBar(10), *_callbacks(config, run_dir, debug)],
+        callbacks=[clock, progress, *_callbacks(config, run_dir, debug)],
         enable_checkpointing=not debug,
+        enable_progress_bar=False,
+        enable_model_summary=False,
         log_every_n_steps=25,
         val_check_interval=min(config.optim.steps_per_epoch, steps),
         check_val_every_n_epoch=None,  # to Lightning, the whole training is one epoch
@@ -214,14 +215,15 @@ def fit(
     bundle = run_dir / "bundle"
     if not debug and trainer.is_global_zero:
         shutil.rmtree(bundle, ignore_errors=True)  # of an earlier --debug
-        processes = {"devices": _count(devices), "num_nodes": num_nodes}
-        _write_yaml(run_dir / IDENTITY, identity | processes)
+        shared = {"devices": _count(devices), "num_nodes": num_nodes}
+        _write_yaml(run_dir / IDENTITY, identity | shared)
         _write_yaml(run_dir / SETTINGS, config.to_flat())
     with _log_file(None if debug else run_dir / "log.txt"):
         try:
             steps = _run(trainer, clock, module, data, config)
         except Interrupted as stop:
-            log.info("%s; to go on, add --run-id %s to its command", stop, run_dir.name)
+            if trainer.is_global_zero:
+                log.info("%s; to go on, add --run-id %s to its command", stop, run_dir.name)
             raise
         if trainer.is_global_zero:
             record = identity | _record(trainer, clock, steps, config)

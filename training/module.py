@@ -121,8 +121,8 @@ class PoseModule(lightning.LightningModule):
         torch.manual_seed(seed + rank)  # augmentation and dropout
         return BatchRandom(torch.Generator(self.device).manual_seed(seed), rank, processes)
 
-    def on_fit_start(self) -> None:
-        """Switch DDP's own averaging off.
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Switch DDP's own averaging off, which Lightning switches on after every step.
 
         It expects every parameter's gradient once a step; here the levels share parameters and are
         backwarded one by one.

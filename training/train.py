@@ -23,6 +23,7 @@ from training.data import open_source
 from training.data.source import Source
 from training.data.symsol import LOW_DATA_TRAIN, LOW_DATA_VALIDATION
 from training.fit import IDENTITY, SETTINGS, fit
+from training.progress import console
 
 log = logging.getLogger(__name__)
 
@@ -190,7 +191,7 @@ def train(args: Namespace) -> Path:
 
 def main() -> None:
     """Entry point; what a user can mend ends in one line."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console()])
     args = parse_args()
     try:
         with cli.one_line_errors("train"):
