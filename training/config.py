@@ -259,9 +259,7 @@ _DEFAULT = TrainConfig(
         point_dropout=0.0,
     ),
     # Distinct families: 6 estimate log Z better than 48 independent ones.
-    objective=replace(
-        _PAPER.objective, n_samples=6, sampling="distinct", translation_offset=False
-    ),
+    objective=replace(_PAPER.objective, n_samples=6, sampling="distinct", translation_offset=False),
     optim=OptimConfig(
         max_steps=2000,
         batch_size=16,
