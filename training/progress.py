@@ -132,7 +132,7 @@ def _duration(seconds: float) -> str:
 
 def console() -> logging.Handler:
     """Handler of the screen, without what a terminal's line shows already."""
-    handler = logging.StreamHandler()
+    handler = logging.StreamHandler(sys.stderr)
     if sys.stderr.isatty():
         handler.addFilter(lambda record: record.name != __name__)
     return handler
