@@ -17,7 +17,7 @@ def filtered(x: Tensor, conv: nn.Conv2d) -> Tensor:
     """relu6(conv(relu6(x))).
 
     Args:
-        x: [B, C, H, W]; it may be overwritten.
+        x: [B, C, H, W], overwritten with relu6(x).
         conv: depthwise, padded by half of its odd size.
 
     Returns:
@@ -39,7 +39,7 @@ class _Filtered(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-        x = x.clamp(0, 6)
+        x = x.data.clamp_(0, 6)  # what gave x has not kept it, or x is in these bounds already
         y = F.conv2d(x, weight.to(x), bias.to(x), stride, weight.shape[-1] // 2, 1, len(weight))
         y.clamp_(0, 6)
         ctx.save_for_backward(x, y, weight)

@@ -57,15 +57,16 @@ def gradients(size: int, stride: int):
         for b in range(batch):
             for i in range(height):
                 for j in range(width):
+                    given = x[b, i, j, first:]
                     for c in range(n):
-                        image[i, edge + j, c] = x[b, i, j, first + c]
+                        image[i, edge + j, c] = given[c]
             dimage[:] = zero
             for i in range(rows):
                 for j in range(columns):
+                    given, dgiven = y[b, i, j, first:], dy[b, i, j, first:]
                     for c in range(n):
-                        value = y[b, i, j, first + c]
-                        passed = (value > zero) & (value < six)
-                        d = dy[b, i, j, first + c] if passed else zero
+                        passed = (given[c] > zero) & (given[c] < six)
+                        d = dgiven[c] if passed else zero
                         drow[j, c] = d
                         sums[c] += d
                 top = i * stride - edge
@@ -101,11 +102,11 @@ def gradients(size: int, stride: int):
                                 dimage[r, q, c] = s
             for i in range(height):
                 for j in range(width):
+                    wanted = dx[b, i, j, first:]
                     for c in range(n):
                         value = image[i, edge + j, c]
                         passed = (value > zero) & (value < six)
-                        d = dimage[i, edge + j, c] if passed else zero
-                        dx[b, i, j, first + c] = d
+                        wanted[c] = dimage[i, edge + j, c] if passed else zero
         dweight[:, :, first : first + n] = dtaps[:, :, :n]
         dbias[first : first + n] = sums[:n]
 
