@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -273,6 +274,33 @@ def test_a_killed_run_goes_on_by_its_id(tmp_path):
     assert bundle.record["steps"] == steps + 4
     assert bundle.record["command"] == started
     assert "resuming from" in (tmp_path / "cube" / "log.txt").read_text()
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    """Its loader processes hear it too. The screen shows nothing but the training's own lines."""
+    process = subprocess.Popen(
+        command(*SHAPE_FLAGS, "--hours", 1, "--runs", tmp_path, "--run-id", "cube"),
+        env=environment(),
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    log = tmp_path / "cube" / "log.txt"
+    deadline = time.monotonic() + 200
+    while not (log.is_file() and "validation" in log.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    first, *lines, last = process.communicate()[0].splitlines()
+    assert process.returncode == 130
+    assert first == "run cube: cube of shapes"
+    assert all(re.match(r"step \d+(, \d|: validation LL )", line) for line in lines)
+    assert re.match(r"stopped by SIGINT after \d+ steps; to go on, add --run-id cube", last)
+    assert log.read_text().splitlines() == [*lines, last]
+    last = tmp_path / "cube" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] > 0
 
 
 def test_a_debug_run_does_not_count(tmp_path):

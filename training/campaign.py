@@ -138,9 +138,9 @@ class Campaign:
         error = directory / _ERROR
         error.unlink(missing_ok=True)
         while (stage := self._stage(entry)) and not self._stopped:
-            problem = f"{stage.name} left nothing" if stage.name == last else None
+            again = stage.name == last
+            problem = "left nothing" if again else self._run(entry, stage, directory / _LOG)
             last = stage.name
-            problem = problem or self._run(entry, stage, directory / _LOG)
             if problem and not self._stopped:
                 error.write_text(f"{stage.name}: {problem}\n")
                 log.info("%s failed in its %s: %s", entry.name, stage.name, problem)
