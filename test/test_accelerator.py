@@ -225,7 +225,7 @@ written to somewhere
 
 def test_figures_of_the_training(tmp_path):
     assert figures.training(tmp_path, "") == ""
-    record = {"config": {"batch_size": 32}, "steps": 1000, "seconds": 160}
+    record = {"config": {"batch_size": 32, "pretrained": True}, "steps": 1000, "seconds": 160}
     (tmp_path / "config.json").write_text(json.dumps({"record": record}))
     expected = "1000 steps of 32 in 160 s (200 images/s), from {}, 0 MB"
     assert figures.training(tmp_path, "") == expected.format("published weights")

@@ -8,6 +8,8 @@ summary, tables, pictures, and archives of the logs and of the trained bundle.
 """
 
 import argparse
+import signal
+import sys
 import tempfile
 import time
 from functools import partial
@@ -56,4 +58,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # An exit that ends the process of the current part, too.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     main()

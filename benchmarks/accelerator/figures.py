@@ -13,7 +13,7 @@ _UNMEASURED = "not measured"
 def last_line(log: str) -> str:
     """What a part prints at its end."""
     lines = log.strip().splitlines()
-    return lines[-1] if lines else ""
+    return lines[-1].strip() if lines else ""
 
 
 def tests(log: str) -> str:
@@ -50,9 +50,11 @@ def training(bundle: Path, log: str) -> str:
     if not path.is_file():
         return ""
     record = json.loads(path.read_text())["record"]
-    batch, steps, seconds = record["config"]["batch_size"], record["steps"], record["seconds"]
+    config, steps, seconds = record["config"], record["steps"], record["seconds"]
+    batch = config["batch_size"]
     rate = steps * batch / max(1, seconds)
-    start = "from scratch" if "no pretrained weights" in log else "from published weights"
+    published = config["pretrained"] and "no pretrained weights" not in log
+    start = "from published weights" if published else "from scratch"
     size = sum(file.stat().st_size for file in bundle.iterdir()) / 1e6
     return f"{steps} steps of {batch} in {seconds} s ({rate:.0f} images/s), {start}, {size:.0f} MB"
 
