@@ -104,6 +104,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16")
     dtype = getattr(torch, parser.parse_args().dtype)
+    if not torch.cuda.is_available():
+        raise SystemExit("gpu_check: torch finds no GPU")
     print(torch.cuda.get_device_name(), torch.__version__, dtype)
     torch.manual_seed(0)
     points = 0.05 * torch.randn(16, 3)
