@@ -105,8 +105,8 @@ TABLES = {
         "cube",
         {
             "preset rotations": _ROTATIONS,
-            "learning rate 2e-3": f"{_ROTATIONS} --lr 0.002",
-            "learning rate 5e-4": f"{_ROTATIONS} --lr 0.0005",
+            "learning rate 1e-3": f"{_ROTATIONS} --lr 0.001",
+            "learning rate 4e-3": f"{_ROTATIONS} --lr 0.004",
             "encoder as fast as the rest": f"{_ROTATIONS} --encoder-lr 1",
             "batches of 8": f"{_ROTATIONS} --batch-size 8",
             "batches of 32": f"{_ROTATIONS} --batch-size 32",

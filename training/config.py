@@ -285,7 +285,11 @@ _DEFAULT = TrainConfig(
 )
 
 # A family of rotations has 8 children, not 64; so there can be more families.
-_ROTATIONS = replace(_DEFAULT, objective=replace(_DEFAULT.objective, n_samples=16))
+_ROTATIONS = replace(
+    _DEFAULT,
+    objective=replace(_DEFAULT.objective, n_samples=16),
+    optim=replace(_DEFAULT.optim, lr=2e-3),
+)
 
 PRESETS = {"paper": _PAPER, "default": _DEFAULT, "rotations": _ROTATIONS}
 """paper: the published settings. default: what pays on two CPU cores in about an hour; rotations:
