@@ -33,6 +33,7 @@ from training import provenance
 from training.config import NetworkConfig, TrainConfig
 from training.data.source import CropSettings, Source
 from training.data.streams import StreamData
+from training.memory import keep_freed_memory
 from training.module import PoseModule
 from training.precision import trainer_precision
 
@@ -180,6 +181,7 @@ def fit(
         ValueError: settings that the data set does not allow.
     """
     _check(source, config)
+    keep_freed_memory()
     lightning.seed_everything(config.seed, verbose=False)
     cv2.setNumThreads(1)
     info = object_info(source, config.network)
