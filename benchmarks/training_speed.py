@@ -23,6 +23,7 @@ from training.config import TrainConfig
 from training.data.source import Source
 from training.data.streams import TRAIN, item_generator
 from training.fit import build_model, crop_settings, make_module, object_info
+from training.memory import keep_freed_memory, return_freed_memory
 from training.module import PoseModule
 from training.precision import trainer_precision
 from training.train import parse_args, settings_of, source_of
@@ -100,10 +101,14 @@ def compare(
     """
     count = WARM_UP + MEASURED
     steps = {BEFORE: Steps(now), AFTER: Steps(now)}
-    turns = [(BEFORE, PlainModule, "32-true"), (AFTER, PoseModule, precision)]
+    turns = [
+        (BEFORE, PlainModule, "32-true", return_freed_memory),
+        (AFTER, PoseModule, precision, keep_freed_memory),
+    ]
     for _ in range(ROUNDS):
         turns.reverse()  # whoever goes first has the colder machine
-        for name, kind, multiplied in turns:
+        for name, kind, multiplied, treat_memory in turns:
+            treat_memory()
             trainer = lightning.Trainer(
                 accelerator=accelerator,
                 devices=1,

@@ -28,6 +28,7 @@ from training.clock import TrainingClock
 from training.config import NetworkConfig, TrainConfig
 from training.data.source import CropSettings, Source
 from training.data.streams import ENDLESS_STEPS, StreamData
+from training.memory import keep_freed_memory
 from training.module import PoseModule
 from training.precision import trainer_precision
 from training.progress import Progress, silence_lightning
@@ -178,6 +179,7 @@ def fit(
     """
     _check(source, config)
     silence_lightning()
+    keep_freed_memory()
     lightning.seed_everything(config.seed, verbose=False)
     cv2.setNumThreads(1)
     info = object_info(source, config.network)
