@@ -95,15 +95,15 @@ def finished(row):
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_queue_goes_through_although_an_entry_is_broken(command):
-    """Both that work end with all their results; the table is written twice."""
-    write(command.queue, entry("broken", object="banana"), entry("a"), entry("b"))
+    """The one that works ends with all its results; the table is written twice."""
+    write(command.queue, entry("broken", object="banana"), entry("a"))
     assert command.run("--table", command.table)[0] == 0
     text = command.table.read_text()
     assert text == (command.runs / "campaign.md").read_text()
     rows = command.rows(text)
-    assert list(rows) == ["broken", "a", "b"]
+    assert list(rows) == ["broken", "a"]
     assert rows["broken"]["state"].startswith("failed: training: train: there is no shape 'banana'")
-    assert finished(rows["a"]) and finished(rows["b"])
+    assert finished(rows["a"])
     assert int(rows["a"]["images"]) == 16 * int(rows["a"]["steps"]) > 0
     assert all(rows["a"][name].count(", ") == 1 for name in ("temperatures", "LL per level, T"))
     output = (command.runs / "a" / "campaign.log").read_text()
@@ -120,7 +120,7 @@ def test_a_queue_goes_through_although_an_entry_is_broken(command):
 @pytest.mark.timeout(900)
 def test_a_killed_campaign_goes_on(command):
     """kill -9 of everything while the first entry trains."""
-    write(command.queue, entry("a"), entry("b", hours=1 / 3600))
+    write(command.queue, entry("a"))
     process = command.start()
     last = command.runs / "a" / "checkpoints" / "last.ckpt"
     until(last.is_file)
@@ -135,7 +135,7 @@ def test_a_killed_campaign_goes_on(command):
     assert command.rows(status)["a"]["state"] == "begun"
     assert command.run()[0] == 0
     rows = command.rows((command.runs / "campaign.md").read_text())
-    assert finished(rows["a"]) and finished(rows["b"])
+    assert finished(rows["a"])
     assert "resuming from" in (command.runs / "a" / "log.txt").read_text()
 
 
