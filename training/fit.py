@@ -190,6 +190,7 @@ def fit(
         config.data,
         config.optim,
         config.seed,
+        source.composer(crop_settings(config, source, training=True)),
     )
     timer = Timer(verbose=False)
     trainer = lightning.Trainer(
