@@ -72,10 +72,11 @@ def compare(
     Returns:
         What the steps took, by name (`BEFORE`, `AFTER`), and the device.
     """
-    items = source.training_items(crop_settings(config, source, training=True))
+    crop = crop_settings(config, source, training=True)
+    items, composer = source.training_items(crop), source.composer(crop)
     size, count = config.optim.batch_size, WARM_UP + MEASURED
     drawn = [items.item(i, item_generator(config.seed, TRAIN, i)) for i in range(2 * size)]
-    batches = [default_collate(drawn[:size]), default_collate(drawn[size:])]
+    batches = [composer(default_collate(part)) for part in (drawn[:size], drawn[size:])]
     steps = {BEFORE: Steps(), AFTER: Steps()}
     turns = [(BEFORE, PlainModule), (AFTER, PoseModule)]
     for _ in range(ROUNDS):
