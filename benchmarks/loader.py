@@ -41,6 +41,7 @@ def main() -> None:
     info = object_info(source, config.network)
     module = make_module(build_model(config.network, info, source), info, source, config)
     # A bare list would be taken for several loaders.
+    batch = source.composer(crop)(batch)
     same = DataLoader([batch] * (WARM_UP + MEASURED), batch_size=None)
     seconds, device = step_seconds(
         module,

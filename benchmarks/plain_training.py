@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,11 @@ from spyropose_ros.core.depthwise import plain_filtered
 from spyropose_ros.core.sampling import plain_sampled
 from spyropose_ros.core.se3_grid import Cells
 from spyropose_ros.core.search import Scorer
+from spyropose_ros.scenes.sampler import SceneSampler
+from training import objective
+from training.data.crops import training_item
+from training.data.rendered import RenderedSource
+from training.data.source import ENDLESS, CropSettings, Items, Source
 from training.module import PoseModule
 from training.objective import (
     BatchRandom,
@@ -34,7 +40,12 @@ def level_losses(
     config: ObjectiveConfig,
     random: BatchRandom,
 ) -> Iterator[Tensor]:
-    """As `training.objective.level_losses`."""
+    """As `training.objective.level_losses`, whose distinct families are plain already."""
+    if config.importance_sampling and config.sampling == "distinct":
+        yield from objective.level_losses(
+            scorer, grid, rotation, translation, depth, config, random
+        )
+        return
     if not config.importance_sampling:
         for level in range(depth - 1 if config.last_level_only else 0, depth):
             cells = grid.uniform_cells(level, config.n_samples, random)
@@ -93,3 +104,47 @@ class PlainModule(PoseModule):
         for group in configured["optimizer"].param_groups:
             group["fused"] = False
         return configured
+
+
+def plain_items(source: Source, crop: CropSettings) -> Items:
+    """Items as they were: of rendered objects, whole scenes that are cut afterwards."""
+    if isinstance(source, RenderedSource):
+        return SceneItems(source, crop)
+    return source.training_items(crop)
+
+
+class SceneItems:
+    """Random scenes as training items; the index does not matter, the generator decides.
+
+    Args:
+        source: of the object.
+        crop: settings.
+    """
+
+    def __init__(self, source: RenderedSource, crop: CropSettings):
+        self._sampler = SceneSampler(source.model, source.settings)
+        self._size_ratio = source.size_ratio[0]
+        self._crop = crop
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def item(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
+        """One random scene; see `training.data.source.Items`."""
+        model, item = self._sampler.model, None
+        while item is None:
+            scene = self._sampler.sample(rng)
+            item = training_item(
+                scene.image,
+                scene.K,
+                scene.rotation,
+                scene.translation,
+                model.center,
+                model.diameter,
+                self._size_ratio,
+                scene.box,
+                self._crop,
+                rng,
+                scene.depth,
+            )
+        return item

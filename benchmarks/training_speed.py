@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import lightning
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, default_collate
 
-from benchmarks.plain_training import PlainModule
+from benchmarks.plain_training import PlainModule, plain_items
 from training import provenance
 from training.config import TrainConfig
 from training.data.source import Source
@@ -64,18 +64,25 @@ class Steps(lightning.Callback):
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
 
 
-def make_items(
+def make_batches(
     source: Source, config: TrainConfig, now: Callable[[], float]
-) -> tuple[list[dict[str, Tensor]], float]:
-    """Two batches, and the seconds that an item of the second took."""
-    items = source.training_items(crop_settings(config, source, training=True))
-    size = config.optim.batch_size
-    numbers = range(2 * size)
-    drawn = [items.item(i, item_generator(config.seed, TRAIN, i)) for i in numbers[:size]]
-    started = now()
-    drawn += [items.item(i, item_generator(config.seed, TRAIN, i)) for i in numbers[size:]]
-    seconds = (now() - started) / size
-    return [default_collate(drawn[:size]), default_collate(drawn[size:])], seconds
+) -> tuple[list[dict[str, Tensor]], dict[str, float]]:
+    """Two batches, and the seconds that an item of the second takes: before, and after."""
+    crop, size = crop_settings(config, source, training=True), config.optim.batch_size
+    items, composer = source.training_items(crop), source.composer(crop)
+    kinds = {BEFORE: (plain_items(source, crop), nn.Identity()), AFTER: (items, composer)}
+    seconds = {}
+    for name, (drawn_from, finish) in kinds.items():
+        batches = []
+        for first in (0, size):
+            started = now()
+            drawn = [
+                drawn_from.item(i, item_generator(config.seed, TRAIN, i))
+                for i in range(first, first + size)
+            ]
+            batches.append(finish(default_collate(drawn)))
+            seconds[name] = (now() - started) / size
+    return batches, seconds
 
 
 def compare(
@@ -136,7 +143,7 @@ def main() -> None:
     source = source_of(args, config)
     on_gpu = args.accelerator != "cpu" and torch.cuda.is_available()
     now = time.perf_counter if on_gpu else time.process_time
-    batches, item = make_items(source, config, now)
+    batches, items = make_batches(source, config, now)
     precision = trainer_precision(config.optim.precision, args.accelerator)
     steps, device = compare(source, config, batches, now, args.accelerator, precision)
     print(f"{source.name}, {precision} after, {provenance.hardware(device)}")
@@ -144,12 +151,13 @@ def main() -> None:
     size = config.optim.batch_size
     seconds = {name: np.array(found.seconds) / size for name, found in steps.items()}
     for name, values in seconds.items():  # [rounds, steps]
-        print(f"{name:7} {1e3 * (np.median(values) + item):.2f}, of it items {1e3 * item:.2f}")
-    for name, rest in (("ratio", item), ("of step", 0.0)):
-        before, after = (np.median(seconds[k], 1) + rest for k in (BEFORE, AFTER))
+        total, item = np.median(values) + items[name], items[name]
+        print(f"{name:7} {1e3 * total:.2f}, of it items {1e3 * item:.2f}")
+    for title, rest in (("ratio", items), ("of step", dict.fromkeys(items, 0.0))):
+        before, after = (np.median(seconds[k], 1) + rest[k] for k in (BEFORE, AFTER))
         ratios = before / after
         print(
-            f"{name:7} {np.median(ratios):.2f}, by round {ratios.min():.2f} to {ratios.max():.2f}"
+            f"{title:7} {np.median(ratios):.2f}, by round {ratios.min():.2f} to {ratios.max():.2f}"
         )
     before, after = (np.array(steps[name].losses) for name in (BEFORE, AFTER))
     print(

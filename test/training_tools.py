@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import trimesh
 
+from spyropose_ros.scenes.appearance import Appearance
 from spyropose_ros.scenes.sampler import SceneSettings
 from training.config import (
     AugmentationConfig,
@@ -52,7 +53,8 @@ CROP = CropSettings(48, 12, 1.5, "boxes", 180.0, True)
 
 def mug_source() -> RenderedSource:
     """The mug with few pictures for its backgrounds, which take seconds to make."""
-    return RenderedSource("mug", "data", SceneSettings(sprites=20))
+    look = Appearance(plain_backdrops=5)
+    return RenderedSource("mug", "data", SceneSettings(sprites=20, appearance=look))
 
 
 def tiny(**changes) -> TrainConfig:

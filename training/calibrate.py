@@ -111,10 +111,11 @@ def _validation(estimator: Estimator, source: Source, images: int, seed: int) ->
         max_roll=0.0,
         surface=False,
     )
-    items = source.validation_items(crop)
+    items, composer = source.validation_items(crop), source.composer(crop)
     for index in range(min(images, len(items))):
         item = items.item(index, item_generator(seed + _SEED_OFFSET, VALIDATION, index))
         item = {key: value[None].to(estimator.device) for key, value in item.items()}
+        item = composer(item)
         crops, box = item["crop"].float().div(255), estimator.box(item["estimate"])
         pyramid = estimator.search_crops(crops, item["K_crop"], box)
         yield pyramid, item["rotation"][0], item["translation"][0]

@@ -193,6 +193,7 @@ def fit(
         config.data,
         config.optim,
         config.seed,
+        source.composer(crop_settings(config, source, training=True)),
     )
     processes = _count(devices) * num_nodes
     progress = Progress(clock, config.optim.max_steps, config.optim.batch_size * processes)

@@ -231,14 +231,17 @@ def _sample(sample: Sample, source: Source, resolution: int) -> Check:
 def _items(source: Source, split: str, n: int, crop: CropSettings, seed: int) -> list[View]:
     """Crops of the training, spread over it."""
     items = (source.training_items if split == "train" else source.validation_items)(crop)
+    composer = source.composer(crop)
     views = []
     for index in _spread(min(len(items), _UNENDING), n):
         item = items.item(int(index), np.random.default_rng((seed, index)))
+        item = composer({key: value[None] for key, value in item.items()})
         rotation, center, estimate, K = (
-            item[key].double().numpy() for key in ("rotation", "translation", "estimate", "K_crop")
+            item[key][0].double().numpy()
+            for key in ("rotation", "translation", "estimate", "K_crop")
         )
         translation = center - rotation @ source.center
-        image = _to_uint8(item["crop"].float() / 255)
+        image = _to_uint8(item["crop"][0].float() / 255)
         diameter = sphere_pixels(K, center, source.diameter)
         views.append(View(f"item {index}", image, K, rotation, translation, estimate, diameter))
     return views

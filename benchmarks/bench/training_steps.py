@@ -43,14 +43,15 @@ def training_curve(
     """
     source = runs.bundle_source(bundle, data_root)
     config = TrainConfig.from_flat(bundle.record["config"])
-    items = source.training_items(crop_settings(config, source, training=True))
+    crop = crop_settings(config, source, training=True)
+    items, composer = source.training_items(crop), source.composer(crop)
     generator = torch.Generator().manual_seed(0)
     seeds = torch.randint(1 << 31, (max(batch_sizes),), generator=generator).tolist()
     drawn = [items.item(n, np.random.default_rng(seed)) for n, seed in enumerate(seeds)]
     steps = _QUICK_STEPS if quick else _STEPS
     return {
         f"batch of {size}": [
-            _steps(config, source, default_collate(drawn[:size]), count, device, steps)
+            _steps(config, source, composer(default_collate(drawn[:size])), count, device, steps)
             for count in samples
         ]
         for size in batch_sizes

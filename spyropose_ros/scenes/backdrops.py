@@ -6,7 +6,9 @@ import numpy as np
 from .clutter import background
 from .sprites import SpriteBank
 
-_HEIGHT, _WIDTH = 360, 480
+HEIGHT, WIDTH = 360, 480
+"""Of a crowded picture, pixels."""
+
 _THINGS = (20, 90)
 _FOCAL_OVER_Z = (250.0, 800.0)  # pixels per metre
 _ZOOM = (0.5, 1.0)  # share of the picture that is shown
@@ -14,6 +16,9 @@ _ZOOM = (0.5, 1.0)  # share of the picture that is shown
 
 class BackdropBank:
     """Backgrounds: plain ones, and crowded ones that show random ground under layers of things.
+
+    Attributes:
+        pictures: the crowded ones, uint8 [HEIGHT, WIDTH, 3] each.
 
     Args:
         sprites: the things.
@@ -24,7 +29,7 @@ class BackdropBank:
 
     def __init__(self, sprites: SpriteBank, count: int, share: float, rng: np.random.Generator):
         self._share = share
-        self._pictures = [_crowd(sprites, rng) for _ in range(count)]
+        self.pictures = [_crowd(sprites, rng) for _ in range(count)]
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         """A plain background, or a random part of a random crowded picture.
@@ -37,13 +42,13 @@ class BackdropBank:
         Returns:
             [height, width, 3] uint8.
         """
-        if not self._pictures or rng.random() >= self._share:
+        if not self.pictures or rng.random() >= self._share:
             return background(rng, height, width)
-        picture = self._pictures[rng.integers(len(self._pictures))]
+        picture = self.pictures[rng.integers(len(self.pictures))]
         # The largest part of the wanted shape, then zoomed.
-        scale = min(_HEIGHT / height, _WIDTH / width) * rng.uniform(*_ZOOM)
+        scale = min(HEIGHT / height, WIDTH / width) * rng.uniform(*_ZOOM)
         size = np.maximum(np.array([height, width]) * scale, 1).astype(int)
-        y, x = (rng.uniform(0, 1, 2) * ([_HEIGHT, _WIDTH] - size)).astype(int)
+        y, x = (rng.uniform(0, 1, 2) * ([HEIGHT, WIDTH] - size)).astype(int)
         part = picture[y : y + size[0], x : x + size[1]]
         if rng.random() < 0.5:
             part = part[:, ::-1]
@@ -53,8 +58,8 @@ class BackdropBank:
 
 
 def _crowd(sprites: SpriteBank, rng: np.random.Generator) -> np.ndarray:
-    """One picture, [_HEIGHT, _WIDTH, 3] uint8."""
-    picture = background(rng, _HEIGHT, _WIDTH)
+    """One picture, [HEIGHT, WIDTH, 3] uint8."""
+    picture = background(rng, HEIGHT, WIDTH)
     for _ in range(rng.integers(0, 4)):  # sheets of paper, boards, posters
         _lay_sheet(picture, rng)
     for _ in range(rng.integers(1, 4)):
@@ -65,11 +70,11 @@ def _crowd(sprites: SpriteBank, rng: np.random.Generator) -> np.ndarray:
 
 def _lay_sheet(picture: np.ndarray, rng: np.random.Generator) -> None:
     """Lay another ground over a random quadrilateral, in place."""
-    sheet = background(rng, _HEIGHT, _WIDTH)
-    centre = rng.uniform(0, 1, 2) * [_WIDTH, _HEIGHT]
+    sheet = background(rng, HEIGHT, WIDTH)
+    centre = rng.uniform(0, 1, 2) * [WIDTH, HEIGHT]
     angles = np.sort(rng.uniform(0, 2 * np.pi, 4))
-    reach = rng.uniform(0.2, 0.7, 4) * _WIDTH
+    reach = rng.uniform(0.2, 0.7, 4) * WIDTH
     corners = centre + reach[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
-    mask = np.zeros((_HEIGHT, _WIDTH), np.uint8)
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     cv2.fillPoly(mask, [corners.astype(np.int32)], 255)
     cv2.copyTo(sheet, mask, picture)

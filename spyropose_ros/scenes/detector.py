@@ -3,8 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.spatial import ConvexHull
 from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from .chance import Chance
+
+_FARTHEST = 0.4
+"""Of an edge from where it should be, in box sides: the edges of a bad box must not cross."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +50,29 @@ def noisy_box(
     if not (np.isfinite(box).all() and (size > 0).all()):
         raise ValueError(f"box {box.tolist()} is empty or not finite: give x1 < x2 and y1 < y2")
     spread = settings.outlier if rng.random() < settings.outlier_share else settings.edge
-    # Clipping keeps the edges of a bad box from crossing.
-    shift = np.clip(rng.normal(size=(2, 2)) * spread, -0.4, 0.4) * size
+    shift = np.clip(rng.normal(size=(2, 2)) * spread, -_FARTHEST, _FARTHEST) * size
     return box + shift.ravel()
+
+
+def noisy_boxes(
+    boxes: Tensor, count: int, chance: Chance, settings: BoxNoise = BoxNoise()
+) -> Tensor:
+    """`noisy_box` for a batch, several times each.
+
+    Args:
+        boxes: [B, 4] xyxy, tight around the visible objects, pixels.
+        count: Number of boxes for each.
+        chance: Random numbers.
+        settings: Strength of the noise.
+
+    Returns:
+        [B, count, 4] xyxy.
+    """
+    bad = chance.happens(settings.outlier_share, (count, 1))
+    spread = torch.where(bad, settings.outlier, settings.edge)
+    shift = (chance.normal((count, 4)) * spread).clamp(-_FARTHEST, _FARTHEST)
+    size = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
+    return boxes.unsqueeze(1) + shift * size.unsqueeze(1)
 
 
 def apparent_size_ratio(

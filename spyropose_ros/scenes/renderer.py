@@ -9,7 +9,8 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 from scipy.spatial.transform import Rotation
 
-_GREY = 0.7
+GREY = 0.7
+"""Colour of what has none."""
 
 
 class GBuffer(NamedTuple):
@@ -38,6 +39,11 @@ class Renderer:
 
     The ray-casting structure is built at the first rendering, so that a renderer can be pickled
     and sent to another process.
+
+    Attributes:
+        faces: [F, 3] int32, the vertices of every face.
+        normals: [V, 3] float32, smooth, object frame.
+        colours: [V, 3] float32 RGB in [0, 1], or None.
     """
 
     def __init__(self, mesh: trimesh.Trimesh):
@@ -48,9 +54,9 @@ class Renderer:
         """
         self._triangles = np.ascontiguousarray(mesh.triangles, np.float32)  # [F, 3, 3]
         self._corners = _bounding_vertices(mesh)  # [V, 3]
-        self._faces = np.asarray(mesh.faces, np.int32)  # [F, 3]
-        self._normals = np.asarray(mesh.vertex_normals, np.float32)  # [V, 3]
-        self._colours = _vertex_colours(mesh)  # [V, 3] or None
+        self.faces = np.asarray(mesh.faces, np.int32)  # [F, 3]
+        self.normals = np.asarray(mesh.vertex_normals, np.float32)  # [V, 3]
+        self.colours = _vertex_colours(mesh)  # [V, 3] or None
         self._scene = None
 
     def __getstate__(self) -> dict:
@@ -108,16 +114,12 @@ class Renderer:
 
         x = (np.arange(x0, x1) - K[0, 2]) / K[0, 0]
         y = (np.arange(y0, y1) - K[1, 2]) / K[1, 1]
-        rays = np.ones((y1 - y0, x1 - x0, 3), np.float32)  # z = 1, so that t is the depth
-        rays[..., 0] = x
-        rays[..., 1] = y[:, None]
-        rays = rays.reshape(-1, 3)
-        hits = self._cast(rays, rotation, translation)
+        hits, rays = self.trace(rotation, translation, x, y)
         hit = np.flatnonzero(hits["primID"] >= 0)
         index = hits["primID"][hit]
         weights = _barycentric(hits["u"][hit], hits["v"][hit])
-        corners = self._faces[index]  # [N, 3]
-        normal = _interpolate(self._normals, corners, weights)
+        corners = self.faces[index]  # [N, 3]
+        normal = _interpolate(self.normals, corners, weights)
         normal = normal @ rotation.T.astype(np.float32)
         length = np.sqrt(np.einsum("nc,nc->n", normal, normal))
         towards = np.where(np.einsum("nc,nc->n", normal, rays[hit]) > 0, np.float32(-1), 1)
@@ -127,21 +129,38 @@ class Renderer:
         flat = (rows + y0) * width + columns + x0
         depth.reshape(-1)[flat] = hits["tfar"][hit]
         normals.reshape(-1, 3)[flat] = normal
-        colours = _GREY if self._colours is None else _interpolate(self._colours, corners, weights)
+        colours = GREY if self.colours is None else _interpolate(self.colours, corners, weights)
         albedo.reshape(-1, 3)[flat] = colours
         face.reshape(-1)[flat] = index
         return buffer
 
-    def _cast(self, rays: np.ndarray, rotation: np.ndarray, translation: np.ndarray) -> dict:
-        """Intersect camera-frame rays [N, 3] from the camera centre with the mesh."""
+    def trace(
+        self, rotation: np.ndarray, translation: np.ndarray, x: np.ndarray, y: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Intersect rays from the camera centre with the mesh, one for every row and column.
+
+        Args:
+            rotation: [3, 3], object to camera.
+            translation: [3], object to camera, metres.
+            x: [w], x / z of the columns' rays.
+            y: [h], y / z of the rows' rays.
+
+        Returns:
+            For each of the h w rays, line by line: primID, the face or -1; u and v, the weights of
+            its second and third corner; tfar, the depth. And the rays [h w, 3], with z = 1.
+        """
         if self._scene is None:
             self._scene = EmbreeScene(robust=True)
             TriangleMesh(self._scene, self._triangles)
+        rays = np.ones((len(y), len(x), 3), np.float32)  # z = 1, so that t is the depth
+        rays[..., 0] = x
+        rays[..., 1] = y[:, None]
+        rays = rays.reshape(-1, 3)
         # The mesh stays where it is and the rays move into its frame.
         directions = rays @ rotation.astype(np.float32)
         origin = (-rotation.T @ translation).astype(np.float32)
         origins = np.broadcast_to(origin, directions.shape)
-        return self._scene.run(origins, directions, query="INTERSECT", output=1)
+        return self._scene.run(origins, directions, query="INTERSECT", output=1), rays
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 import trimesh
 
 from . import bop
+from .appearance import Appearance
 from .backdrops import BackdropBank
 from .camera_effects import CameraEffects
 from .clutter import cast_shadow, random_colour, uneven_light
@@ -72,6 +73,7 @@ class SceneSettings:
         backdrops: Number of crowded pictures to draw backgrounds from; 0 for plain ones only.
         backdrop_share: Share of scenes with such a background.
         uneven_light: Share of scenes in which light and shadow fall unevenly.
+        appearance: Ranges of composed crops; see `spyropose_ros.scenes.compositing`.
     """
 
     fx: float = 600.0
@@ -94,6 +96,7 @@ class SceneSettings:
     backdrops: int = 0
     backdrop_share: float = 0.7
     uneven_light: float = 0.0
+    appearance: Appearance = field(default_factory=Appearance)
 
     @property
     def K(self) -> np.ndarray:
@@ -248,7 +251,7 @@ class SceneSampler:
             The scene; at least `min_visible_fraction` of the object is visible.
         """
         while True:
-            rotation, translation = self._pose(rng)
+            rotation, translation = random_pose(self.model, self.settings, rng)
             scene = self.render(rotation, translation, rng)
             if scene is not None:
                 return scene
@@ -328,22 +331,6 @@ class SceneSampler:
             full_count=total,
         )
 
-    def _pose(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A random pose with the object's centre inside the camera image."""
-        settings = self.settings
-        if settings.rotations == "table" and rng.random() < settings.table_share:
-            rotation = upright_rotation(rng)
-        else:
-            rotation = random_rotation(rng)
-        z = rng.uniform(*settings.distance)
-        margin = 0.4 * self.model.diameter * settings.fx / z
-        size = np.array([settings.width, settings.height])
-        margin = np.minimum(margin, 0.4 * size)
-        pixel = rng.uniform(margin, size - margin)
-        ray = (pixel - [settings.cx, settings.cy]) / [settings.fx, settings.fy]
-        center = z * np.append(ray, 1.0)
-        return rotation, center - rotation @ self.model.center
-
     def _window(self, center: np.ndarray) -> tuple[np.ndarray, int, int]:
         """The part of the camera image to make: intrinsics [3, 3], width and height."""
         settings, K = self.settings, self.settings.K
@@ -384,6 +371,33 @@ class SceneSampler:
         if self.model.handle_faces is None:
             return float("nan")
         return float(self.model.handle_faces[face[mask]].mean())
+
+
+def random_pose(
+    model: ObjectModel, settings: SceneSettings, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A random pose with the object's centre inside the camera image.
+
+    Args:
+        model: The object.
+        settings: Camera, distances and kind of rotations.
+        rng: The only source of randomness.
+
+    Returns:
+        Rotation [3, 3] and translation [3] in metres, object to camera.
+    """
+    if settings.rotations == "table" and rng.random() < settings.table_share:
+        rotation = upright_rotation(rng)
+    else:
+        rotation = random_rotation(rng)
+    z = rng.uniform(*settings.distance)
+    margin = 0.4 * model.diameter * settings.fx / z
+    size = np.array([settings.width, settings.height])
+    margin = np.minimum(margin, 0.4 * size)
+    pixel = rng.uniform(margin, size - margin)
+    ray = (pixel - [settings.cx, settings.cy]) / [settings.fx, settings.fy]
+    center = z * np.append(ray, 1.0)
+    return rotation, center - rotation @ model.center
 
 
 def mask_box(mask: np.ndarray) -> np.ndarray:

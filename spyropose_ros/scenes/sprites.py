@@ -26,7 +26,11 @@ class Sprite(NamedTuple):
 
 
 class SpriteBank:
-    """Many sprites, made once."""
+    """Many sprites, made once.
+
+    Attributes:
+        sprites: The pictures.
+    """
 
     def __init__(self, meshes: list[trimesh.Trimesh], count: int, rng: np.random.Generator):
         """Render things from random sides.
@@ -40,7 +44,7 @@ class SpriteBank:
         coloured = count // 2 if meshes else 0
         things = [_Thing(mesh) for mesh in meshes]
         shapes = [_Thing(mesh) for mesh in _simple_meshes(rng)]
-        self._sprites = [
+        self.sprites = [
             things[index % len(things)].picture(rng, None)
             if index < coloured
             else shapes[index % len(shapes)].picture(rng, random_colour(rng))
@@ -109,7 +113,7 @@ class SpriteBank:
 
     def _place(self, center, focal_over_z, shape, rng):
         """A random sprite placed at a pixel, turned and more or less bright."""
-        sprite = self._sprites[rng.integers(len(self._sprites))]
+        sprite = self.sprites[rng.integers(len(self.sprites))]
         scale = sprite.pixel_size * focal_over_z
         placed = _place(sprite, center, scale, rng.uniform(0, 2 * np.pi), shape)
         if placed is None:

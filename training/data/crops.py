@@ -77,8 +77,14 @@ def training_item(
     }
     if crop.surface and depth is not None:
         item["surface"] = surface_map(
-            depth, intrinsics, item["rotation"], truth, diameter, K_crop[0], crop
-        )
+            torch.from_numpy(depth)[None],
+            intrinsics[None],
+            item["rotation"][None],
+            truth[None],
+            diameter,
+            K_crop,
+            crop,
+        )[0]
     return item
 
 
@@ -102,7 +108,7 @@ def _estimate(
             raise ValueError(
                 f"detector_noise must be 'boxes' or 'paper', got '{crop.detector_noise}'"
             )
-        if _within_ball(truth, estimate, diameter):
+        if within_ball(truth[None], estimate, diameter):
             return estimate
     return None
 
@@ -132,16 +138,24 @@ def truncated_offset(rng: np.random.Generator) -> np.ndarray:
     return offset
 
 
-def _within_ball(truth: Tensor, estimate: Tensor, diameter: float) -> bool:
-    """Whether the truth lies in the ball inscribed in the box around the estimate."""
-    if estimate[0, 2] <= 0:
-        return False
+def within_ball(truth: Tensor, estimate: Tensor, diameter: float) -> Tensor:
+    """Whether truths lie in the balls inscribed in the boxes around the estimates.
+
+    Args:
+        truth: metres, [N, 3].
+        estimate: metres, in front of the camera, [N, 3].
+        diameter: of the bounding sphere, metres.
+
+    Returns:
+        bool [N].
+    """
     box = TranslationBox.from_view(estimate, diameter)
-    return bool((box.coordinates(truth.view(1, 1, 3)) - 0.5).norm() < _BALL)
+    offset = box.coordinates(truth.unsqueeze(1)).squeeze(1) - 0.5
+    return offset.norm(dim=1) < _BALL
 
 
 def surface_map(
-    depth: np.ndarray,
+    depth: Tensor,
     K: Tensor,
     rotation: Tensor,
     center: Tensor,
@@ -149,33 +163,32 @@ def surface_map(
     K_crop: Tensor,
     crop: CropSettings,
 ) -> Tensor:
-    """What the crop shows of the object: the visible surface in object coordinates.
+    """What crops show of the object: the visible surface in object coordinates.
 
     Args:
-        depth: z of the visible surface in the image, metres, 0 elsewhere, float32 [H, W].
-        K: intrinsics of the image, [3, 3].
-        rotation: object to camera, [3, 3].
-        center: bounding-sphere centre in the camera frame, metres, [3].
+        depth: z of the visible surface in the images, metres, 0 elsewhere, float32 [B, H, W].
+        K: intrinsics of the images, [B, 3, 3].
+        rotation: object to camera, [B, 3, 3].
+        center: bounding-sphere centre in the camera frame, metres, [B, 3].
         diameter: of the bounding sphere, metres.
-        K_crop: intrinsics of the crop, [3, 3].
+        K_crop: intrinsics of the crops, [B, 3, 3].
         crop: for the resolution and the size of the map.
 
     Returns:
-        float32 [4, size, size]: 1 where the object is visible, then the point relative to the
+        float32 [B, 4, size, size]: 1 where the object is visible, then the point relative to the
         centre in units of the radius (in [-1, 1]^3; 0 where not visible).
     """
     size = crop.map_size
     step = crop.resolution / size
-    pixel = (torch.arange(size) + 0.5) * step - 0.5
+    pixel = (torch.arange(size, device=depth.device) + 0.5) * step - 0.5
     v, u = torch.meshgrid(pixel, pixel, indexing="ij")
     ray = torch.stack((u, v, torch.ones_like(u)), -1).view(-1, 3) @ torch.linalg.inv(K_crop).mT
-    ray = ray / ray[:, 2:]  # K_crop may be turned; depth is along z
-    source = (ray @ K.mT)[:, :2].round().long()
-    height, width = depth.shape
-    inside = ((source >= 0) & (source < torch.tensor((width, height)))).all(1)
-    x, y = source[:, 0].clamp(0, width - 1), source[:, 1].clamp(0, height - 1)
-    z = torch.from_numpy(depth)[y, x] * inside
-    point = ray * z.unsqueeze(1) - center
-    coordinates = point @ rotation / (diameter / 2)
-    visible = (z > 0).unsqueeze(1)
-    return torch.cat((visible.float(), coordinates * visible), 1).T.reshape(4, size, size)
+    ray = ray / ray[..., 2:]  # K_crop may be turned; depth is along z
+    x, y = (ray @ K.mT)[..., :2].round().long().unbind(-1)  # [B, size^2]
+    height, width = depth.shape[1:]
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    z = (depth.flatten(1).gather(1, index) * inside).unsqueeze(2)
+    coordinates = (ray * z - center.unsqueeze(1)) @ rotation / (diameter / 2)
+    visible = z > 0
+    return torch.cat((visible.float(), coordinates * visible), 2).mT.unflatten(2, (size, size))

@@ -1,23 +1,29 @@
 """Objects whose training images are rendered without end: the mug, and the objects of LM-O."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from spyropose_ros.core import camera
+from spyropose_ros.scenes import chance
 from spyropose_ros.scenes.bop import LMO_OBJECTS, BopFrame, BopScene, load_models_info
+from spyropose_ros.scenes.compositing import Painter
 from spyropose_ros.scenes.detector import apparent_size_ratio, noisy_box
 from spyropose_ros.scenes.sampler import (
-    Scene,
     SceneSampler,
     SceneSettings,
     load_object_model,
+    mask_box,
     scene_settings,
 )
-from training.data.crops import training_item
+from spyropose_ros.scenes.views import View, ViewCaster
+from training.data.compose import Composer
+from training.data.crops import within_ball
 from training.data.source import (
     ENDLESS,
     CropSettings,
@@ -72,17 +78,19 @@ class RenderedSource(Source):
         diameter = float(np.linalg.norm(hull[:, None] - hull[None], axis=-1).max())
         return EvaluationObject(self.mesh.vertices, diameter, symmetries)
 
-    @cached_property
-    def _sampler(self) -> SceneSampler:
-        return SceneSampler(self.model, self.settings)
+    def training_items(self, crop: CropSettings) -> "ViewItems":
+        """Views without end, which the composer makes crops of."""
+        caster = ViewCaster(self.model, self.settings, crop.resolution / crop.padding)
+        return ViewItems(caster, self.size_ratio[0], crop)
 
-    def training_items(self, crop: CropSettings) -> "RenderedItems":
-        """Scenes without end."""
-        return RenderedItems(self._sampler, self.size_ratio[0], crop)
-
-    def validation_items(self, crop: CropSettings) -> "RenderedItems":
+    def validation_items(self, crop: CropSettings) -> "ViewItems":
         """As in training; the streams differ by their seeds."""
         return self.training_items(crop)
+
+    def composer(self, crop: CropSettings) -> Composer:
+        """Paints the views with the object's settings."""
+        painter = Painter(self.model, self.settings, crop.resolution, crop.padding)
+        return Composer(painter, self.size_ratio[0], crop)
 
     def samples(self, split: str, seed: int) -> Iterator[Sample]:
         """Held-out renderings as whole camera images; the training never draws this stream."""
@@ -167,17 +175,21 @@ class LmoSource(RenderedSource):
         return frames[:middle] if split == "dev" else frames[middle:]
 
 
-class RenderedItems:
-    """Random scenes as training items; the index does not matter, the generator decides.
+class ViewItems:
+    """Random views without end, to be composed; the index does not matter, the generator decides.
+
+    An item is a dict: depth, normals, albedo, part, inside and K as `View` has them, rotation,
+    translation of the centre, roll of the crop in radians, and chance, the random numbers of the
+    rest.
 
     Args:
-        sampler: of scenes.
+        caster: of views.
         size_ratio: apparent-size ratio of the object.
         crop: settings.
     """
 
-    def __init__(self, sampler: SceneSampler, size_ratio: float, crop: CropSettings):
-        self.sampler = sampler
+    def __init__(self, caster: ViewCaster, size_ratio: float, crop: CropSettings):
+        self.caster = caster
         self.size_ratio = size_ratio
         self.crop = crop
 
@@ -185,26 +197,36 @@ class RenderedItems:
         return ENDLESS
 
     def item(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """One random scene; see `training.data.source.Items`."""
-        item = None
-        while item is None:
-            item = self._item(self.sampler.sample(rng), rng)
-        return item
-
-    def _item(self, scene: Scene, rng: np.random.Generator) -> dict[str, Tensor] | None:
-        model = self.sampler.model
+        """One random view; see `training.data.source.Items`."""
+        view = self.caster.sample(rng)
+        while not self._detectable(view):
+            view = self.caster.sample(rng)
+        model = self.caster.model
         # Which of the poses that count as the same is annotated is chance.
         symmetry = model.symmetries[rng.integers(len(model.symmetries))]
-        return training_item(
-            scene.image,
-            scene.K,
-            scene.rotation @ symmetry,
-            scene.translation,
-            model.center,
-            model.diameter,
-            self.size_ratio,
-            scene.box,
-            self.crop,
-            rng,
-            scene.depth,
-        )
+        return {
+            "depth": torch.from_numpy(view.depth),
+            "normals": torch.from_numpy(view.normals),
+            "albedo": torch.from_numpy(view.albedo),
+            "part": torch.from_numpy(view.part),
+            "inside": torch.from_numpy(view.inside),
+            "K": torch.from_numpy(view.K).float(),
+            "rotation": torch.from_numpy(view.rotation @ symmetry).float(),
+            "translation": self._center(view),
+            "roll": torch.tensor(rng.uniform(-1, 1) * math.radians(self.crop.max_roll)).float(),
+            "chance": chance.draw(rng),
+        }
+
+    def _center(self, view: View) -> Tensor:
+        """Of the bounding sphere in the camera frame, metres, [3]."""
+        return torch.from_numpy(view.rotation @ self.caster.model.center + view.translation).float()
+
+    def _detectable(self, view: View) -> bool:
+        """Whether the box around what the camera image shows leads near enough to the truth."""
+        seen = view.depth > 0
+        if self.crop.detector_noise == "paper" or view.inside[seen].all():
+            return True
+        box = torch.from_numpy(mask_box(seen & view.inside)).float()[None]
+        K, diameter = torch.from_numpy(view.K).float(), self.caster.model.diameter
+        estimate = camera.translation_from_boxes(box, K, diameter, self.size_ratio)
+        return bool(within_ball(self._center(view)[None], estimate, diameter))

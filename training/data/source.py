@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 import trimesh
-from torch import Tensor
+from torch import Tensor, nn
 
 from spyropose_ros.scenes.bop import BopFrame
 
@@ -106,7 +106,8 @@ class Items(Protocol):
 
     An item is a dict: crop uint8 [3, H, W], K_crop [3, 3], estimate [3] of the bounding-sphere
     centre, rotation [3, 3], translation [3] of the centre, and, where asked for and possible,
-    surface [4, h, w] (see `training.data.crops.surface_map`).
+    surface [4, h, w] (see `training.data.crops.surface_map`). Or an item is whatever the source's
+    composer makes such dicts of, batch by batch.
     """
 
     def __len__(self) -> int:
@@ -157,6 +158,10 @@ class Source(ABC):
     @abstractmethod
     def validation_items(self, crop: CropSettings) -> Items:
         """The set that is watched during training."""
+
+    def composer(self, crop: CropSettings) -> nn.Module:
+        """Makes crops of a batch of items, on the batch's device; as they are by default."""
+        return nn.Identity()
 
     @abstractmethod
     def samples(self, split: str, seed: int) -> Iterator[Sample]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import lightning
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from training.config import DataConfig, OptimConfig
@@ -96,12 +96,20 @@ class StreamData(lightning.LightningDataModule):
         data: settings.
         optim: batch size, steps per epoch and number of steps.
         seed: of all streams.
+        composer: makes crops of the batches' items where they have none; see `Source.composer`.
     """
 
     def __init__(
-        self, training: Items, validation: Items, data: DataConfig, optim: OptimConfig, seed: int
+        self,
+        training: Items,
+        validation: Items,
+        data: DataConfig,
+        optim: OptimConfig,
+        seed: int,
+        composer: nn.Module | None = None,
     ):
         super().__init__()
+        self.composer = composer or nn.Identity()
         self.data = data
         self.optim = optim
         self.seed = seed
@@ -120,6 +128,12 @@ class StreamData(lightning.LightningDataModule):
         """Loader of the validation set; each process takes its share."""
         rank, processes = self.trainer.global_rank, self.trainer.world_size
         return self._loader(self.validation_set, range(rank, len(self.validation_set), processes))
+
+    def on_after_batch_transfer(
+        self, batch: dict[str, Tensor], dataloader_idx: int
+    ) -> dict[str, Tensor]:
+        """Compose on the device."""
+        return self.composer(batch)
 
     def _loader(self, dataset: Dataset, sampler: Sampler | range) -> DataLoader:
         workers = self.data.num_workers
