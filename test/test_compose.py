@@ -22,8 +22,9 @@ from spyropose_ros.scenes.renderer import shade as shade_one
 from spyropose_ros.scenes.sampler import SceneSettings, mask_box
 from spyropose_ros.scenes.views import NORMAL_SCALE, ViewCaster
 from spyropose_ros.scenes.warp import filter_each, gaussian, power_, similarity, warp
+from training.data import open_source
 from training.data.rendered import RenderedSource
-from training.data.streams import TRAIN, Stream
+from training.data.streams import TRAIN, Stream, item_generator
 from training_tools import crop, distance_to_surface
 
 FEW = {"sprites": 20, "appearance": Appearance(plain_backdrops=4)}
@@ -376,3 +377,15 @@ def test_mixed_views_of_a_coloured_object(tmp_path):
     visible = batch["surface"][:, 0] > 0
     colours = batch["crop"][:, :, ::2, ::2].permute(0, 2, 3, 1)[visible].float().mean(0)
     assert colours[0] > 1.5 * colours[1] and colours[0] > 1.5 * colours[2]
+
+
+def test_all_views_show_the_mug_from_below_too():
+    """The trained views follow from --views, and so do those of the evaluation."""
+    below = {}
+    for views in ("upright", "all"):
+        source = open_source("rendered", "mug", views=views)
+        items = source.training_items(crop())
+        drawn = [items.item(i, item_generator(0, TRAIN, i)) for i in range(60)]
+        up = torch.stack([item["rotation"][:, 2] for item in drawn])  # object z, camera frame
+        below[views] = float((up[:, 2] > 0.3).float().mean())  # pointing away from the camera
+    assert below["upright"] < 0.05 < 0.2 < below["all"] < 0.5

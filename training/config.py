@@ -138,6 +138,7 @@ class DataConfig:
         detector_noise: "boxes" simulates a detector (noisy tight box of the visible mask), "paper"
             draws a truncated Gaussian offset around the truth.
         max_roll: largest in-plane turn of a training crop, degrees; 180 is the paper.
+        views: of rendered objects: "upright" ones, seen from the side or above, or "all".
         low_data_regime: the first 10,000 images of SYMSOL: 9,500 to train, 500 to validate.
         data_root: where the data sets lie.
         num_workers: loader processes.
@@ -146,6 +147,7 @@ class DataConfig:
 
     detector_noise: Literal["boxes", "paper"] = "boxes"
     max_roll: float = 180.0
+    views: Literal["upright", "all"] = "upright"
     low_data_regime: bool = False
     data_root: str = "data"
     num_workers: int = 10

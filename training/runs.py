@@ -45,7 +45,9 @@ def bundle_source(bundle: ModelBundle, data_root: str, dataset: str | None = Non
     resolution = bundle.model.config.crop_resolution
     config = TrainConfig.from_flat(bundle.record["config"])
     low_data = config.data.low_data_regime
-    return open_source(dataset, object_name, data_root, low_data, resolution, config.bop)
+    return open_source(
+        dataset, object_name, data_root, low_data, resolution, config.bop, config.data.views
+    )
 
 
 def fingerprint(bundle: ModelBundle) -> str:

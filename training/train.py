@@ -151,6 +151,7 @@ def source_of(args: Namespace, config: TrainConfig) -> Source:
         config.data.low_data_regime,
         config.network.crop_resolution,
         config.bop,
+        config.data.views,
     )
 
 

@@ -1,6 +1,6 @@
 """Depthwise convolutions between activations, with gradients that are fast on CPUs.
 
-PyTorch takes five to ten times as long for the gradients of a 5x5 depthwise convolution as its
+PyTorch takes several times as long for the gradients of a 5x5 depthwise convolution as its
 arithmetic needs. Here a Numba kernel computes them, and those of the activations on both sides, in
 one pass.
 """

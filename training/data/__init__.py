@@ -1,6 +1,7 @@
 """Data sets for training and evaluation."""
 
 from pathlib import Path
+from typing import Literal
 
 from spyropose_ros.scenes.bop import LMO_OBJECTS
 from training.config import PAPER_BOP, BopOptions
@@ -21,6 +22,7 @@ def open_source(
     low_data_regime: bool = False,
     resolution: int = 224,
     bop: BopOptions = PAPER_BOP,
+    views: Literal["upright", "all"] = "upright",
 ) -> Source:
     """A data set with one object chosen.
 
@@ -32,6 +34,7 @@ def open_source(
         low_data_regime: of SYMSOL.
         resolution: side of the evaluation images that are rendered to be the crop, pixels.
         bop: which images of a BOP data set.
+        views: of objects that are rendered.
 
     Raises:
         ValueError: unknown data set or object.
@@ -44,9 +47,9 @@ def open_source(
     if dataset == "symsol":
         return SymsolSource(object_name, data_root, low_data_regime)
     if dataset == "rendered":
-        return RenderedSource(object_name, data_root)
+        return RenderedSource(object_name, data_root, views=views)
     if dataset == "lmo" and object_name in LMO_OBJECTS:
-        return LmoSource(object_name, data_root)
+        return LmoSource(object_name, data_root, views)
     for folder in (Path(data_root) / "bop" / dataset, Path(dataset)):
         if folder.is_dir() or dataset in ("tless", "hb"):  # BopSource says where to get these
             return BopSource(folder, object_name, bop)

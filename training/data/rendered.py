@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -49,13 +50,20 @@ class RenderedSource(Source):
 
     splits = ("renderings",)
 
-    def __init__(self, name: str, data_root: str, settings: SceneSettings | None = None):
+    def __init__(
+        self,
+        name: str,
+        data_root: str,
+        settings: SceneSettings | None = None,
+        views: Literal["upright", "all"] = "upright",
+    ):
         """Load the object.
 
         Args:
             name: as `load_object_model` takes it.
             data_root: where downloaded data sets lie.
             settings: of the scenes; the object's own by default.
+            views: "upright" leaves the settings' rotations, "all" takes them uniform over SO(3).
 
         Raises:
             ValueError: unknown object.
@@ -63,6 +71,8 @@ class RenderedSource(Source):
         """
         self.model = load_object_model(name, data_root)
         self.settings = settings or scene_settings(name)
+        if views == "all":
+            self.settings = replace(self.settings, rotations="uniform")
         self.name = name if "/" in name else f"rendered/{name}"
         self.object_name = self.model.name
         self.center, self.diameter = self.model.center, float(self.model.diameter)
@@ -121,9 +131,11 @@ class LmoSource(RenderedSource):
 
     splits = ("test", "dev", "renderings")
 
-    def __init__(self, object_name: str, data_root: str):
+    def __init__(
+        self, object_name: str, data_root: str, views: Literal["upright", "all"] = "upright"
+    ):
         """Load the object; see `RenderedSource`."""
-        super().__init__(f"lmo/{object_name}", data_root)
+        super().__init__(f"lmo/{object_name}", data_root, views=views)
         self.object_id = LMO_OBJECTS[object_name]
         self._root = Path(data_root) / "lmo"
 
