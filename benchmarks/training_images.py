@@ -53,11 +53,16 @@ class TrainingImages:
         config = TrainConfig.from_flat(bundle.record["config"])
         resolution = config.network.crop_resolution
         source = open_source(
-            bundle.record["dataset"], bundle.record["object"], data_root, resolution=resolution
+            bundle.record["dataset"],
+            bundle.record["object"],
+            data_root,
+            resolution=resolution,
+            views=config.data.views,
         )
-        items = source.training_items(crop_settings(config, source, training=True))
+        crop = crop_settings(config, source, training=True)
+        items = source.training_items(crop)
         drawn = [items.item(i, item_generator(_SEED, TRAIN, i)) for i in range(count)]
-        batch = default_collate(drawn)
+        batch = source.composer(crop)(default_collate(drawn))
         model = bundle.model.eval()
         diameter = None if model.config.rotation_only else bundle.object.diameter
         random = BatchRandom(torch.Generator().manual_seed(_SEED))
