@@ -46,7 +46,7 @@ def logit_scale(bundles: str, images: int = 96, data_root: str = "data") -> list
 
     Args:
         bundles: folders of models, separated by commas.
-        images: training images, a multiple of 16.
+        images: training images.
         data_root: where the data sets lie.
 
     Returns:

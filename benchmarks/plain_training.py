@@ -40,7 +40,7 @@ def level_losses(
     config: ObjectiveConfig,
     random: BatchRandom,
 ) -> Iterator[Tensor]:
-    """As `training.objective.level_losses`, whose distinct families are plain already."""
+    """As `training.objective.level_losses`; of distinct families only what follows is plain."""
     if config.importance_sampling and config.sampling == "distinct":
         yield from objective.level_losses(
             scorer, grid, rotation, translation, depth, config, random

@@ -38,9 +38,7 @@ _PAPER = (
 """The published settings at a quarter of the width and images of 64 x 64 pixels."""
 _FAST = f"{_PAPER} --lr 0.001"
 _ROTATIONS = f"--preset rotations {_SMALL}"
-_CONTINUED = (
-    "--start-from models/lmo_driller --crop-padding 1.2 --crop-resolution 128 --lr 0.0004 --seed 5"
-)
+_CONTINUED = "--start-from models/lmo_driller --crop-padding 1.2 --crop-resolution 128 --lr 0.0004"
 _INDEPENDENT = "--sampling independent --n-samples"
 
 
@@ -123,7 +121,7 @@ TABLES = {
         "lmo",
         "driller",
         {
-            "preset default": _CONTINUED,
+            "6 distinct families": _CONTINUED,
             "3 independent families": f"{_CONTINUED} {_INDEPENDENT} 3",
             "12 independent families": f"{_CONTINUED} {_INDEPENDENT} 12",
             "3 distinct families": f"{_CONTINUED} --n-samples 3",
@@ -156,7 +154,7 @@ def recipes(
         table: a key of `TABLES`.
         minutes: core-time of each training.
         rows: those to make, separated by semicolons; all by default.
-        seeds: added to the row's own, separated by commas.
+        seeds: of the trainings, separated by commas.
         objects: others than the table's, separated by commas.
         images: of the evaluation.
         output: folder of the runs and the table.
@@ -209,10 +207,8 @@ def recipes(
 
 def _train(arguments: list[str], minutes: float, seed: int, run: Path) -> None:
     """Train for the time; a finished run is left as it is."""
-    args = parse_args([*arguments, "--hours", str(minutes / 60)])
-    own = ["--seed", str(args.seed + seed), "--runs", str(run.parent), "--run-id", run.name]
-    if not (run / "bundle" / CONFIG).is_file():
-        train(parse_args([*arguments, "--hours", str(minutes / 60), *own]))
+    own = ["--hours", str(minutes / 60), "--runs", str(run.parent), "--run-id", run.name]
+    train(parse_args([*arguments, *own, "--seed", str(seed)]))
 
 
 def _gains(run: Path, split: str | None) -> np.ndarray:

@@ -13,10 +13,10 @@ from spyropose_ros.core.rotation_model import RotationModel
 from spyropose_ros.core.se3_grid import Cells
 from spyropose_ros.core.translation_grid import TranslationBox
 from training.config import TrainConfig
-from training.data import open_source
 from training.data.streams import TRAIN, item_generator
 from training.fit import crop_settings
 from training.objective import BatchRandom, ObjectiveConfig, TrainingGrid
+from training.runs import bundle_source
 
 _SEED = 4242  # apart from those of trainings
 _POSES = 8192  # at a time
@@ -51,14 +51,7 @@ class TrainingImages:
             data_root: where the data sets lie.
         """
         config = TrainConfig.from_flat(bundle.record["config"])
-        resolution = config.network.crop_resolution
-        source = open_source(
-            bundle.record["dataset"],
-            bundle.record["object"],
-            data_root,
-            resolution=resolution,
-            views=config.data.views,
-        )
+        source = bundle_source(bundle, data_root)
         crop = crop_settings(config, source, training=True)
         items = source.training_items(crop)
         drawn = [items.item(i, item_generator(_SEED, TRAIN, i)) for i in range(count)]

@@ -169,6 +169,11 @@ def test_the_queue_of_the_project_is_readable():
     assert len(entries) >= 6 and all(entry.hours > 0 for entry in entries)
 
 
+def test_the_data_root_is_every_commands(tmp_path):
+    command = EntryRun(Entry("a", "lmo", "can", 1.0, data_root="elsewhere"), tmp_path).next_stage()
+    assert " --data-root elsewhere " in " ".join(command.command)
+
+
 def test_mistakes_in_a_queue_are_named(tmp_path):
     for wrong, text in (
         ("- {name: a}", "missing.*'dataset'"),

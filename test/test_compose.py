@@ -379,13 +379,13 @@ def test_mixed_views_of_a_coloured_object(tmp_path):
     assert colours[0] > 1.5 * colours[1] and colours[0] > 1.5 * colours[2]
 
 
-def test_all_views_show_the_mug_from_below_too():
+def test_uniform_views_show_the_mug_from_below_too():
     """The trained views follow from --views, and so do those of the evaluation."""
     below = {}
-    for views in ("upright", "all"):
+    for views in ("upright", "uniform"):
         source = open_source("rendered", "mug", views=views)
         items = source.training_items(crop())
         drawn = [items.item(i, item_generator(0, TRAIN, i)) for i in range(60)]
         up = torch.stack([item["rotation"][:, 2] for item in drawn])  # object z, camera frame
         below[views] = float((up[:, 2] > 0.3).float().mean())  # pointing away from the camera
-    assert below["upright"] < 0.05 < 0.2 < below["all"] < 0.5
+    assert below["upright"] < 0.05 < 0.2 < below["uniform"] < 0.5

@@ -172,6 +172,17 @@ def test_distinct_families_are_distinct_certain_and_unbiased(spread, n, generato
     np.testing.assert_allclose(mean_weight[drawn], 1, rtol=0.03)
 
 
+def test_distinct_families_of_a_belief_in_one_cell_alone(generator):
+    """The others' mass underflows; which of them fill the places is chance, but no weight is."""
+    logits = torch.zeros((1, 72))
+    logits[0, 5] = 1000.0
+    truth = torch.tensor([[70]])
+    u = torch.rand((1, 1), generator=generator)
+    kept, weight = objective.choose_distinct(logits, torch.zeros(1, 72), truth, 6, u)
+    assert len(set(kept[0].tolist())) == 6 and 5 in kept[0]
+    assert bool(weight.isfinite().all()) and float(weight[kept == 5]) == 0
+
+
 def test_as_many_families_as_cells_leave_nothing_out(generator):
     logits = torch.randn((2, 8), generator=generator)
     truth = torch.tensor([[3], [0]])

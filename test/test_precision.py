@@ -22,10 +22,6 @@ def test_what_is_asked_for_is_taken():
     assert trainer_precision("16-mixed", "cpu") == "16-mixed"
 
 
-def test_the_clock_runs():
-    assert precision._seconds(torch.ones(384, 384)) > 0
-
-
 def test_geometry_is_computed_in_float32(generator):
     a = torch.randn((4, 4), generator=generator)
     device = a.device

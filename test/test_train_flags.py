@@ -15,7 +15,7 @@ from training.config import PRESETS, AugmentationConfig, TrainConfig
 from training.data.shapes import ShapesSource
 from training.fit import build_model, crop_settings, make_module, object_info
 from training.objective import ObjectiveConfig
-from training.train import parse_args, settings_of
+from training.train import parse_args, settings_of, source_of
 from training_tools import TINY, distance_to_surface, mug_source, tiny
 
 
@@ -34,7 +34,7 @@ def test_the_paper_preset_is_the_paper():
     assert (optim.weight_decay, optim.warmup_steps, optim.gradient_clip) == (0, 1000, 0)
     assert (optim.ema, optim.precision, optim.encoder_lr) == (0, "32-true", 1)
     assert optim.surface_weight == 0
-    assert paper.objective == ObjectiveConfig(32, True, True, True)
+    assert paper.objective == ObjectiveConfig(32, True, "independent", True, True)
     assert paper.data.max_roll == 180 and paper.data.detector_noise == "paper"
     jitter = paper.augmentation
     assert (jitter.cj_p, jitter.cj_brightness, jitter.cj_contrast) == (1, 0.5, 0.5)
@@ -132,7 +132,8 @@ def another(value):
         return value + 1
     if isinstance(value, list):
         return [7, 8]
-    return {"fps": "box", "paper": "boxes", None: "other"}.get(value, "other")
+    known = {"fps": "box", "paper": "boxes", "upright": "uniform", "independent": "distinct"}
+    return (known | {None: "other"}).get(value, "other")
 
 
 @pytest.mark.parametrize("name", [*PRESETS["paper"].to_flat()])
@@ -150,6 +151,27 @@ def test_every_setting_has_a_flag_that_changes_just_it(name):
     if name == "hours":  # they or the steps end a training
         flat["max_steps"] = 0
     assert changed == flat | {name: value}
+
+
+def test_the_precision_is_chosen_once(tmp_path):
+    """A run goes on with what "auto" was at its start, also where that is asked for again."""
+    flags = ["shapes", "cube", "--runs", str(tmp_path), "--run-id", "x", "--precision", "auto"]
+    config = settings_of(parse_args(flags))
+    assert config.optim.precision == "auto"
+    chosen = replace(config, optim=replace(config.optim, precision="bf16-mixed"))
+    (tmp_path / "x").mkdir()
+    identity = {"dataset": "shapes", "object": "cube", "devices": 1, "num_nodes": 1}
+    (tmp_path / "x" / "run.yaml").write_text(yaml.safe_dump(identity))
+    (tmp_path / "x" / "config.yaml").write_text(yaml.safe_dump(chosen.to_flat()))
+    assert settings_of(parse_args(flags)) == chosen
+    with pytest.raises(SystemExit):
+        parse_args([*flags[:-1], "32-true"])
+
+
+def test_views_are_of_rendered_objects(tmp_path):
+    args = parse_args(["shapes", "cube", "--views", "uniform", "--runs", str(tmp_path)])
+    with pytest.raises(ValueError, match="--views is of objects that are rendered, not of shapes"):
+        source_of(args, settings_of(args))
 
 
 def test_the_same_command_resumes(tmp_path, monkeypatch):

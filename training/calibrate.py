@@ -9,6 +9,7 @@ Source: Guo et al., ICML 2017 (temperature scaling), applied level by level.
 import json
 import logging
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from scipy.optimize import minimize_scalar
 from tqdm import tqdm
 
 from spyropose_ros.core import se3_grid
-from spyropose_ros.core.bundle import CONFIG, ModelBundle
+from spyropose_ros.core.bundle import CONFIG, ModelBundle, write_config
 from spyropose_ros.core.estimator import Estimator, SearchSettings
 from spyropose_ros.core.search import PosePyramid
 from training import cli, runs
@@ -78,9 +79,10 @@ def calibrate(
                 f"'{split}' is what {source.name} is evaluated on: temperatures that are fitted on "
                 "it flatter the evaluation; choose another split, or leave it out"
             )
+    batches = list(_validation_batches(estimator, source, images, seed)) if split is None else []
     for _ in range(_PASSES):
         if split is None:
-            searched = _validation(estimator, source, images, seed)
+            searched = map(partial(_searched, estimator), batches)
         else:
             searched = _evaluation(estimator, source, split, images, seed)
         found = [_true_cells(*one) for one in tqdm(searched, unit="image")]
@@ -95,8 +97,10 @@ def calibrate(
     return bundle.temperatures
 
 
-def _validation(estimator: Estimator, source: Source, images: int, seed: int) -> Iterator[Searched]:
-    """Crops as the training validates on."""
+def _validation_batches(
+    estimator: Estimator, source: Source, images: int, seed: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Crops as the training validates on, one by one."""
     if source.validates_on_test:
         raise ValueError(
             f"the validation images of {source.name} are test images, which must not be fitted on: "
@@ -115,10 +119,14 @@ def _validation(estimator: Estimator, source: Source, images: int, seed: int) ->
     for index in range(min(images, len(items))):
         item = items.item(index, item_generator(seed + _SEED_OFFSET, VALIDATION, index))
         item = {key: value[None].to(estimator.device) for key, value in item.items()}
-        item = composer(item)
-        crops, box = item["crop"].float().div(255), estimator.box(item["estimate"])
-        pyramid = estimator.search_crops(crops, item["K_crop"], box)
-        yield pyramid, item["rotation"][0], item["translation"][0]
+        yield composer(item)
+
+
+def _searched(estimator: Estimator, item: dict[str, torch.Tensor]) -> Searched:
+    """Search a batch of one."""
+    crops, box = item["crop"].float().div(255), estimator.box(item["estimate"])
+    pyramid = estimator.search_crops(crops, item["K_crop"], box)
+    return pyramid, item["rotation"][0], item["translation"][0]
 
 
 def _evaluation(
@@ -170,9 +178,7 @@ def _store(path: Path, temperatures: list[float], record: dict) -> None:
     config = json.loads(path.read_text())
     config["temperatures"] = temperatures
     config["record"]["calibration"] = record
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(config, indent=1) + "\n")
-    partial.replace(path)
+    write_config(path.parent, config)
 
 
 if __name__ == "__main__":

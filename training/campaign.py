@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 QUEUE = Path(__file__).with_name("campaign.yaml")
 
 _NICE = 10
+_TRIES = 10  # to take the lock
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _LOG, _ERROR = "campaign.log", "campaign.error"
@@ -53,11 +54,17 @@ class Lock:
 
     def take(self) -> bool:
         """Whether it was free, and is now held."""
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+        for _ in range(_TRIES):  # whoever looks at it holds it for a moment
+            with suppress(BlockingIOError):
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.note()
+                return True
+            time.sleep(0.05)
+        return False
+
+    def release(self) -> None:
+        """Leave it to another process."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def holder(self) -> dict:
         """Process, entry and stage of the campaign that runs; empty where none does."""
@@ -244,7 +251,9 @@ def campaign(
     elif background:
         read_queue(Path(queue))  # its mistakes belong on the terminal
         _detach(
-            directory, ["--queue", queue, "--runs", runs, *(["--table", table] if table else [])]
+            lock,
+            directory,
+            ["--queue", queue, "--runs", runs, *(["--table", table] if table else [])],
         )
     else:
         os.nice(_NICE)
@@ -280,13 +289,17 @@ def _stop(lock: Lock) -> None:
     log.info("stopped")
 
 
-def _detach(directory: Path, arguments: list[str]) -> None:
+def _detach(lock: Lock, directory: Path, arguments: list[str]) -> None:
+    """Start a campaign of its own, and wait until it holds the lock."""
+    lock.release()
     output = directory / _LOG
     command = [sys.executable, "-m", "training.campaign", *arguments]
     with output.open("a") as file:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
         )
+    while process.poll() is None and lock.holder().get("pid") != process.pid:
+        time.sleep(0.2)
     log.info("process %d; its log is %s", process.pid, output)
 
 

@@ -28,6 +28,7 @@ class Entry:
         flags: further ones for `training.train`.
         split: to evaluate on; the data set's first by default.
         images: most images of the evaluation.
+        data_root: where data sets lie.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Entry:
     flags: str = ""
     split: str | None = None
     images: int = 300
+    data_root: str = "data"
 
 
 class Stage(NamedTuple):
@@ -113,19 +115,20 @@ class EntryRun:
         """The first thing that is not there yet, None of a finished entry."""
         entry, run = self.entry, str(self.directory)
         config = self.config
+        data = ["--data-root", entry.data_root]
         if config is None:
-            place = ["--runs", str(self.directory.parent), "--run-id", entry.name]
+            place = ["--runs", str(self.directory.parent), "--run-id", entry.name, *data]
             flags = ["--hours", str(entry.hours), *_TRAINING.split(), *shlex.split(entry.flags)]
             train = _module("train", entry.dataset, entry.object, *place, *flags)
             return Stage("training", train)
-        chosen = ["--limit", str(entry.images)]
+        chosen = ["--limit", str(entry.images), *data]
         chosen += ["--split", entry.split] if entry.split else []
         evaluate = _module("evaluate", run, "--device", "cpu", *chosen)
         if self.raw is None:  # first: the bundle's temperatures are still 1
             output = ["--output", str(self._raw_directory)]
             return Stage("evaluation without temperatures", [*evaluate, *output])
         if "calibration" not in config["record"]:
-            return Stage("calibration", _module("calibrate", run, "--device", "cpu"))
+            return Stage("calibration", _module("calibrate", run, "--device", "cpu", *data))
         if self.fitted is None:
             return Stage("evaluation", evaluate)
         return None

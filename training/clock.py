@@ -72,6 +72,8 @@ class TrainingClock(Callback):
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Start to count."""
         self._started = _now()
+        if self._limit > 0:
+            self.share = trainer.strategy.broadcast(self._share(trainer))
 
     def on_train_batch_start(self, trainer: lightning.Trainer, *_) -> None:
         """Read the clock for this step's schedule."""

@@ -138,7 +138,8 @@ class DataConfig:
         detector_noise: "boxes" simulates a detector (noisy tight box of the visible mask), "paper"
             draws a truncated Gaussian offset around the truth.
         max_roll: largest in-plane turn of a training crop, degrees; 180 is the paper.
-        views: of rendered objects: "upright" ones, seen from the side or above, or "all".
+        views: of rendered objects: "upright" ones, seen from the side or above, or "uniform" over
+            SO(3).
         low_data_regime: the first 10,000 images of SYMSOL: 9,500 to train, 500 to validate.
         data_root: where the data sets lie.
         num_workers: loader processes.
@@ -147,7 +148,7 @@ class DataConfig:
 
     detector_noise: Literal["boxes", "paper"] = "boxes"
     max_roll: float = 180.0
-    views: Literal["upright", "all"] = "upright"
+    views: Literal["upright", "uniform"] = "upright"
     low_data_regime: bool = False
     data_root: str = "data"
     num_workers: int = 10
@@ -260,7 +261,7 @@ _DEFAULT = TrainConfig(
         dropout=0.0,
         point_dropout=0.0,
     ),
-    # Distinct families: 6 estimate log Z better than 48 independent ones.
+    # From level 2 on, 6 distinct families estimate log Z better than 48 independent ones.
     objective=replace(_PAPER.objective, n_samples=6, sampling="distinct", translation_offset=False),
     optim=OptimConfig(
         max_steps=2000,

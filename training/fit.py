@@ -178,6 +178,9 @@ def fit(
         Interrupted: SIGINT or SIGTERM has ended the training.
     """
     _check(source, config)
+    # Once for a run: another choice after a restart would change its numbers.
+    precision = trainer_precision(config.optim.precision, accelerator)
+    config = replace(config, optim=replace(config.optim, precision=precision))
     silence_lightning()
     keep_freed_memory()
     lightning.seed_everything(config.seed, verbose=False)
@@ -202,7 +205,7 @@ def fit(
         devices=devices,
         num_nodes=num_nodes,
         strategy="ddp" if processes > 1 else "auto",
-        precision=trainer_precision(config.optim.precision, accelerator),
+        precision=precision,
         max_steps=_DEBUG_STEPS if debug else steps,
         use_distributed_sampler=False,  # the streams share themselves
         logger=False if debug else _logger(logger, run_dir),
@@ -284,18 +287,23 @@ def _run(
         Steps that these weights took.
     """
     checkpoints = trainer.checkpoint_callback  # none of --debug
-    resume = None
+    resume, finished = None, False
     if checkpoints and checkpoints.last.is_file():
         resume = checkpoints.last
         log.info("resuming from %s", resume)
         state = torch.load(resume, map_location="cpu", weights_only=True)
+        if clock.state_key not in state["callbacks"]:
+            raise ValueError(f"{resume} is of an earlier version: choose another --run-id")
         clock.load_state_dict(state["callbacks"][clock.state_key])
-        if clock.enough(trainer) or state["global_step"] >= trainer.max_steps:  # not yet exported
-            module.load_state_dict(state["state_dict"])  # the average, where there is one
-            return state["global_step"]
-    trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+        steps = state["global_step"]
+        finished = clock.enough(trainer) or steps >= trainer.max_steps
+    if finished:  # but not exported yet
+        module.load_state_dict(state["state_dict"])  # the average, where there is one
+    else:
+        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
+        steps = trainer.global_step
     if config.optim.patience == 0 or not (checkpoints and checkpoints.best.is_file()):
-        return trainer.global_step
+        return steps
     state = torch.load(checkpoints.best, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
     return state["global_step"]

@@ -111,7 +111,7 @@ class PoseModule(lightning.LightningModule):
         self._average_gradients()
         optimizer.step()
         self.lr_schedulers().step()
-        self.log("train/loss", torch.stack(losses).mean(), prog_bar=True)
+        self.log("train/loss", torch.stack(losses).mean())
         self.log_dict({f"train/loss_{r}": loss for r, loss in enumerate(losses)})
 
     def _seed_step(self) -> BatchRandom:
@@ -174,7 +174,7 @@ class PoseModule(lightning.LightningModule):
         options = {"batch_size": len(gain), "sync_dist": True}
         for r, value in enumerate(gain.mean(0)):
             self.log(f"val/ll_gain_{r}", value, **options)
-        self.log("val/ll_gain", gain[:, -1].mean(), prog_bar=True, **options)
+        self.log("val/ll_gain", gain[:, -1].mean(), **options)
 
     def configure_optimizers(self) -> dict:
         """AdamW, linear warm-up, cosine to zero."""

@@ -12,7 +12,7 @@ and not to 0. But the log of a mean over few families underestimates log Z.
 "distinct" is ours: no family twice. The truth's family is always there, the likeliest ones are
 certain, and the rest is represented by a stratified sample whose weights make up for what was left
 out. The sum is an unbiased estimate of Z given the truth, its variance comes from the tail alone,
-so its log is hardly biased, and the loss tends to 0.
+so its log is far less biased, and the loss tends to 0.
 
 Random offsets of the grid (a rotation from the left, a shift of the translations) keep the coarse
 heads from memorising cells.
@@ -277,6 +277,7 @@ def choose_distinct(
     """
     n = min(n, logits.shape[1])
     mass = (logits + log_weight).double().scatter(1, truth, -torch.inf).softmax(1)  # [B, N]
+    mass = mass.clamp_min(torch.finfo(mass.dtype).tiny).scatter(1, truth, 0.0)
     largest, order = mass.topk(n - 1)
     tail = 1 - largest.sum(1, keepdim=True)
     tail = torch.where(tail > 1e-9, tail, mass.scatter(1, order, 0.0).sum(1, keepdim=True))

@@ -101,6 +101,8 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     given = parser.parse_args(arguments, defaults=False)
     if args.hours and "max_steps" not in given:
         args.max_steps = 0
+    if args.precision == "auto":  # the run has what that was
+        given.pop("precision", None)
     other = [k for k in stored if k in given and _plain(args[k]) != stored[k]]
     if other:
         changes = ", ".join(f"{k} {stored[k]}, not {_plain(args[k])}" for k in other)

@@ -15,7 +15,10 @@ _OBJECT = "driller"
 
 _NETWORK = ("numpy", "safetensors", "torch", "transformers")
 _TESTS = (*_NETWORK, "hypothesis", "pytest", "triton")
-_SCENES = ("cv2", "embreex", "jsonargparse", "lightning", "matplotlib", "scipy", "tqdm", "trimesh")
+_SCENES = (
+    *("cv2", "embreex", "jsonargparse", "lightning", "matplotlib", "numba", "scipy", "tqdm"),
+    "trimesh",
+)
 
 _TEST_FILES = ("test/test_gpu_path.py", "test/test_cuda_graphs.py", "test/test_triton_scorer.py")
 
@@ -40,7 +43,7 @@ _MINUTES = (
     "--detector-noise boxes --dropout 0 --point-dropout 0 --no-sensor --weight-decay 0.01 "
     "--gradient-clip 5 --warmup-share 0.05"
 )
-"""How the default preset differs from the published training: what pays where time is short."""
+"""What is changed of the published training, because time is short."""
 
 _EXPORT = 5.0
 """Seconds that are kept for the bundle."""

@@ -107,7 +107,7 @@ class ModelBundle:
             "temperatures": self.temperatures,
             "record": self.record,
         }
-        (directory / CONFIG).write_text(json.dumps(config, indent=1) + "\n")
+        write_config(directory, config)
 
     @classmethod
     def from_pretrained(cls, directory_or_hub_id: str | Path) -> "ModelBundle":
@@ -141,6 +141,13 @@ class ModelBundle:
             mesh if mesh.is_file() else None,
             name,
         )
+
+
+def write_config(directory: Path, config: dict) -> None:
+    """Write a bundle's config.json beside, then rename: with it a training is finished."""
+    partial = directory / f"{CONFIG}.partial"
+    partial.write_text(json.dumps(config, indent=1) + "\n")
+    partial.replace(directory / CONFIG)
 
 
 def read_object(directory_or_hub_id: str | Path) -> ObjectInfo:

@@ -10,15 +10,18 @@ _GELU_BOTTOM = (0.25475067, 0.029398287, 0.0019623891, 7.8606878e-5, 1.1953757e-
 
 
 def compiled(*arguments, fastmath=False):
-    """Compiled now, or read from the cache beside the source or in the user's cache folder."""
-    signature = types.void(*arguments)
+    """Compiled now, or read from the cache beside the source or in the user's cache folder.
+
+    Without types of arguments it is compiled at the first call, for those it is called with.
+    """
+    signature = [types.void(*arguments)] if arguments else []
     options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
 
     def decorate(function):
         try:
-            return numba.njit(signature, cache=True, **options)(function)
+            return numba.njit(*signature, cache=True, **options)(function)
         except RuntimeError:  # neither can be written: the compiler's seconds every time
-            return numba.njit(signature, **options)(function)
+            return numba.njit(*signature, **options)(function)
 
     return decorate
 

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from .renderer import GREY, Renderer
@@ -118,7 +117,9 @@ class ViewCaster:
         y = (np.arange(top, bottom) - K[1, 2]) / K[1, 1]
         hits, rays = self._renderer.trace(rotation, translation, x, y)
         rows, columns = slice(top, bottom), slice(left, right)
-        _fill(
+        from .view_kernel import fill  # importing Numba takes half a second
+
+        fill(
             *(hits[key] for key in ("primID", "u", "v", "tfar")),
             rays,
             rotation.astype(np.float32),
@@ -126,6 +127,7 @@ class ViewCaster:
             self._renderer.normals,
             self._colours,
             self._handle,
+            np.float32(NORMAL_SCALE),
             *(buffer[..., rows, columns] for buffer in (depth, normals, albedo, part)),
         )
         x, y = (np.arange(size) + 0.5 + corner[:, None]) / scale - 0.5
@@ -141,62 +143,3 @@ class ViewCaster:
             part=part,
             inside=in_rows[:, None] & in_columns,
         )
-
-
-def _compiled(function):
-    """Compiled at the first call, or read from the cache beside the source if it can be written."""
-    try:
-        return numba.njit(function, cache=True)
-    except RuntimeError:
-        return numba.njit(function)
-
-
-@_compiled
-def _fill(
-    face, u, v, distance, rays, rotation, faces, normals, colours, handle, *buffers
-):  # pragma: no cover
-    """Write what rays hit, line by line, into a rectangle of the buffers.
-
-    Args:
-        face: [h w], the face that a ray hits, or negative.
-        u: [h w], weight of its second corner.
-        v: [h w], weight of its third corner.
-        distance: [h w], depth in metres.
-        rays: [h w, 3], in the camera frame.
-        rotation: [3, 3] float32, object to camera.
-        faces: [F, 3].
-        normals: [V, 3], object frame.
-        colours: [V, 3] in [0, 1].
-        handle: [F] bool.
-        buffers: depth [h, w], normals [3, h, w], albedo [3, h, w] and part [h, w].
-    """
-    depth, normal_map, albedo, part = buffers
-    height, width = depth.shape
-    for row in range(height):
-        for column in range(width):
-            ray = row * width + column
-            hit = face[ray]
-            if hit < 0:
-                continue
-            a, b, c = faces[hit]
-            wb, wc = u[ray], v[ray]
-            wa = np.float32(1) - wb - wc
-            depth[row, column] = distance[ray]
-            part[row, column] = handle[hit]
-            x = wa * normals[a, 0] + wb * normals[b, 0] + wc * normals[c, 0]
-            y = wa * normals[a, 1] + wb * normals[b, 1] + wc * normals[c, 1]
-            z = wa * normals[a, 2] + wb * normals[b, 2] + wc * normals[c, 2]
-            length = np.float32(0)
-            towards = np.float32(0)
-            for axis in range(3):
-                n = rotation[axis, 0] * x + rotation[axis, 1] * y + rotation[axis, 2] * z
-                length += n * n
-                towards += n * rays[ray, axis]
-            scale = NORMAL_SCALE / max(np.sqrt(length), np.float32(1e-9))
-            if towards > 0:
-                scale = -scale
-            for axis in range(3):
-                n = rotation[axis, 0] * x + rotation[axis, 1] * y + rotation[axis, 2] * z
-                normal_map[axis, row, column] = np.int16(n * scale)
-                colour = wa * colours[a, axis] + wb * colours[b, axis] + wc * colours[c, axis]
-                albedo[axis, row, column] = np.uint8(min(255 * colour, np.float32(255)) + 0.5)

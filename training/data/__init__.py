@@ -22,7 +22,7 @@ def open_source(
     low_data_regime: bool = False,
     resolution: int = 224,
     bop: BopOptions = PAPER_BOP,
-    views: Literal["upright", "all"] = "upright",
+    views: Literal["upright", "uniform"] = "upright",
 ) -> Source:
     """A data set with one object chosen.
 
@@ -42,6 +42,8 @@ def open_source(
     """
     if low_data_regime and dataset != "symsol":
         raise ValueError(f"--low-data-regime is one of symsol, not of {dataset}: leave it out")
+    if views != "upright" and dataset not in ("rendered", "lmo"):
+        raise ValueError(f"--views is of objects that are rendered, not of {dataset}: leave it out")
     if dataset in ("shapes", "symsol_ours"):
         return ShapesSource(object_name, resolution)
     if dataset == "symsol":

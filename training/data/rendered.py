@@ -41,7 +41,9 @@ _RENDERED_SAMPLES = 500
 
 
 class RenderedSource(Source):
-    """An object that the scene sampler renders: "mug", or "lmo/<object>".
+    """An object whose training views are cast and composed: "mug", or "lmo/<object>".
+
+    The evaluation's images are whole scenes of the scene sampler.
 
     Attributes:
         model: the object.
@@ -55,7 +57,7 @@ class RenderedSource(Source):
         name: str,
         data_root: str,
         settings: SceneSettings | None = None,
-        views: Literal["upright", "all"] = "upright",
+        views: Literal["upright", "uniform"] = "upright",
     ):
         """Load the object.
 
@@ -63,7 +65,7 @@ class RenderedSource(Source):
             name: as `load_object_model` takes it.
             data_root: where downloaded data sets lie.
             settings: of the scenes; the object's own by default.
-            views: "upright" leaves the settings' rotations, "all" takes them uniform over SO(3).
+            views: "uniform" turns the object at random over SO(3), "upright" as the settings say.
 
         Raises:
             ValueError: unknown object.
@@ -71,7 +73,7 @@ class RenderedSource(Source):
         """
         self.model = load_object_model(name, data_root)
         self.settings = settings or scene_settings(name)
-        if views == "all":
+        if views == "uniform":
             self.settings = replace(self.settings, rotations="uniform")
         self.name = name if "/" in name else f"rendered/{name}"
         self.object_name = self.model.name
@@ -132,7 +134,7 @@ class LmoSource(RenderedSource):
     splits = ("test", "dev", "renderings")
 
     def __init__(
-        self, object_name: str, data_root: str, views: Literal["upright", "all"] = "upright"
+        self, object_name: str, data_root: str, views: Literal["upright", "uniform"] = "upright"
     ):
         """Load the object; see `RenderedSource`."""
         super().__init__(f"lmo/{object_name}", data_root, views=views)
