@@ -80,6 +80,20 @@ class SumScorer:
         return float(a.logsumexp(0) + self.of_translation(level, positions[0]).logsumexp(0))
 
 
+def perfect(grid, rotation, translation):
+    """A scorer that is certain of the cells that hold the poses."""
+
+    def score(level, rotations, translations):
+        true = grid.containing(rotation, translation, level)
+        other = se3_grid.containing(grid.offset @ rotations, translations, grid.box, level)
+        same = (other.rotation_index == true.rotation_index) & (
+            other.position_index == true.position_index
+        ).all(-1)
+        return torch.where(same, 0.0, -60.0)
+
+    return score
+
+
 # --- the estimator ---
 
 
@@ -252,15 +266,7 @@ def test_the_loss_of_a_perfect_scorer_tends_to_zero_with_distinct_families(gener
     R, t = truths_near(ESTIMATE, generator)
     grid = TrainingGrid.draw(ESTIMATE, DIAMETER, config, BatchRandom(generator))
 
-    def perfect(level, rotations, translations):
-        true = grid.containing(R, t, level)
-        other = se3_grid.containing(grid.offset @ rotations, translations, grid.box, level)
-        same = (other.rotation_index == true.rotation_index) & (
-            other.position_index == true.position_index
-        ).all(-1)
-        return torch.where(same, 0.0, -60.0)
-
-    losses = level_losses(perfect, grid, R, t, 5, config, BatchRandom(generator))
+    losses = level_losses(perfect(grid, R, t), grid, R, t, 5, config, BatchRandom(generator))
     assert [float(loss) for loss in losses] == pytest.approx([0.0] * 5, abs=1e-4)
 
 
@@ -288,16 +294,9 @@ def test_the_floor_of_a_perfect_scorer(n_samples, config, generator):
     R, t = truths_near(ESTIMATE, generator)
     grid = TrainingGrid.draw(ESTIMATE, DIAMETER, config, BatchRandom(generator))
 
-    def perfect(level, rotations, translations):
-        true = grid.containing(R, t, level)
-        other = se3_grid.containing(grid.offset @ rotations, translations, grid.box, level)
-        same = (other.rotation_index == true.rotation_index) & (
-            other.position_index == true.position_index
-        ).all(-1)
-        return torch.where(same, 0.0, -60.0)
-
     losses = [
-        float(v) for v in level_losses(perfect, grid, R, t, 5, config, BatchRandom(generator))
+        float(v)
+        for v in level_losses(perfect(grid, R, t), grid, R, t, 5, config, BatchRandom(generator))
     ]
     base = 1944 if config.translation_offset else 576
     assert losses[0] == pytest.approx(math.log(1 + base / 64), abs=1e-4)

@@ -190,13 +190,14 @@ def fit(
     steps = config.optim.max_steps or ENDLESS_STEPS
     clock = TrainingClock(config.optim.hours)
     module = make_module(network, info, source, config, clock)
+    crop = crop_settings(config, source, training=True)
     data = StreamData(
-        source.training_items(crop_settings(config, source, training=True)),
+        source.training_items(crop),
         source.validation_items(crop_settings(config, source, training=False)),
         config.data,
         config.optim,
         config.seed,
-        source.composer(crop_settings(config, source, training=True)),
+        source.composer(crop),
     )
     processes = _count(devices) * num_nodes
     progress = Progress(clock, config.optim.max_steps, config.optim.batch_size * processes)

@@ -200,18 +200,17 @@ def level_losses(
         Scalar mean over the batch, for levels 0 .. depth - 1, or for the last alone.
     """
     finest = grid.containing(rotation, translation, depth - 1)  # one look-up for all levels
-    if not config.importance_sampling:
-        first = depth - 1 if config.last_level_only else 0
-        for found in _uniform_levels(scorer, grid, finest, config.n_samples, random, first):
-            yield _cross_entropy(*found)
-    elif config.sampling == "independent":
-        for found in independent_levels(scorer, grid, finest, config.n_samples, random):
-            yield _cross_entropy(*found)
+    given = scorer, grid, finest, config.n_samples, random
+    if config.importance_sampling and config.sampling == "distinct":
+        for found in distinct_levels(*given):
+            yield cross_entropy(*found).mean()
+        return
+    if config.importance_sampling:
+        levels = independent_levels(*given)
     else:
-        for logits, log_weight, truth in distinct_levels(
-            scorer, grid, finest, config.n_samples, random
-        ):
-            yield cross_entropy(logits, log_weight, truth).mean()
+        levels = _uniform_levels(*given, first=depth - 1 if config.last_level_only else 0)
+    for found in levels:
+        yield _cross_entropy(*found)
 
 
 def distinct_levels(
@@ -279,8 +278,7 @@ def choose_distinct(
     mass = (logits + log_weight).double().scatter(1, truth, -torch.inf).softmax(1)  # [B, N]
     mass = mass.clamp_min(torch.finfo(mass.dtype).tiny).scatter(1, truth, 0.0)
     largest, order = mass.topk(n - 1)
-    tail = 1 - largest.sum(1, keepdim=True)
-    tail = torch.where(tail > 1e-9, tail, mass.scatter(1, order, 0.0).sum(1, keepdim=True))
+    tail = mass.scatter(1, order, 0.0).sum(1, keepdim=True)
     # If the m largest are certain, the rest shares n - 1 - m places; m is the least that fits.
     rest = tail + largest.flip(1).cumsum(1).flip(1)  # [B, n - 1], without the m largest
     places = torch.arange(n - 1, 0, -1, device=mass.device)
