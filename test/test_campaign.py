@@ -194,7 +194,8 @@ def test_an_entry_says_how_it_is_trained(tmp_path):
     assert name == "training"
     assert command[2:6] == ["training.train", "shapes", "cone", "--runs"]
     flags = dict(zip(command, command[1:], strict=False))
-    assert flags["--runs"] == str(tmp_path) and flags["--run-id"] == "x" and flags["--hours"] == "1.5"
+    assert flags["--runs"] == str(tmp_path)
+    assert flags["--run-id"] == "x" and flags["--hours"] == "1.5"
     assert command[-2:] == ["--depth", "3"]
 
 
