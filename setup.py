@@ -21,7 +21,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(
-        include=["spyropose_ros", "spyropose_ros.core*", "spyropose_ros.scenes*", "training*"]
+        include=[
+            "spyropose_ros",
+            *("spyropose_ros.core*", "spyropose_ros.scenes*", "spyropose_ros.bop*", "training*"),
+        ]
     ),
     install_requires=requirements("core") + requirements("opencv"),
     extras_require={name: requirements(name) for name in ("train", "export", "test")},

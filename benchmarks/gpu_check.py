@@ -11,12 +11,13 @@ from collections.abc import Callable
 import torch
 
 from spyropose_ros.core import search as search_module
-from spyropose_ros.core import so3_grid, triton_scorer
-from spyropose_ros.core.backbone import NAMED_BACKBONES
-from spyropose_ros.core.cuda_graphs import Graphed
-from spyropose_ros.core.fused import PackedHead
-from spyropose_ros.core.model import PoseModel
-from spyropose_ros.core.model_config import ModelConfig
+from spyropose_ros.core import so3
+from spyropose_ros.core.kernels import triton_heads
+from spyropose_ros.core.kernels.cuda_graphs import Graphed
+from spyropose_ros.core.kernels.packed_head import PackedHead
+from spyropose_ros.core.network.backbone import NAMED_BACKBONES
+from spyropose_ros.core.network.config import ModelConfig
+from spyropose_ros.core.network.keypoint_model import PoseModel
 from spyropose_ros.core.scorer import NetworkScorer, View, search_heads
 from spyropose_ros.core.translation_grid import TranslationBox
 
@@ -46,7 +47,7 @@ def sweep_tiles(model: PoseModel, families: int, dtype: torch.dtype) -> None:
     generator = torch.Generator("cuda").manual_seed(0)
     embedded = torch.randn((1, 224, 224, 64), generator=generator, device="cuda", dtype=dtype)
     image = torch.zeros(families, dtype=torch.int64, device="cuda")
-    rotations = so3_grid.random_rotations(families * 8, generator, "cuda")
+    rotations = so3.random_rotations(families * 8, generator, "cuda")
     rotated = rotations.view(families, 8, 3, 3) @ model.keypoints.mT
     rotated = (400 * rotated).permute(2, 0, 1, 3).contiguous()  # pixels
     rotated[2] = 0.0
@@ -55,12 +56,12 @@ def sweep_tiles(model: PoseModel, families: int, dtype: torch.dtype) -> None:
     operations = (
         2 * families * 64 * sum(w.numel() for w in [head.first, *(h[0] for h in head.hidden)])
     )
-    chosen = triton_scorer._tile(families * 64, 256, dtype)
+    chosen = triton_heads._tile(families * 64, 256, dtype)
     for tile in TILES:
-        triton_scorer._tile = lambda *_, tile=tile: tile
+        triton_heads._tile = lambda *_, tile=tile: tile
         try:
             time = median_ms(
-                lambda: triton_scorer.family_logits(embedded, image, rotated, moved, head)
+                lambda: triton_heads.family_logits(embedded, image, rotated, moved, head)
             )
         except Exception as error:  # of Triton's own: too much shared memory
             print(f"{families:6d} families  tile {tile}: {type(error).__name__}")

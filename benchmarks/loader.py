@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader
 from benchmarks.clock import MEASURED, WARM_UP, step_seconds
 from training import provenance
 from training.data.streams import StreamData
-from training.fit import build_model, crop_settings, make_module, object_info
-from training.precision import trainer_precision
+from training.fitting.assembly import build_model, crop_settings, make_module, object_info
+from training.fitting.precision import trainer_precision
 from training.train import parse_args, settings_of, source_of
 
 

@@ -7,8 +7,8 @@ from hypothesis import settings
 import gpu_tools  # noqa: F401  before anything imports triton
 from spyropose_ros.core import se3_grid
 from spyropose_ros.core.bundle import ModelBundle, ObjectInfo
-from spyropose_ros.core.model import PoseModel
-from spyropose_ros.core.model_config import ModelConfig
+from spyropose_ros.core.network.config import ModelConfig
+from spyropose_ros.core.network.keypoint_model import PoseModel
 
 settings.register_profile(
     "repeatable", deadline=None, derandomize=True, database=None, max_examples=50

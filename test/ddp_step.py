@@ -9,12 +9,12 @@ import lightning
 import torch
 from torch.utils.data import DataLoader
 
-from spyropose_ros.core.model import PoseModel
-from spyropose_ros.core.model_config import ModelConfig
+from spyropose_ros.core.network.config import ModelConfig
+from spyropose_ros.core.network.keypoint_model import PoseModel
 from training.config import AugmentationConfig, OptimConfig
 from training.data.streams import TRAIN, StepSampler, Stream
-from training.module import PoseModule
-from training.objective import ObjectiveConfig
+from training.fitting.module import PoseModule
+from training.fitting.objective import ObjectiveConfig
 
 # Layer norms: a batch norm's statistics are those of each process.
 BACKBONE = {"model_type": "convnextv2", "hidden_sizes": [8, 16, 24, 32], "depths": [1] * 4}

@@ -7,11 +7,11 @@ import torch
 
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
-from spyropose_ros.ros.appearance import Appearance
-from spyropose_ros.ros.detections import Target
-from spyropose_ros.ros.frame import Result, View
 from spyropose_ros.ros.interfaces import Header
-from spyropose_ros.ros.parameters import OutputParameters, Parameters
+from spyropose_ros.ros.pipeline.appearance import Appearance
+from spyropose_ros.ros.pipeline.camera_frame import Result, View
+from spyropose_ros.ros.pipeline.detections import Target
+from spyropose_ros.ros.pipeline.parameters import OutputParameters, Parameters
 
 K = np.array([[150.0, 0.0, 79.5], [0.0, 150.0, 59.5], [0.0, 0.0, 1.0]])
 LOOK = Appearance(0.12, "file:///mug.ply", (0.0, 0.0, 0.05), (0.08, 0.08, 0.1))

@@ -4,7 +4,7 @@ import pytest
 import trimesh
 
 from spyropose_ros.core.bundle import BundleError, ObjectInfo
-from spyropose_ros.ros.appearance import appearance_of
+from spyropose_ros.ros.pipeline.appearance import appearance_of
 
 INFO = ObjectInfo("mug", [0, 0.01, 0.05], 0.2, 1.0, 0.1, [])
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spyropose_ros.ros.association import CameraTargets, associate
-from spyropose_ros.ros.detections import Target
+from spyropose_ros.ros.pipeline.association import CameraTargets, associate
+from spyropose_ros.ros.pipeline.detections import Target
 
 sys.path.append(str(Path(__file__).parent))
 from test_triangulation import CAMERAS, DIAMETER, RATIO, K, box_of

@@ -11,7 +11,7 @@ import trimesh
 
 import bop_files
 from bop_files import BLOCK, CAN
-from spyropose_ros.scenes import bop
+from spyropose_ros import bop
 from spyropose_ros.scenes.renderer import Renderer
 from training import download
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from training.bop_results import BopEstimate, read_results, with_image_times, write_results
+from spyropose_ros.bop.results import BopEstimate, read_results, with_image_times, write_results
 
 
 @pytest.fixture

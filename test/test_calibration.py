@@ -8,9 +8,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo
 
-from spyropose_ros.ros import calibration
-from spyropose_ros.ros.calibration import calibrate
-from spyropose_ros.ros.diagnostics import BadInput, Reason
+from spyropose_ros.ros.pipeline import calibration
+from spyropose_ros.ros.pipeline.calibration import calibrate
+from spyropose_ros.ros.pipeline.drops import BadInput, Reason
 
 WIDTH, HEIGHT = 640, 480
 P = [500.0, 0.0, 319.5, 0.0, 0.0, 510.0, 239.5, 0.0, 0.0, 0.0, 1.0, 0.0]

@@ -7,7 +7,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from spyropose_ros.core import camera
-from spyropose_ros.scenes.detector import apparent_size_ratio
+from spyropose_ros.core.camera import apparent_size_ratio
 from spyropose_ros.scenes.mug import make_mug
 from spyropose_ros.scenes.renderer import Renderer, bounding_sphere
 from spyropose_ros.scenes.sampler import mask_box

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from spyropose_ros.scenes.bop.camera_path import camera_path, longest_rest, object_poses
-from spyropose_ros.scenes.bop.scene import BopFrame, BopInstance
+from spyropose_ros.bop.camera_path import camera_path, longest_rest, object_poses
+from spyropose_ros.bop.scene import BopFrame, BopInstance
 
 RNG = np.random.default_rng(0)
 

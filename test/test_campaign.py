@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from training.campaign import last_line
-from training.campaign_queue import Entry, EntryRun, read_queue
+from training.campaign.__main__ import last_line
+from training.campaign.queue import Entry, EntryRun, read_queue
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = (

@@ -10,11 +10,12 @@ from std_msgs.msg import Header
 
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
-from spyropose_ros.ros import conversions, rotations
-from spyropose_ros.ros.appearance import Appearance
-from spyropose_ros.ros.detections import Target
-from spyropose_ros.ros.diagnostics import BadInput
-from spyropose_ros.ros.transform_output import ChosenPose
+from spyropose_ros.ros.messages import conversions
+from spyropose_ros.ros.messages.tf_poses import ChosenPose
+from spyropose_ros.ros.pipeline import rotations
+from spyropose_ros.ros.pipeline.appearance import Appearance
+from spyropose_ros.ros.pipeline.detections import Target
+from spyropose_ros.ros.pipeline.drops import BadInput
 
 TARGET = Target("mug", "cup", "7", 0.8, (0.0, 0.0, 10.0, 10.0))
 HEADER = Header(frame_id="camera_optical_frame")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gpu_tools import needs_gpu
-from spyropose_ros.core.cuda_graphs import BUCKETS, Graphed
+from spyropose_ros.core.kernels.cuda_graphs import BUCKETS, Graphed
 
 DEVICES = ["cpu", pytest.param("cuda", marks=needs_gpu)]
 

@@ -24,9 +24,9 @@ from spyropose_ros.demo import __main__ as demo
 from spyropose_ros.demo import camera, detector, pictures, plan, processes, results, summary, table
 from spyropose_ros.demo.frames import open_frames
 from spyropose_ros.demo.received import ReceivedDistribution
-from spyropose_ros.ros.calibration import calibrate
-from spyropose_ros.ros.conversions import distribution_message, resampled_poses
-from spyropose_ros.ros.detections import Target
+from spyropose_ros.ros.messages.conversions import distribution_message, resampled_poses
+from spyropose_ros.ros.pipeline.calibration import calibrate
+from spyropose_ros.ros.pipeline.detections import Target
 from spyropose_ros.scenes.mug import make_mug
 
 HEADER = Header(frame_id=camera.FRAME_ID)

@@ -9,8 +9,8 @@ import torch
 import trimesh
 
 from spyropose_ros.core.camera import translation_from_boxes
-from spyropose_ros.ros.depth import OFFSET, centers_from_depth, check_size
-from spyropose_ros.ros.diagnostics import BadInput, Reason
+from spyropose_ros.ros.pipeline.depth import OFFSET, centers_from_depth, check_size
+from spyropose_ros.ros.pipeline.drops import BadInput, Reason
 from spyropose_ros.scenes.detector import noisy_box
 from spyropose_ros.scenes.renderer import Renderer, upright_rotation
 
@@ -123,7 +123,7 @@ def test_rows_are_independent_and_boxes_may_leave_the_image():
 def test_thinning_out_large_windows_changes_little(mugs, monkeypatch):
     images, boxes, _ = mugs
     full = estimate(images[0], boxes[0])
-    monkeypatch.setattr("spyropose_ros.ros.depth.MAX_PIXELS", 100)
+    monkeypatch.setattr("spyropose_ros.ros.pipeline.depth.MAX_PIXELS", 100)
     thin = estimate(images[0], boxes[0])
     assert not np.array_equal(thin, full)
     np.testing.assert_allclose(thin, full, atol=0.1 * DIAMETER)

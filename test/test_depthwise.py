@@ -5,9 +5,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from spyropose_ros.core import depthwise
-from spyropose_ros.core.depthwise import filtered, plain_filtered
-from spyropose_ros.core.efficientnet_lite import EfficientNetLiteBackbone, EfficientNetLiteConfig
+from spyropose_ros.core.kernels import depthwise
+from spyropose_ros.core.kernels.depthwise import filtered, plain_filtered
+from spyropose_ros.core.network.efficientnet_lite import (
+    EfficientNetLiteBackbone,
+    EfficientNetLiteConfig,
+)
 
 
 def convolution(channels, size, stride):

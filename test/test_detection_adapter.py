@@ -9,7 +9,7 @@ from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
 from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-from spyropose_ros.ros.detection_adapter import (
+from spyropose_ros.ros.node.detection_adapter import (
     PRESETS,
     Adapter,
     AdapterError,

@@ -5,8 +5,8 @@ import math
 import pytest
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-from spyropose_ros.ros.detections import enclosing_box, select_targets
-from spyropose_ros.ros.diagnostics import Reason
+from spyropose_ros.ros.pipeline.detections import enclosing_box, select_targets
+from spyropose_ros.ros.pipeline.drops import Reason
 
 NAN = float("nan")
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 from rclpy.logging import get_logger
 
-from spyropose_ros.ros.diagnostics import DropCounter, Reason
+from spyropose_ros.ros.pipeline.drops import DropCounter, Reason
 
 
 class Clock:

@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from benchmarks.mug_views import MugViews
+from benchmarks.accuracy.mug_views import MugViews
 from spyropose_ros.core import se3_grid, so3_grid
+from spyropose_ros.core._ordering import descending
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.core.ordering import descending
 from spyropose_ros.core.se3_grid import Cells
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox

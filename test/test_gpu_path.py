@@ -15,8 +15,8 @@ import spyropose_ros
 from conftest import TINY
 from gpu_tools import needs_gpu
 from spyropose_ros.core import search as search_module
-from spyropose_ros.core.cuda_graphs import Graphed
-from spyropose_ros.core.model import make_model
+from spyropose_ros.core.kernels.cuda_graphs import Graphed
+from spyropose_ros.core.network.keypoint_model import make_model
 from spyropose_ros.core.scorer import NetworkScorer, View, search_heads
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from spyropose_ros.ros.diagnostics import Reason
-from spyropose_ros.ros.health import Activity, Verdict, Work, drop_values, explain_silence
+from spyropose_ros.ros.node.health import Activity, Verdict, Work, drop_values, explain_silence
+from spyropose_ros.ros.pipeline.drops import Reason
 
 OK, WARN, ERROR = b"\x00", b"\x01", b"\x02"
 

@@ -15,8 +15,8 @@ from PIL import Image as PillowImage
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from spyropose_ros.ros.diagnostics import BadInput, Reason
-from spyropose_ros.ros.images import (
+from spyropose_ros.ros.pipeline.drops import BadInput, Reason
+from spyropose_ros.ros.pipeline.images import (
     ENCODINGS,
     SYNONYMS,
     WIDE_ENCODINGS,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from spyropose_ros.core.keypoints import box_keypoints, farthest_points
+from spyropose_ros.core.network.keypoints import box_keypoints, farthest_points
 
 
 def test_farthest_points_by_the_definition():

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from spyropose_ros.core.lookup import look_up, padded, plain_look_up
+from spyropose_ros.core.kernels.lookup import look_up, padded, plain_look_up
 
 HEIGHT, WIDTH, BATCH, P = 6, 9, 2, 3
 SHAPE = torch.Size((BATCH, 8, HEIGHT, WIDTH))
@@ -79,8 +79,8 @@ def test_a_machine_where_nothing_can_be_cached(tmp_path):
     source = """
 import numba.core.caching
 numba.core.caching.CacheImpl._locator_classes = []
-from spyropose_ros.core import numba_kernel
-print(numba_kernel.look_up.signatures)
+from spyropose_ros.core.kernels import numba_kernels
+print(numba_kernels.look_up.signatures)
 """
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

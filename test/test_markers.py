@@ -5,10 +5,10 @@ import math
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from spyropose_ros.ros import conversions
-from spyropose_ros.ros.appearance import Appearance
 from spyropose_ros.ros.interfaces import Header, Marker, PoseDistribution, PoseMode
-from spyropose_ros.ros.markers import MAX_TRIADS, marker_array
+from spyropose_ros.ros.messages import conversions
+from spyropose_ros.ros.messages.markers import MAX_TRIADS, marker_array
+from spyropose_ros.ros.pipeline.appearance import Appearance
 
 HEADER = Header(frame_id="camera_optical_frame")
 

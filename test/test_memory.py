@@ -9,7 +9,7 @@ import pytest
 _FAULTS = """
 import resource
 import torch
-from training.memory import keep_freed_memory, return_freed_memory
+from training.fitting.memory import keep_freed_memory, return_freed_memory
 
 def faults():
     for _ in range(20):  # the library's blocks fit each other after some

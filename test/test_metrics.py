@@ -9,11 +9,12 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from spyropose_ros.core import se3_grid, so3_grid
+from spyropose_ros.core import se3_grid, so3, so3_grid
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
-from training import calibrate, metrics, pose_errors
+from training import calibrate
 from training.data.source import EvaluationObject, Sample
+from training.evaluation import metrics, pose_errors
 
 K = np.array([[600.0, 0, 159.5], [0, 610.0, 119.5], [0, 0, 1]])
 DIAMETER = 0.1
@@ -162,7 +163,7 @@ def test_the_answer_is_the_heaviest_mode(sample, target):
     )
 
     def scorer(level, rotations, translations):
-        angles = [so3_grid.geodesic_angle(rotations.double(), peak) for peak in (near, far)]
+        angles = [so3.geodesic_angle(rotations.double(), peak) for peak in (near, far)]
         return (-10 * angles[0].square()).exp().add(2 * (-10 * angles[1].square()).exp()).log()
 
     sphere = torch.from_numpy(sample.rotation @ CENTER + sample.translation).float()[None]
@@ -431,7 +432,7 @@ def test_the_true_cells(sample, rough_scorer):
     """Where a level scored the truth's cell its place in the list, else nothing."""
     pyramid = pyramid_of(sample, rough_scorer)
     generator = torch.Generator().manual_seed(0)
-    R = so3_grid.random_rotations(40, generator)
+    R = so3.random_rotations(40, generator)
     t = pyramid.box.from_coordinates(torch.rand((1, 40, 3), generator=generator))[0]
     found_at = [0, 0, 0]
     for n in range(40):

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from spyropose_ros.core import so3_grid
-from spyropose_ros.core.backbone import NAMED_BACKBONES, FeatureExtractor, resolve_backbone
-from spyropose_ros.core.model import PoseModel, make_model
-from spyropose_ros.core.model_config import ModelConfig
+from spyropose_ros.core import so3
+from spyropose_ros.core.network.backbone import NAMED_BACKBONES, FeatureExtractor, resolve_backbone
+from spyropose_ros.core.network.config import ModelConfig
+from spyropose_ros.core.network.keypoint_model import PoseModel, make_model
 
 RESNET18 = NAMED_BACKBONES["resnet18"][1]
 
@@ -24,7 +24,7 @@ def scene(tiny_model, generator):
     """Feature maps of 3 crops, intrinsics, and 20 poses per crop in and around the picture."""
     crops = torch.rand((3, 3, 32, 32), generator=generator)
     K_crop = torch.tensor([[80.0, 0, 15.5], [0, 80.0, 15.5], [0, 0, 1]]).repeat(3, 1, 1)
-    rotation = so3_grid.random_rotations(60, generator).view(3, 20, 3, 3)
+    rotation = so3.random_rotations(60, generator).view(3, 20, 3, 3)
     offset = torch.randn((3, 20, 3), generator=generator) * torch.tensor([0.05, 0.05, 0.1])
     return tiny_model.features(crops), K_crop, rotation, offset + torch.tensor([0, 0, 0.5])
 
@@ -207,7 +207,7 @@ def test_point_dropout_hides_keypoints_from_whole_images(generator):
     model.heads[0].mlp = torch.nn.Identity()  # look at the features themselves
     features = torch.rand((2, 8, 8, 8), generator=generator) + 1
     K_crop = torch.tensor([[80.0, 0, 15.5], [0, 80.0, 15.5], [0, 0, 1]]).repeat(2, 1, 1)
-    rotation = so3_grid.random_rotations(10, generator).view(2, 5, 3, 3)
+    rotation = so3.random_rotations(10, generator).view(2, 5, 3, 3)
     translation = torch.tensor([0.0, 0, 0.5]).expand(2, 5, 3).clone()
     translation[:, 4, 0] = 9.0  # out of the picture: the vector is put in after the dropout
 
@@ -285,7 +285,7 @@ def test_the_rotation_encoding(generator):
     architecture = NAMED_BACKBONES["resnet18-slim"][1]
     config = ModelConfig(architecture, "vector", True, depth=2, hidden_dim=16)
     model = make_model(config, torch.empty(0, 3)).eval()
-    rotations = so3_grid.random_rotations(10, generator).view(2, 5, 3, 3)
+    rotations = so3.random_rotations(10, generator).view(2, 5, 3, 3)
     features = model.features(torch.rand((2, 3, 64, 64), generator=generator))
     found = model.logits(features, None, 1, rotations, None)
     entries = rotations.reshape(2, 5, 9)

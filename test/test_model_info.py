@@ -5,8 +5,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
-from spyropose_ros.ros.model_info import model_info
-from spyropose_ros.ros.parameters import Parameters, SearchParameters
+from spyropose_ros.ros.messages.model_info import model_info
+from spyropose_ros.ros.pipeline.parameters import Parameters, SearchParameters
 
 MODELS = SimpleNamespace(
     objects={"mug": SimpleNamespace(diameter=0.12), "duck": SimpleNamespace(diameter=0.1)},

@@ -11,10 +11,10 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch.utils.data import DataLoader
 
-from spyropose_ros.core.model import PoseModel
+from spyropose_ros.core.network.keypoint_model import PoseModel
 from training.config import AugmentationConfig
-from training.module import PoseModule, surface_loss
-from training.objective import BatchRandom, ObjectiveConfig, TrainingGrid, level_losses
+from training.fitting.module import PoseModule, surface_loss
+from training.fitting.objective import BatchRandom, ObjectiveConfig, TrainingGrid, level_losses
 from training_tools import TINY
 
 PLAIN = replace(TINY.optim, gradient_clip=0.0, surface_weight=0.0)

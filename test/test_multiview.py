@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spyropose_ros.bop import BopFrame, BopInstance
 from spyropose_ros.core.bundle import ModelBundle, ObjectInfo
-from spyropose_ros.scenes.bop import BopFrame, BopInstance
 from training.data.bop import BopSource
 from training.evaluate_multiview import evaluate_multiview, tracks, view_groups
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import plain_training
-from spyropose_ros.core import se3_grid, so3_grid
+from benchmarks.training import plain_training
+from spyropose_ros.core import se3_grid, so3, so3_grid
 from spyropose_ros.core.translation_grid import TranslationBox
-from training import objective
-from training.objective import BatchRandom, ObjectiveConfig, TrainingGrid, level_losses
+from training.fitting import objective
+from training.fitting.objective import BatchRandom, ObjectiveConfig, TrainingGrid, level_losses
 
 DIAMETER = 0.1
 ESTIMATE = torch.tensor([[0.05, -0.02, 0.6]])
@@ -25,7 +25,7 @@ def truths_near(estimate, generator):
     radius = 0.49 * torch.rand((n, 1), generator=generator) ** (1 / 3)
     g = 0.5 + direction / direction.norm(dim=1, keepdim=True) * radius
     box = TranslationBox.from_view(estimate, DIAMETER)
-    return so3_grid.random_rotations(n, generator), box.from_coordinates(g.unsqueeze(1))[:, 0]
+    return so3.random_rotations(n, generator), box.from_coordinates(g.unsqueeze(1))[:, 0]
 
 
 @pytest.fixture
@@ -231,13 +231,13 @@ def test_distinct_families_estimate_the_partition_function(grid, generator, n_fa
 def test_distinct_families_err_less_than_independent_ones(generator):
     """Of a belief that agrees from level to level and holds the truth, as a trained network's."""
     batch, depth, n = 300, 4, 8
-    R = so3_grid.random_rotations(batch, generator)
+    R = so3.random_rotations(batch, generator)
     config = ObjectiveConfig(n)
     grid = TrainingGrid.draw(ESTIMATE.repeat(batch, 1), None, config, BatchRandom(generator))
     finest = grid.containing(R, grid.box.center, depth - 1)
 
     def belief(_level, rotations, _translations):
-        return -0.5 * (so3_grid.geodesic_angle(rotations, R.unsqueeze(1)) / 0.3) ** 2
+        return -0.5 * (so3.geodesic_angle(rotations, R.unsqueeze(1)) / 0.3) ** 2
 
     arguments = belief, grid, finest, n, BatchRandom(generator)
     distinct = [(f + w).logsumexp(1) for f, w, _ in objective.distinct_levels(*arguments)]
@@ -404,7 +404,7 @@ def test_positives_are_the_cells_that_hold_the_truth(config, level, generator):
     assert bool(((cell.position_index >= 0) & (cell.position_index < side)).all())
     R_cell, t_cell = grid.poses(cell)
     # Of the offset grid: R_off R lies in the cell whose centre, turned back, is scored.
-    angle = so3_grid.geodesic_angle(R_cell[:, 0], R)
+    angle = so3.geodesic_angle(R_cell[:, 0], R)
     assert float(angle.max()) < math.radians(74) / 2**level
     mean = math.radians(28.6) / 2**level
     assert float(angle.mean()) == pytest.approx(mean, rel=0.1)
@@ -489,7 +489,7 @@ def test_known_translations_leave_the_objective_on_so3(config, weighted, generat
     """Base weight 72 / 8 = 9 (algorithm.md 3.1); the sampled families estimate n Z."""
     batch = 400
     estimate = ESTIMATE.repeat(batch, 1)
-    R = so3_grid.random_rotations(1, generator).expand(batch, 3, 3)
+    R = so3.random_rotations(1, generator).expand(batch, 3, 3)
     random = BatchRandom(generator)
     grid = TrainingGrid.draw(estimate, None, config, random)
     grid = TrainingGrid(grid.box, grid.offset[:1].expand(batch, 3, 3), 3)

@@ -14,20 +14,25 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 # Which packages of this project each room may import. Nobody imports training or demo.
+CORE, SCENES, BOP = "spyropose_ros.core", "spyropose_ros.scenes", "spyropose_ros.bop"
+MESSAGES = {"spyropose_ros.ros.interfaces", "spyropose_ros.msg"}
+PIPELINE, OUTPUT = "spyropose_ros.ros.pipeline", "spyropose_ros.ros.messages"
 MAY_IMPORT = {
-    "spyropose_ros/core": {"spyropose_ros.core"},
-    "spyropose_ros/scenes": {"spyropose_ros.core", "spyropose_ros.scenes"},
-    "spyropose_ros/ros": {"spyropose_ros.core", "spyropose_ros.ros", "spyropose_ros.msg"},
+    "spyropose_ros/core": {CORE},
+    "spyropose_ros/scenes": {CORE, SCENES},
+    "spyropose_ros/bop": {CORE, SCENES, BOP},
+    "spyropose_ros/ros": {CORE, "spyropose_ros.ros", "spyropose_ros.msg"},
+    "spyropose_ros/ros/pipeline": {CORE, PIPELINE, *MESSAGES},
+    "spyropose_ros/ros/messages": {CORE, PIPELINE, OUTPUT, *MESSAGES},
+    "spyropose_ros/ros/bags": {CORE, PIPELINE, OUTPUT, "spyropose_ros.ros.bags", *MESSAGES},
+    "spyropose_ros/ros/node": {CORE, PIPELINE, OUTPUT, "spyropose_ros.ros.node", *MESSAGES},
     "spyropose_ros/demo": {
-        "spyropose_ros.core",
-        "spyropose_ros.scenes",
-        "spyropose_ros.demo",
-        "spyropose_ros.ros",
-        "spyropose_ros.msg",
+        *(CORE, SCENES, BOP, "spyropose_ros.demo", "spyropose_ros.ros", "spyropose_ros.msg"),
     },
-    "training": {"spyropose_ros.core", "spyropose_ros.scenes", "training"},
+    "training": {CORE, SCENES, BOP, "training"},
 }
-NEEDS_NO_ROS = ("spyropose_ros/core", "spyropose_ros/scenes", "training")
+NEEDS_NO_ROS = ("spyropose_ros/core", "spyropose_ros/scenes", "spyropose_ros/bop", "training")
+NEEDS_NO_RCLPY = ("spyropose_ros/ros/pipeline", "spyropose_ros/ros/messages")
 ROS_MODULES = re.compile(
     r"(rclpy|ament_index_python|launch|launch_ros|cv_bridge|tf_transformations|\w+_msgs|\w+_interfaces)(\.|$)"
 )
@@ -95,6 +100,11 @@ def test_room_imports_no_ros(room):
     assert not [f"{file}: {name}" for file, name in imports_of(room) if ROS_MODULES.match(name)]
 
 
+@pytest.mark.parametrize("room", NEEDS_NO_RCLPY)
+def test_room_knows_messages_but_no_node(room):
+    assert not [f"{file}: {name}" for file, name in imports_of(room) if in_package(name, ["rclpy"])]
+
+
 def test_every_package_of_the_source_tree_is_a_room():
     packages = {file.parent.relative_to(ROOT) for file in ROOT.glob("spyropose_ros/*/__init__.py")}
     assert {str(package) for package in packages} <= set(MAY_IMPORT)
@@ -119,7 +129,7 @@ def test_one_version():
 IMPORT_WITHOUT_ROS = """
 import importlib.util, pkgutil, sys
 sys.modules["rclpy"] = None  # importing it fails
-for room in ("spyropose_ros.core", "spyropose_ros.scenes"):
+for room in ("spyropose_ros.core", "spyropose_ros.scenes", "spyropose_ros.bop"):
     package = importlib.import_module(room)
     print(package.__file__)
     for module in pkgutil.walk_packages(package.__path__, room + "."):
@@ -140,7 +150,8 @@ def test_pip_installs_core_scenes_and_training_without_ros(tmp_path):
     subprocess.run([*pip, "--target", installed, source], check=True)
 
     packages = {str(f.parent.relative_to(installed)) for f in installed.rglob("__init__.py")}
-    assert {"spyropose_ros", "spyropose_ros/core", "spyropose_ros/scenes", "training"} <= packages
+    rooms = {f"spyropose_ros/{room}" for room in ("core", "core/kernels", "scenes", "bop")}
+    assert rooms | {"spyropose_ros", "training", "training/fitting"} <= packages
     assert not packages & {"spyropose_ros/ros", "spyropose_ros/demo", "test"}
     result = subprocess.run(
         [sys.executable, "-c", IMPORT_WITHOUT_ROS],

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spyropose_ros.ros import parameters
-from spyropose_ros.ros.parameters import ParameterError, Parameters
+from spyropose_ros.ros.pipeline import parameters
+from spyropose_ros.ros.pipeline.parameters import ParameterError, Parameters
 
 YAML = Path(__file__).parents[1] / "config" / "estimator.yaml"
 

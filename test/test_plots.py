@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from spyropose_ros.core import so3_grid
+from spyropose_ros.core import so3
 from spyropose_ros.core.plots import overlay, rotation_plot
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
@@ -43,7 +43,7 @@ def _distribution(rotation, ring):
         logits = -((translations - POSITION) / (width * torch.tensor([0.05, 0.05, 0.25]))).square()
         logits = logits.sum(-1)
         if target is not None:
-            angle = so3_grid.geodesic_angle(rotations, target)
+            angle = so3.geodesic_angle(rotations, target)
             if ring:
                 angle = torch.acos((rotations[..., 2] @ target[:, 2]).clamp(-1, 1))
             logits = logits - 2 * (angle / width).square()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from spyropose_ros.core import se3_grid, so3_grid
+from spyropose_ros.core import se3_grid, so3, so3_grid
 from spyropose_ros.core.pose_prior import GridPrior, PosePrior
 from spyropose_ros.core.search import search, search_exhaustively
 from spyropose_ros.core.translation_grid import TranslationBox
@@ -25,7 +25,7 @@ def peak(rotation, position, rotation_width=0.15, translation_width=0.02):
     """Scorer of one Gaussian mode."""
 
     def score(level, rotations, translations):
-        angle = so3_grid.geodesic_angle(rotations, rotation)
+        angle = so3.geodesic_angle(rotations, rotation)
         distance = (translations - position).norm(dim=-1)
         return -0.5 * ((angle / rotation_width) ** 2 + (distance / translation_width) ** 2)
 
@@ -100,7 +100,7 @@ def test_a_motion_moves_the_poses(last, mode):
     expected = search(peak(*moved), box, DEPTH).distribution(0, CENTER)
     R, t = found.mean()
     R_expected, t_expected = expected.mean()
-    assert math.degrees(float(so3_grid.geodesic_angle(R, R_expected))) < 3
+    assert math.degrees(float(so3.geodesic_angle(R, R_expected))) < 3
     assert float((t - t_expected).norm()) < 0.015  # the cells are 7 cm deep
     assert found.entropy() == pytest.approx(expected.entropy(), abs=1.6)  # other cells, turned
 
@@ -111,7 +111,7 @@ def test_noise_widens_it_as_much_as_it_says(last, generator):
     grown = noisy[1].var(0) - still[1].var(0)
     torch.testing.assert_close(grown, torch.full((3,), 1e-4), atol=2e-5, rtol=0)
     mean = last.mean()[0]
-    angle = [so3_grid.geodesic_angle(r, mean).square().mean() for r, _ in (still, noisy)]
+    angle = [so3.geodesic_angle(r, mean).square().mean() for r, _ in (still, noisy)]
     assert float(angle[1] - angle[0]) == pytest.approx(3 * 0.1**2, rel=0.2)
 
 
@@ -150,7 +150,7 @@ def test_what_images_do_not_show_is_not_forgotten(last, mode):
     for _ in range(20):
         grid = GridPrior([PosePrior(found, STILL, 0.01, 0.001, 0.001)], BOX, DEPTH)
         found = search(place, BOX, DEPTH, prior=grid).distribution(0, CENTER, 0.12)
-    angle = so3_grid.geodesic_angle(found.rotations, mode[0])
+    angle = so3.geodesic_angle(found.rotations, mode[0])
     assert float(found.probabilities[angle < 0.7].sum()) > 0.5  # 0.02 if it knew nothing
 
 
@@ -159,7 +159,7 @@ def test_a_wrong_prior_gives_way_to_the_image(last, mode):
     opposite = mode[0] @ torch.diag(torch.tensor([-1.0, -1.0, 1.0]))
     grid = GridPrior([PosePrior(last, STILL, outlier=0.01)], BOX, DEPTH)
     R, _ = search(peak(opposite, mode[1]), BOX, DEPTH, prior=grid).distribution(0).mode()
-    assert math.degrees(float(so3_grid.geodesic_angle(R, opposite))) < 15
+    assert math.degrees(float(so3.geodesic_angle(R, opposite))) < 15
 
 
 @pytest.mark.parametrize("outlier", [0.0, 0.05])
@@ -176,7 +176,7 @@ def test_known_translations_leave_a_prior_of_rotations(mode):
     ratio = grid.log_ratio(se3_grid.all_cells(box, 2))
     assert float(ratio.double().exp().mean()) == pytest.approx(1, abs=1e-4)
     best = so3_grid.rotations(ratio[0].argmax(), 2)
-    assert float(so3_grid.geodesic_angle(best, mode[0])) < 0.3
+    assert float(so3.geodesic_angle(best, mode[0])) < 0.3
 
 
 def test_a_batch_is_its_elements(last):

@@ -2,9 +2,9 @@
 
 import torch
 
-from spyropose_ros.core.precision import current_autocast, full_precision
-from training import precision
-from training.precision import trainer_precision
+from spyropose_ros.core.network.precision import current_autocast, full_precision
+from training.fitting import precision
+from training.fitting.precision import trainer_precision
 
 
 def test_bfloat16_is_chosen_where_it_pays(monkeypatch):

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from training import progress
-from training.progress import Progress, console
+from training.fitting import progress
+from training.fitting.progress import Progress, console
 
 
 class Clock:
@@ -92,7 +92,7 @@ def test_hours_and_validations(now, caplog):
 
 def test_the_console_leaves_the_line_to_a_terminal(screen):
     handler = console()
-    for name in ("training.progress", "x"):
+    for name in ("training.fitting.progress", "x"):
         handler.handle(logging.makeLogRecord({"name": name, "msg": name}))
     shown = screen.getvalue().split()
-    assert shown == (["x"] if screen.isatty() else ["training.progress", "x"])
+    assert shown == (["x"] if screen.isatty() else ["training.fitting.progress", "x"])

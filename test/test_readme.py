@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from spyropose_ros.ros import parameters
-from spyropose_ros.ros.inputs import FrameSource
-from spyropose_ros.ros.parameters import Parameters
-from spyropose_ros.ros.result_messages import TOPICS
+from spyropose_ros.ros.messages.result_messages import TOPICS
+from spyropose_ros.ros.pipeline import parameters
+from spyropose_ros.ros.pipeline.assembler import FrameSource
+from spyropose_ros.ros.pipeline.parameters import Parameters
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -58,7 +58,7 @@ def test_outputs():
 
 
 def test_services():
-    source = (ROOT / "spyropose_ros/ros/node.py").read_text()
+    source = (ROOT / "spyropose_ros/ros/node/lifecycle_node.py").read_text()
     made = {b: a for a, b in re.findall(r'create_service\((\w+), "(.*?)"', source)}
     assert documented("service") == {name: f"std_srvs/{kind}" for name, kind in made.items()}
 

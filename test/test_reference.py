@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from benchmarks.reference import MAX_DEPTH, ReferenceSearch, rotation_table
-from spyropose_ros.core import so3_grid
+from spyropose_ros.core import so3, so3_grid
+from spyropose_ros.core.reference import MAX_DEPTH, ReferenceSearch, rotation_table
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
 
@@ -31,7 +31,7 @@ def test_logits_are_those_of_the_model(tiny_bundle, views, generator):
     bundle = dataclasses.replace(tiny_bundle, temperatures=[1.0, 2.0, 0.5])
     reference = ReferenceSearch(bundle)
     features = bundle.model.features(crops)
-    rotations = so3_grid.random_rotations(2 * 300, generator).view(2, 300, 3, 3)
+    rotations = so3.random_rotations(2 * 300, generator).view(2, 300, 3, 3)
     # Far enough around the box for keypoints out of the crop, and some behind the camera
     translations = box.from_coordinates(4 * torch.rand((2, 300, 3), generator=generator) - 1.5)
     for level, temperature in enumerate(bundle.temperatures):
@@ -56,7 +56,7 @@ def test_search_gives_the_same_distribution(tiny_bundle, views, generator):
     for ours, theirs in zip(found.levels, expected.levels, strict=True):
         for b in range(len(box)):
             _assert_same_choice(ours, theirs, b)
-    rotations = so3_grid.random_rotations(2 * 200, generator).view(2, 200, 3, 3)
+    rotations = so3.random_rotations(2 * 200, generator).view(2, 200, 3, 3)
     translations = box.from_coordinates(torch.rand((2, 200, 3), generator=generator))
     torch.testing.assert_close(
         found.log_density_per_level(rotations, translations),

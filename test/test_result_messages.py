@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from result_tools import MODELS, SHOWN, result_of, two_sided, view_of
-from spyropose_ros.ros import pictures
-from spyropose_ros.ros.conversions import check_invariants
-from spyropose_ros.ros.diagnostics import BadInput
 from spyropose_ros.ros.interfaces import Image
-from spyropose_ros.ros.parameters import OutputParameters, Parameters
-from spyropose_ros.ros.result_messages import TOPICS, messages
-from spyropose_ros.ros.transform_output import TransformChooser
+from spyropose_ros.ros.messages import pictures
+from spyropose_ros.ros.messages.conversions import check_invariants
+from spyropose_ros.ros.messages.result_messages import TOPICS, messages
+from spyropose_ros.ros.messages.tf_poses import TransformChooser
+from spyropose_ros.ros.pipeline.drops import BadInput
+from spyropose_ros.ros.pipeline.parameters import OutputParameters, Parameters
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from spyropose_ros.core.sampling import plain_sampled, sampled
-from spyropose_ros.core.so3_grid import random_rotations
+from spyropose_ros.core.kernels.sampling import plain_sampled, sampled
+from spyropose_ros.core.so3 import random_rotations
 
 RESOLUTION, BATCH, N, P = 64, 3, 40, 5
 

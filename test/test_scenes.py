@@ -10,19 +10,14 @@ import torch
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from spyropose_ros.core.camera import translation_from_boxes
+from spyropose_ros.core.camera import apparent_size_ratio, translation_from_boxes
 from spyropose_ros.scenes.camera_effects import CameraEffects
 from spyropose_ros.scenes.clutter import background, uneven_light
-from spyropose_ros.scenes.detector import BoxNoise, apparent_size_ratio, noisy_box
+from spyropose_ros.scenes.detector import BoxNoise, noisy_box
 from spyropose_ros.scenes.mug import HANDLE_REACH, HEIGHT, RADIUS, make_mug
 from spyropose_ros.scenes.renderer import Light, Renderer, bounding_sphere, shade
-from spyropose_ros.scenes.sampler import (
-    SceneSampler,
-    SceneSettings,
-    load_object_model,
-    mask_box,
-    scene_settings,
-)
+from spyropose_ros.scenes.sampler import SceneSampler, SceneSettings, mask_box
+from training.data.rendered_objects import load_object_model, scene_settings
 
 K = np.array([[300.0, 0, 70.3], [0, 310.0, 55.8], [0, 0, 1]])
 WIDTH, HEIGHT_PX = 160, 120

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from training.clock import TrainingClock
-from training.schedule import relative_rate
+from training.fitting.clock import TrainingClock
+from training.fitting.schedule import relative_rate
 
 
 def test_warm_up_and_cosine():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import log_softmax, logsumexp
 
-from spyropose_ros.core import se3_grid, so3_grid
+from spyropose_ros.core import se3_grid, so3, so3_grid
 from spyropose_ros.core.search import search, search_exhaustively
 from spyropose_ros.core.translation_grid import TranslationBox
 
@@ -22,7 +22,7 @@ BOXES = TranslationBox.from_view(
 def random_poses(box, n, seed=0):
     """Uniform over SO(3) x box: [B, n, 3, 3], [B, n, 3]."""
     generator = torch.Generator().manual_seed(seed)
-    rotation = so3_grid.random_rotations(len(box) * n, generator).view(len(box), n, 3, 3)
+    rotation = so3.random_rotations(len(box) * n, generator).view(len(box), n, 3, 3)
     return rotation, box.from_coordinates(torch.rand((len(box), n, 3), generator=generator))
 
 
@@ -233,7 +233,7 @@ def test_depth_nine_finds_the_cell_of_a_pose():
 
     def scorer(level, rotations, translations):
         width = 2.0 ** -(level + 1)
-        angle = so3_grid.geodesic_angle(rotations, rotation)
+        angle = so3.geodesic_angle(rotations, rotation)
         offset = BOX.coordinates(translations) - BOX.coordinates(position)
         return (-4 * (angle / width).square() - 8 * (offset / width).square().sum(-1)).float()
 
@@ -243,7 +243,7 @@ def test_depth_nine_finds_the_cell_of_a_pose():
     assert bool((truth.diff() > 1.0).all())
     assert float(truth[-1]) - uniform > 0.85 * math.log(576 * 64**8)
     best_R, best_t = pyramid.distribution(0).mode()
-    angle = so3_grid.geodesic_angle(best_R, rotation[0, 0])
+    angle = so3.geodesic_angle(best_R, rotation[0, 0])
     assert float(angle.rad2deg()) < 0.3
     offset = BOX.coordinates(best_t.view(1, 1, 3)) - BOX.coordinates(position)
     assert float(offset.abs().max()) < 2 / 512
@@ -309,7 +309,7 @@ def delta_scorer(rotation, sharpness):
     """Logits that fall with the angle to a rotation: sharp at any level."""
 
     def score(level, rotations, translations):
-        return -sharpness * so3_grid.geodesic_angle(rotations, rotation)
+        return -sharpness * so3.geodesic_angle(rotations, rotation)
 
     return score
 
@@ -317,7 +317,7 @@ def delta_scorer(rotation, sharpness):
 def test_a_search_of_rotations_finds_the_cell_of_one():
     """Table 1.1: a one-cell delta at level 6 has log density 14.464; 21,128 evaluations at 512."""
     center = torch.tensor([[0.1, 0.2, 0.9]])
-    rotation = so3_grid.random_rotations(1, torch.Generator().manual_seed(4))[0]
+    rotation = so3.random_rotations(1, torch.Generator().manual_seed(4))[0]
     cell = so3_grid.index(rotation, 6)
     truth = so3_grid.rotations(cell, 6)
     known = TranslationBox.known(center)

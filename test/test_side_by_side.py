@@ -8,7 +8,7 @@ import threading
 import pytest
 import torch
 
-from spyropose_ros.core.side_by_side import run, side_by_side
+from spyropose_ros.core.kernels.threads import run, side_by_side
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_a_thread_that_starts_later_has_all_threads(three_threads):
 
 FORK = """
 import os, torch
-from spyropose_ros.core.side_by_side import run, side_by_side
+from spyropose_ros.core.kernels.threads import run, side_by_side
 torch.set_num_threads(3)
 for _ in range(3):
     with side_by_side():

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from benchmarks import temporal
-from benchmarks.mug_views import MugViews
+from benchmarks.accuracy import temporal
+from benchmarks.accuracy.mug_views import MugViews
 from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.ros.tracks import TemporalSettings
+from spyropose_ros.ros.pipeline.tracks import TemporalSettings
 
 
 @pytest.fixture(scope="module")

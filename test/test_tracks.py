@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
-from spyropose_ros.ros.tracks import TemporalSettings, Tracks
+from spyropose_ros.ros.pipeline.tracks import TemporalSettings, Tracks
 
 DIAMETER = 0.12
 A, B = np.array([-0.08, 0.0, 0.6]), np.array([0.08, 0.02, 0.7])

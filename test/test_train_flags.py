@@ -8,13 +8,13 @@ import torch
 import yaml
 
 from spyropose_ros.core.bundle import ModelBundle
-from spyropose_ros.core.model_config import ModelConfig
+from spyropose_ros.core.network.config import ModelConfig
 from training import cli
-from training.augment import make_augmentation
 from training.config import PRESETS, AugmentationConfig, TrainConfig
 from training.data.shapes import ShapesSource
-from training.fit import build_model, crop_settings, make_module, object_info
-from training.objective import ObjectiveConfig
+from training.fitting.assembly import build_model, crop_settings, make_module, object_info
+from training.fitting.augment import make_augmentation
+from training.fitting.objective import ObjectiveConfig
 from training.train import parse_args, settings_of, source_of
 from training_tools import TINY, distance_to_surface, mug_source, tiny
 

@@ -21,12 +21,13 @@ from spyropose_ros.core.bundle import WEIGHTS, ModelBundle
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.scenes.renderer import Renderer
-from training.checkpoints import Interrupted
 from training.data.shapes import ShapesSource
 from training.data.source import CropSettings
-from training.fit import build_model, fit, object_info
-from training.module import PoseModule
-from training.objective import BatchRandom, ObjectiveConfig, TrainingGrid, level_losses
+from training.fitting.assembly import build_model, object_info
+from training.fitting.checkpoints import Interrupted
+from training.fitting.fit import fit
+from training.fitting.module import PoseModule
+from training.fitting.objective import BatchRandom, ObjectiveConfig, TrainingGrid, level_losses
 from training.train import parse_args, train
 from training_tools import TINY, mug_source, tiny
 
@@ -144,8 +145,8 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from test_training import run_tiny
-from training import checkpoints
-from training.module import PoseModule
+from training.fitting import checkpoints
+from training.fitting.module import PoseModule
 
 step = PoseModule.training_step
 

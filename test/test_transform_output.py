@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from spyropose_ros.ros.transform_output import GAP, ObjectPoses, TransformChooser, frame_name
+from spyropose_ros.ros.messages.tf_poses import GAP, ObjectPoses, TransformChooser, frame_name
 
 SECOND = 10**9
 AT = np.array([0.0, 0.0, 0.6])

@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from spyropose_ros.ros.transforms import MAX_FRAMES, MAX_SAMPLES, TransformBuffer, TransformError
+from spyropose_ros.ros.pipeline.tf_buffer import (
+    MAX_FRAMES,
+    MAX_SAMPLES,
+    TransformBuffer,
+    TransformError,
+)
 
 SECOND = 10**9
 IDENTITY = (0.0, 0.0, 0.0, 1.0)

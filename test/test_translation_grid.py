@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from spyropose_ros.core import so3_grid
+from spyropose_ros.core import so3
 from spyropose_ros.core.translation_grid import TranslationBox
 
 DIAMETER = 0.1
@@ -16,7 +16,7 @@ ESTIMATES = torch.tensor([[0.0, 0.0, 0.7], [0.2, -0.1, 0.5], [-0.3, 0.4, 1.2]])
 
 def views(oriented, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    orientation = so3_grid.random_rotations(len(ESTIMATES), generator) if oriented else None
+    orientation = so3.random_rotations(len(ESTIMATES), generator) if oriented else None
     return TranslationBox.from_view(ESTIMATES, DIAMETER, orientation)
 
 
@@ -47,7 +47,7 @@ def test_extent_of_a_view():
 def test_an_oriented_view_is_a_turned_cube_stretched_and_sheared():
     """G = shear . stretch . Q d, built here by hand."""
     generator = torch.Generator().manual_seed(0)
-    Q = so3_grid.random_rotations(3, generator)
+    Q = so3.random_rotations(3, generator)
     box = TranslationBox.from_view(ESTIMATES, DIAMETER, Q)
     for (x, y, z), q, basis in zip(ESTIMATES.tolist(), Q.numpy(), box.basis.numpy(), strict=True):
         stretch = np.diag([1, 1, z / DIAMETER])
@@ -57,7 +57,7 @@ def test_an_oriented_view_is_a_turned_cube_stretched_and_sheared():
 
 def test_cubic():
     generator = torch.Generator().manual_seed(1)
-    Q = so3_grid.random_rotations(3, generator)
+    Q = so3.random_rotations(3, generator)
     box = TranslationBox.cubic(ESTIMATES, 0.2, Q)
     torch.testing.assert_close(box.volume, torch.full((3,), 0.2**3))
     torch.testing.assert_close(box.basis, 0.2 * Q)

@@ -8,9 +8,10 @@ from torch.nn import functional as F
 
 from conftest import TINY
 from gpu_tools import INTERPRETED, needs_gpu
-from spyropose_ros.core import so3_grid, triton_scorer
-from spyropose_ros.core.fused import PackedHead
-from spyropose_ros.core.model import PoseModel
+from spyropose_ros.core import so3
+from spyropose_ros.core.kernels import triton_heads
+from spyropose_ros.core.kernels.packed_head import PackedHead
+from spyropose_ros.core.network.keypoint_model import PoseModel
 
 pytest.importorskip("triton", reason="Triton comes for Linux on x86_64 only")
 
@@ -53,7 +54,7 @@ def make_families(device, sizes, image=(1, 0, 1)):
     generator = torch.Generator().manual_seed(1)
     n_rotations, n_translations = sizes
     families = len(image)
-    rotations = so3_grid.random_rotations(families * n_rotations, generator)
+    rotations = so3.random_rotations(families * n_rotations, generator)
     offset = torch.randn((families, n_translations, 3), generator=generator)
     translations = offset * torch.tensor([0.05, 0.05, 0.3]) + torch.tensor([0, 0, 0.4])
     rotations = rotations.view(families, n_rotations, 3, 3)
@@ -79,7 +80,7 @@ def by_kernel(model, features, image, rotations, translations, dtype=torch.float
     projector = (MAP_FROM_CROP @ K_CROP).to(features)
     rotated = (projector @ rotations @ model.keypoints.mT).permute(2, 0, 1, 3)  # [3, M, R, P]
     moved = (translations @ projector.mT).permute(2, 0, 1)  # [3, M, T]
-    return triton_scorer.family_logits(embedded.to(dtype), image, rotated, moved, head)
+    return triton_heads.family_logits(embedded.to(dtype), image, rotated, moved, head)
 
 
 def feature_maps(model):
@@ -122,7 +123,7 @@ def test_half_precision_stays_within_its_bound(device, dtype, bound):
 
 
 def test_large_tiles_score_alike(device, monkeypatch):
-    monkeypatch.setattr(triton_scorer, "_MANY_POSES", 1)
+    monkeypatch.setattr(triton_heads, "_MANY_POSES", 1)
     model = make_model(device, embed_dim=16, hidden_dim=64, hidden_layers=2)
     features, poses = feature_maps(model), make_families(device, (8, 8))
     expected = plain(model, features, *poses)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from spyropose_ros.ros.diagnostics import Reason
-from spyropose_ros.ros.view_group import SILENCE, ViewGroup
+from spyropose_ros.ros.pipeline.drops import Reason
+from spyropose_ros.ros.pipeline.view_group import SILENCE, ViewGroup
 
 MS = 1_000_000
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from spyropose_ros.ros.worker import Mailbox, Worker
+from spyropose_ros.ros.node.worker import Mailbox, Worker
 
 
 def test_a_newer_item_replaces_the_one_that_waits():

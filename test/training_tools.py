@@ -16,7 +16,7 @@ from training.config import (
 )
 from training.data.rendered import RenderedSource
 from training.data.source import CropSettings
-from training.objective import ObjectiveConfig
+from training.fitting.objective import ObjectiveConfig
 
 TINY = TrainConfig(
     network=NetworkConfig(

@@ -14,12 +14,12 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from spyropose_ros.bop import LMO_OBJECTS
 from spyropose_ros.core.bundle import ModelBundle
-from spyropose_ros.scenes.bop import LMO_OBJECTS
 from training import cli, provenance, runs
 from training.calibrate import calibrate
 from training.evaluate import evaluate
-from training.records import read_records
+from training.evaluation.records import read_records
 from training.train import parse_args, train
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from spyropose_ros.core.search import PosePyramid
 from training import cli, runs
 from training.data.source import CropSettings, Source
 from training.data.streams import VALIDATION, item_generator
-from training.protocol import Protocol
+from training.evaluation.protocol import Protocol
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import yaml
 
 from spyropose_ros.core.bundle import WEIGHTS, ModelBundle
 from training import cli, runs
-from training.report import find_reports, read_report, report_lines, title
+from training.evaluation.report import find_reports, read_report, report_lines, title
 
 
 def write_card(run_or_bundle: str, note: str = "") -> Path:

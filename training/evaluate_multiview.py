@@ -22,20 +22,16 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from spyropose_ros.bop import BopFrame
 from spyropose_ros.core.estimator import SearchSettings
 from spyropose_ros.core.search import PosePyramid
 from spyropose_ros.core.translation_grid import TranslationBox
-from spyropose_ros.scenes.bop import BopFrame
 from training import cli
 from training.data.crops import PAPER_SIGMA, truncated_offset
 from training.data.source import Sample, Source
-from training.evaluation import Evaluation
-from training.protocol import (
-    Protocol,
-    sample_generator,
-    search_box,
-)
-from training.records import RecordFile
+from training.evaluation.protocol import Protocol, sample_generator, search_box
+from training.evaluation.records import RecordFile
+from training.evaluation.run import Evaluation
 
 Track = tuple[int, int]
 """Object number, and which of the frame's annotations of that object."""

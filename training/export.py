@@ -22,10 +22,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from spyropose_ros.core import camera, so3_grid
+from spyropose_ros.core import camera, so3
 from spyropose_ros.core.bundle import ModelBundle, ObjectInfo
-from spyropose_ros.core.model import PoseModel
-from spyropose_ros.core.rotation_model import RotationModel
+from spyropose_ros.core.network.keypoint_model import PoseModel
+from spyropose_ros.core.network.rotation_model import RotationModel
 from training import cli, provenance, runs
 
 MANIFEST = "export.json"
@@ -223,7 +223,7 @@ def _tensors(
         "crops": crops,
         "features": bundle.model.features(crops),
         "K_crop": K_crop.expand(batch, 3, 3).contiguous(),
-        "rotations": so3_grid.random_rotations(batch * poses, generator).unflatten(0, (batch, -1)),
+        "rotations": so3.random_rotations(batch * poses, generator).unflatten(0, (batch, -1)),
         "translations": center + offset,
     }
 

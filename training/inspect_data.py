@@ -16,12 +16,12 @@ import torch
 import trimesh
 
 from spyropose_ros.core import camera
-from spyropose_ros.core.keypoints import box_keypoints, farthest_points
+from spyropose_ros.core.network.keypoints import box_keypoints, farthest_points
 from training.cli import run
 from training.config import BopOptions
 from training.data import open_source
+from training.data.inspection_sheet import View, draw_sheet, project, sphere_pixels
 from training.data.source import CropSettings, Sample, Source
-from training.inspection_sheet import View, draw_sheet, project, sphere_pixels
 
 log = logging.getLogger(__name__)
 

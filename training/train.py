@@ -17,13 +17,13 @@ from jsonargparse import ArgumentParser, Namespace
 
 from spyropose_ros.core.bundle import CONFIG as BUNDLE_CONFIG
 from training import cli, provenance
-from training.checkpoints import Interrupted
 from training.config import PARTS, PRESETS, TrainConfig
 from training.data import open_source
 from training.data.source import Source
 from training.data.symsol import LOW_DATA_TRAIN, LOW_DATA_VALIDATION
-from training.fit import IDENTITY, SETTINGS, fit
-from training.progress import console
+from training.fitting.checkpoints import Interrupted
+from training.fitting.fit import IDENTITY, SETTINGS, fit
+from training.fitting.progress import console
 
 log = logging.getLogger(__name__)
 

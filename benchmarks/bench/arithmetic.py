@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmarks.bench.networks import features_of
 from spyropose_ros.core.estimator import Estimator
-from spyropose_ros.core.model_config import ModelConfig
+from spyropose_ros.core.network.config import ModelConfig
 
 _CORNERS = 4  # pixels that a bilinear look-up reads
 

@@ -11,10 +11,10 @@ import torch
 from benchmarks.bench import quality
 from benchmarks.bench.networks import Crops, Scene, open_estimator, search_features, with_depth
 from benchmarks.bench.timing import Times, in_turn
-from benchmarks.reference import MAX_DEPTH, ReferenceSearch
 from spyropose_ros.core import camera
 from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.estimator import SearchSettings
+from spyropose_ros.core.reference import MAX_DEPTH, ReferenceSearch
 
 FAST, FULL, REFERENCE = "this search", "full beam", "reference"
 

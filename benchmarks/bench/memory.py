@@ -17,8 +17,8 @@ import torch
 
 from benchmarks.bench.networks import Crops, Scene, open_estimator, open_network, search_features
 from benchmarks.bench.rivals import REFERENCE, deeper
-from benchmarks.reference import ReferenceSearch
 from spyropose_ros.core.estimator import SearchSettings
+from spyropose_ros.core.reference import ReferenceSearch
 
 _STATUS = Path("/proc/self/status")
 

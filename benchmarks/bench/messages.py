@@ -9,14 +9,14 @@ import numpy as np
 
 from benchmarks.bench.networks import Scene
 from spyropose_ros.core.distribution import PoseDistribution
-from spyropose_ros.ros.appearance import Appearance
-from spyropose_ros.ros.detections import Target
-from spyropose_ros.ros.frame import Result, View
-from spyropose_ros.ros.images import fill_image, rgb_image
 from spyropose_ros.ros.interfaces import Header, Image
-from spyropose_ros.ros.parameters import Parameters
-from spyropose_ros.ros.result_messages import messages
-from spyropose_ros.ros.transform_output import TransformChooser
+from spyropose_ros.ros.messages.result_messages import messages
+from spyropose_ros.ros.messages.tf_poses import TransformChooser
+from spyropose_ros.ros.pipeline.appearance import Appearance
+from spyropose_ros.ros.pipeline.camera_frame import Result, View
+from spyropose_ros.ros.pipeline.detections import Target
+from spyropose_ros.ros.pipeline.images import fill_image, rgb_image
+from spyropose_ros.ros.pipeline.parameters import Parameters
 
 TOPICS = ("~/distributions", "detections_3d", "~/pose")
 _LOOK = Appearance(0.12, "file:///mug.ply", (0.0, 0.0, 0.05), (0.08, 0.08, 0.1))

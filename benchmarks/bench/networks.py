@@ -10,12 +10,12 @@ import trimesh
 from torch import Tensor
 
 from spyropose_ros.core import camera
-from spyropose_ros.core.backbone import resolve_backbone
 from spyropose_ros.core.bundle import MESH, ModelBundle
 from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.core.keypoints import farthest_points
-from spyropose_ros.core.model import PoseModel
-from spyropose_ros.core.model_config import ModelConfig
+from spyropose_ros.core.network.backbone import resolve_backbone
+from spyropose_ros.core.network.config import ModelConfig
+from spyropose_ros.core.network.keypoint_model import PoseModel
+from spyropose_ros.core.network.keypoints import farthest_points
 from spyropose_ros.core.search import PosePyramid
 from spyropose_ros.core.translation_grid import TranslationBox
 from training import runs

@@ -18,14 +18,14 @@ from tqdm import tqdm
 
 from benchmarks.bench.networks import Crops, Scene, open_estimator, search_features
 from benchmarks.bench.timing import synchronise
-from benchmarks.reference import ReferenceSearch
 from spyropose_ros.core import se3_grid
 from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.estimator import SearchSettings
+from spyropose_ros.core.reference import ReferenceSearch
 from spyropose_ros.core.search import PosePyramid
 from training import runs
 from training.data.source import Sample
-from training.metrics import OUTSIDE_FLOOR
+from training.evaluation.metrics import OUTSIDE_FLOOR
 
 
 @dataclass(frozen=True)

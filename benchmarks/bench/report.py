@@ -11,9 +11,9 @@ from benchmarks.bench.arithmetic import Rates, Work
 from benchmarks.bench.curves import CURVES, Bench
 from benchmarks.bench.networks import Crops, Scene, open_estimator, open_network, search_features
 from benchmarks.bench.timing import in_turn
-from benchmarks.reference import MAX_DEPTH
 from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.estimator import Estimator, SearchSettings
+from spyropose_ros.core.reference import MAX_DEPTH
 from spyropose_ros.core.search import PosePyramid
 from training import provenance
 

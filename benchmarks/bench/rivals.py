@@ -7,13 +7,13 @@ from torch import Tensor
 
 from benchmarks.bench.networks import Crops, Scene, open_estimator, search_features, with_depth
 from benchmarks.bench.timing import Times, in_turn, synchronise
-from benchmarks.reference import MAX_DEPTH, ReferenceSearch
 from spyropose_ros.core import so3_grid
-from spyropose_ros.core.backbone import resolve_backbone
 from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.core.model_config import ModelConfig
-from spyropose_ros.core.rotation_model import RotationModel
+from spyropose_ros.core.network.backbone import resolve_backbone
+from spyropose_ros.core.network.config import ModelConfig
+from spyropose_ros.core.network.rotation_model import RotationModel
+from spyropose_ros.core.reference import MAX_DEPTH, ReferenceSearch
 
 FAST, FULL, REFERENCE = "this search", "this search, full beam", "reference formulation"
 GRAPHS = "full beam, CUDA graphs"

@@ -13,10 +13,10 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.bench.networks import Crops, Scene, search_features
 from benchmarks.bench.timing import Stopwatch, Times
-from spyropose_ros.core import activation, fused
 from spyropose_ros.core import estimator as estimators
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.estimator import Estimator
+from spyropose_ros.core.kernels import activation, torch_heads
 from spyropose_ros.core.search import FamilyScorer
 
 try:
@@ -173,7 +173,7 @@ def scoring_shares(estimator: Estimator, seen: Crops) -> dict[int, dict[str, flo
     search_features(estimator, seen)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would print that it starts
     watched = mock.patch.object(estimators, "search", search)
-    named_gelu = mock.patch.object(fused, "gelu_", gelu_)
+    named_gelu = mock.patch.object(torch_heads, "gelu_", gelu_)
     with watched, named_gelu, profile(activities=activities) as prof:
         search_features(estimator, seen)
     spent: dict[int, dict[str, float]] = defaultdict(lambda: dict.fromkeys(_KINDS, 0.0))

@@ -15,8 +15,8 @@ from spyropose_ros.core.bundle import ModelBundle
 from training import runs
 from training.config import TrainConfig
 from training.data.source import Source
-from training.fit import build_model, crop_settings, make_module, object_info
-from training.precision import trainer_precision
+from training.fitting.assembly import build_model, crop_settings, make_module, object_info
+from training.fitting.precision import trainer_precision
 
 _STEPS, _QUICK_STEPS = 8, 2
 

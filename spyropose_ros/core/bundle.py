@@ -19,9 +19,9 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from spyropose_ros.core.model import PoseModel, make_model
-from spyropose_ros.core.model_config import ModelConfig
-from spyropose_ros.core.rotation_model import RotationModel
+from spyropose_ros.core.network.config import ModelConfig
+from spyropose_ros.core.network.keypoint_model import PoseModel, make_model
+from spyropose_ros.core.network.rotation_model import RotationModel
 
 FORMAT = "spyropose_ros/1"
 WEIGHTS = "model.safetensors"

@@ -4,6 +4,7 @@ Pixel centres lie at integers: the image spans [-0.5, width - 0.5]. Intrinsics a
 matrices (a rolled crop is not upper triangular), so always divide by the third row.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -166,3 +167,35 @@ def resized_intrinsics(K: Tensor, scale: float) -> Tensor:
     """
     shift = (scale - 1) / 2
     return torch.cat((scale * K[:, :2] + shift * K[:, 2:], K[:, 2:]), 1)
+
+
+def apparent_size_ratio(
+    vertices: np.ndarray, diameter: float, n_views: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """How large an object's box looks, compared with its bounding sphere.
+
+    The ratio of a view is hypot(w / fx, h / fy) * z / diameter for the tight box (w, h) of the
+    whole object at depth z. Its mean turns a detector's box into a depth estimate.
+
+    Args:
+        vertices: [V, 3], relative to the centre of the bounding sphere, metres.
+        diameter: Of the bounding sphere, metres.
+        n_views: Number of views, uniform over SO(3).
+        seed: Of the views.
+
+    Returns:
+        Mean and standard deviation of the ratio over the views.
+    """
+    from scipy.spatial import ConvexHull  # only where a model is made
+    from scipy.spatial.transform import Rotation
+
+    vertices = np.asarray(vertices, np.float64)
+    vertices = vertices[ConvexHull(vertices).vertices]  # the others bound no projection
+    rotations = Rotation.random(n_views, random_state=np.random.default_rng(seed)).as_matrix()
+    distance = 6 * diameter
+    ratios = np.empty(n_views)
+    for index, rotation in enumerate(rotations):
+        points = vertices @ rotation.T
+        rays = points[:, :2] / (points[:, 2:] + distance)
+        ratios[index] = np.hypot(*np.ptp(rays, axis=0)) * distance / diameter
+    return float(ratios.mean()), float(ratios.std())

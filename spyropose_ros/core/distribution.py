@@ -11,10 +11,10 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from spyropose_ros.core import se3_grid, so3_grid
-from spyropose_ros.core.modes import Mode, modes
-from spyropose_ros.core.moments import LeafPoses, Moments, moments
-from spyropose_ros.core.ordering import descending
+from spyropose_ros.core import se3_grid, so3, so3_grid
+from spyropose_ros.core._modes import Mode, modes
+from spyropose_ros.core._moments import LeafPoses, Moments, moments
+from spyropose_ros.core._ordering import descending
 from spyropose_ros.core.se3_grid import Cells
 from spyropose_ros.core.translation_grid import TranslationBox
 
@@ -335,7 +335,7 @@ class PoseDistribution:
         p = self.probabilities
         angle = torch.full_like(p, torch.inf)
         for rotation in reference.to(self.rotations):  # K may be hundreds: keep memory at N
-            angle = torch.minimum(angle, so3_grid.geodesic_angle(self.rotations, rotation))
+            angle = torch.minimum(angle, so3.geodesic_angle(self.rotations, rotation))
         return float((p * angle).sum())
 
     def entropy_about_axis(

@@ -15,8 +15,8 @@ from torch import Tensor
 from spyropose_ros.core import camera
 from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.distribution import PoseDistribution
+from spyropose_ros.core.kernels.captured_search import ReplayedSearch
 from spyropose_ros.core.pose_prior import GridPrior, PosePrior
-from spyropose_ros.core.replayed_search import ReplayedSearch
 from spyropose_ros.core.scorer import NetworkScorer, View, search_heads
 from spyropose_ros.core.search import PosePyramid, search, search_exhaustively
 from spyropose_ros.core.translation_grid import TranslationBox, check_estimates

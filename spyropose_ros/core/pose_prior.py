@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spyropose_ros.core import se3_grid, so3_grid
+from spyropose_ros.core import se3_grid, so3, so3_grid
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.se3_grid import Cells
 from spyropose_ros.core.translation_grid import TranslationBox
@@ -96,7 +96,7 @@ class PosePrior:
         motion = self.new_from_old.to(rotation)
         turn = self.rotation_noise * torch.randn((n, 3), generator=generator, device=device)
         step = self.translation_noise * torch.randn((n, 3), generator=generator, device=device)
-        rotation = _exp_so3(turn) @ motion[:3, :3] @ rotation
+        rotation = so3.exp(turn) @ motion[:3, :3] @ rotation
         return rotation, position @ motion[:3, :3].mT + motion[:3, 3] + step
 
 
@@ -236,14 +236,3 @@ def _ancestors(cells: Cells, level: int) -> Cells:
     """The cells of a coarser level, or the same, that contain each."""
     up = cells.level - level
     return Cells(level, cells.rotation_index >> 3 * up, cells.position_index >> up)
-
-
-def _exp_so3(vector: Tensor) -> Tensor:
-    """Rotation matrices of rotation vectors (Rodrigues), [N, 3] -> [N, 3, 3]."""
-    angle = vector.norm(dim=-1, keepdim=True)
-    x, y, z = (vector / angle.clamp_min(1e-12)).unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))
-    sin, cos = angle.sin().unsqueeze(-1), angle.cos().unsqueeze(-1)
-    identity = torch.eye(3, dtype=vector.dtype, device=vector.device)
-    return identity + sin * cross + (1 - cos) * (cross @ cross)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spyropose_ros.core.fused import FusedHeads
-from spyropose_ros.core.model import PoseModel
-from spyropose_ros.core.rotation_model import RotationModel
+from spyropose_ros.core.kernels.torch_heads import FusedHeads
+from spyropose_ros.core.network.keypoint_model import PoseModel
+from spyropose_ros.core.network.rotation_model import RotationModel
 
 
 @dataclass(frozen=True)

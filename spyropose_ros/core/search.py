@@ -14,8 +14,8 @@ from torch import Tensor
 
 from spyropose_ros.core import se3_grid
 from spyropose_ros.core.distribution import PoseDistribution
+from spyropose_ros.core.kernels.threads import side_by_side
 from spyropose_ros.core.se3_grid import Cells
-from spyropose_ros.core.side_by_side import side_by_side
 from spyropose_ros.core.translation_grid import TranslationBox
 
 Scorer = Callable[[int, Tensor, Tensor], Tensor]

@@ -137,27 +137,6 @@ def index(rotation: Tensor, level: int) -> Tensor:
     )
 
 
-def random_rotations(
-    n: int, generator: torch.Generator | None = None, device: torch.device | str | None = None
-) -> Tensor:
-    """N rotations uniform on SO(3) (normalised Gaussian quaternions), float32 [n, 3, 3]."""
-    q = torch.randn((n, 4), generator=generator, device=device, dtype=torch.float64)
-    w, x, y, z = (q / q.norm(dim=-1, keepdim=True)).unbind(-1)
-    rows = (
-        (1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        (2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        (2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    )
-    return torch.stack([torch.stack(row, -1) for row in rows], -2).float()
-
-
-def geodesic_angle(a: Tensor, b: Tensor) -> Tensor:
-    """Angle of a^T b in radians, accurate near 0. [..., 3, 3] x [..., 3, 3] -> [...]."""
-    # |a - b|_F^2 = 8 sin^2(angle / 2); the arccos of the trace would lose half the digits near 0.
-    half_sin = (a - b).square().sum((-2, -1)).div(8).clamp(0, 1).sqrt()
-    return 2 * torch.atan2(half_sin, (1 - half_sin.square()).clamp_min(0).sqrt())
-
-
 # --- index digits: [12 pixels, 6 tilts, (4 pixels, 2 tilts) per level], highest first ---
 
 

@@ -19,7 +19,7 @@ from spyropose_ros.demo.plan import RULE, Model, parameters, share_folder, shipp
 from spyropose_ros.demo.processes import Process, python_command, stop_all
 
 _MODULES = {
-    "estimator": "spyropose_ros.ros.estimator_node",
+    "estimator": "spyropose_ros.ros.node.estimator_node",
     "demo_camera": "spyropose_ros.demo.camera",
     "demo_detector": "spyropose_ros.demo.detector",
     "demo_summary": "spyropose_ros.demo.summary",

@@ -19,8 +19,8 @@ from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithP
 from spyropose_ros.demo import node
 from spyropose_ros.demo.frames import Frame, open_frames
 from spyropose_ros.msg import PoseDistributionArray
-from spyropose_ros.ros.conversions import poses
-from spyropose_ros.ros.images import fill_image
+from spyropose_ros.ros.messages.conversions import poses
+from spyropose_ros.ros.pipeline.images import fill_image
 
 FRAME_ID = "camera_optical_frame"
 _IDLE_INTERVAL = 0.5  # seconds between images while the others start

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from spyropose_ros.bop import LMO_OBJECTS, BopInstance, BopScene
 from spyropose_ros.demo import stage
 from spyropose_ros.demo.trajectory import mug_pose
-from spyropose_ros.scenes.bop import LMO_OBJECTS, BopInstance, BopScene
 from spyropose_ros.scenes.mug import make_mug
 from spyropose_ros.scenes.sampler import mask_box
 

@@ -14,11 +14,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from spyropose_ros.core import drawing, plots
+from spyropose_ros.bop import LMO_OBJECTS, load_mesh
+from spyropose_ros.core.plots import drawing, overlay, rotation_plot
 from spyropose_ros.demo.plan import Model
 from spyropose_ros.demo.received import ReceivedDistribution
 from spyropose_ros.demo.results import Check, FrameResult
-from spyropose_ros.scenes.bop import LMO_OBJECTS, load_mesh
 
 _EXAMPLES = 5
 _MESH_POINTS = 1500
@@ -121,7 +121,7 @@ def close_up(shot: Shot, model: Model, points: np.ndarray | None, size: int) -> 
     picture = cv2.warpAffine(
         shot.image, view[:2], (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    return plots.overlay(
+    return overlay(
         picture, view @ shot.K, [shot.received], model.diameter, points, truth=[shot.truth]
     )
 
@@ -186,7 +186,7 @@ def summary_picture(
             upper, lower = (figure.add_subplot(grid[row, column]) for row in (0, 1))
             upper.imshow(close_up(shot, model, points, 480))
             upper.set_title(_caption(shot.result), fontsize=10)
-            lower.imshow(plots.rotation_plot(shot.received, (480, 320), truth=shot.truth[0]))
+            lower.imshow(rotation_plot(shot.received, (480, 320), truth=shot.truth[0]))
             for axes, side in ((upper, "S"), (lower, "N")):
                 axes.set_axis_off()
                 axes.set_anchor(side)
@@ -218,7 +218,7 @@ class _Animation:
     def frame(self, index: int) -> np.ndarray:
         """The picture of one shot, RGB uint8 [H, W, 3]."""
         shot = self._shots[index]
-        image = plots.overlay(
+        image = overlay(
             shot.image, shot.K, [shot.received], self._model.diameter, self._points,
             truth=[shot.truth],
         )  # fmt: skip
@@ -226,7 +226,7 @@ class _Animation:
         image = cv2.resize(image, (width, _ANIMATION_HEIGHT), interpolation=cv2.INTER_AREA)
         caption = _caption(shot.result).replace("\n", ", ").replace("°", " deg")
         drawing.label(image, caption, (0, _ANIMATION_HEIGHT), 1.0)
-        rotations = plots.rotation_plot(shot.received, _PLOT_SIZE, truth=shot.truth[0])
+        rotations = rotation_plot(shot.received, _PLOT_SIZE, truth=shot.truth[0])
         curve = self._curve.copy()
         drawing.disc(curve, self._places[index], 5.0, (213, 69, 47))
         return np.hstack([image, np.vstack([rotations, curve])])

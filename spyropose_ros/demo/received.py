@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from spyropose_ros.core import so3_grid
-from spyropose_ros.ros.conversions import pose_arrays
-from spyropose_ros.ros.rotations import matrices
+from spyropose_ros.core import so3, so3_grid
+from spyropose_ros.ros.messages.conversions import pose_arrays
+from spyropose_ros.ros.pipeline.rotations import matrices
 
 _AXIS_SAMPLES = 4096
 _AXIS_BINS = 72
@@ -73,7 +73,7 @@ class ReceivedDistribution:
 
     def rotation_spread(self) -> float:
         """Mean angle in radians between the drawn poses and the most probable one."""
-        return float(so3_grid.geodesic_angle(self._rotations, self.mode()[0]).mean())
+        return float(so3.geodesic_angle(self._rotations, self.mode()[0]).mean())
 
     def entropy_about_axis(self, axis: tuple[float, float, float]) -> float:
         """Entropy of the rotation angle about an axis of the object in nats.
@@ -107,7 +107,7 @@ class ReceivedDistribution:
         """
         truth = torch.as_tensor(rotation, dtype=torch.float32)
         drawn, distances = self._central
-        own = so3_grid.geodesic_angle(drawn, truth).mean()
+        own = so3.geodesic_angle(drawn, truth).mean()
         return float((distances < own).double().mean())
 
     @cached_property
@@ -115,7 +115,7 @@ class ReceivedDistribution:
         """The drawn rotations [N, 3, 3] and the mean angle [N] of each to the others."""
         generator = torch.Generator().manual_seed(0)
         drawn, _ = self.sample(min(_CENTRAL_SAMPLES, len(self.probabilities)), generator)
-        angles = so3_grid.geodesic_angle(drawn[:, None], drawn)  # [N, N]
+        angles = so3.geodesic_angle(drawn[:, None], drawn)  # [N, N]
         return drawn, angles.sum(1) / (len(drawn) - 1)
 
 

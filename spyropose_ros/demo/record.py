@@ -22,15 +22,15 @@ from tf2_msgs.msg import TFMessage
 from tqdm import tqdm
 from vision_msgs.msg import Detection2DArray
 
+from spyropose_ros.bop import LMO_OBJECTS, BopInstance, BopScene
+from spyropose_ros.bop.camera_path import camera_path, longest_rest
 from spyropose_ros.demo import stage
 from spyropose_ros.demo.camera import FRAME_ID, camera_info, detection
 from spyropose_ros.demo.frames import MIN_VISIBLE, RENDERED_FRAMES, MugFrames
-from spyropose_ros.ros import rotations
-from spyropose_ros.ros.bag_files import STORAGES, BagError, BagWriter
-from spyropose_ros.ros.conversions import poses
-from spyropose_ros.ros.images import fill_image
-from spyropose_ros.scenes.bop import LMO_OBJECTS, BopInstance, BopScene
-from spyropose_ros.scenes.bop.camera_path import camera_path, longest_rest
+from spyropose_ros.ros.bags.bag_files import STORAGES, BagError, BagWriter
+from spyropose_ros.ros.messages.conversions import poses
+from spyropose_ros.ros.pipeline import rotations
+from spyropose_ros.ros.pipeline.images import fill_image
 from spyropose_ros.scenes.detector import noisy_box
 
 WORLD = "world"

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spyropose_ros.bop import HALF_TURN_OBJECTS, LMO_OBJECTS
 from spyropose_ros.demo.plan import Model
 from spyropose_ros.demo.received import ReceivedDistribution
-from spyropose_ros.ros.rotations import matrices
-from spyropose_ros.scenes.bop import HALF_TURN_OBJECTS, LMO_OBJECTS
+from spyropose_ros.ros.pipeline.rotations import matrices
 
 HANDLE_VISIBLE = 0.05  # share of the visible pixels, as in the model card
 FULLY_VISIBLE = 0.9  # share of the silhouette, as in the model card

@@ -26,9 +26,9 @@ from spyropose_ros.demo.plan import RULE, Model
 from spyropose_ros.demo.received import ReceivedDistribution
 from spyropose_ros.demo.results import Check, FrameResult, pose_errors, verdict
 from spyropose_ros.msg import PoseDistributionArray
-from spyropose_ros.ros.conversions import pose_arrays
-from spyropose_ros.ros.images import rgb_image
-from spyropose_ros.ros.rotations import matrices
+from spyropose_ros.ros.messages.conversions import pose_arrays
+from spyropose_ros.ros.pipeline.images import rgb_image
+from spyropose_ros.ros.pipeline.rotations import matrices
 
 FAILED = 2  # exit code; 1 means that the summary itself broke
 _GONE = 1.0  # seconds without a camera that mean that it has ended

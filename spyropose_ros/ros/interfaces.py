@@ -15,7 +15,6 @@ try:
         Vector3,
     )
     from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-    from spyropose_ros.msg import PoseDistribution, PoseDistributionArray, PoseMode
     from std_msgs.msg import ColorRGBA, Header, String
     from std_srvs.srv import SetBool, Trigger
     from tf2_msgs.msg import TFMessage
@@ -28,6 +27,8 @@ try:
         ObjectHypothesisWithPose,
     )
     from visualization_msgs.msg import Marker, MarkerArray
+
+    from spyropose_ros.msg import PoseDistribution, PoseDistributionArray, PoseMode
 except ImportError as error:
     raise ImportError(
         f"{error}: build the workspace and source its install/setup.bash, or use ./run, "

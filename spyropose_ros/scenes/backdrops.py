@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from .clutter import background
-from .sprites import SpriteBank
+from spyropose_ros.scenes.clutter import background
+from spyropose_ros.scenes.sprites import SpriteBank
 
 HEIGHT, WIDTH = 360, 480
 """Of a crowded picture, pixels."""

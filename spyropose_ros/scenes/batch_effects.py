@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .appearance import Appearance
-from .camera_effects import CameraEffects
-from .chance import Chance
-from .warp import filter_each, gaussian, power_, similarity, warp
+from spyropose_ros.scenes.appearance import Appearance
+from spyropose_ros.scenes.camera_effects import CameraEffects
+from spyropose_ros.scenes.chance import Chance
+from spyropose_ros.scenes.warp import filter_each, gaussian, power_, similarity, warp
 
 _RADIUS = 4  # of the lens's kernel, pixels
 _NOISE = 512  # side of the picture of noise

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .appearance import Appearance
-from .backdrops import HEIGHT, WIDTH, BackdropBank
-from .batch_effects import BatchEffects
-from .chance import Chance
-from .clutter import background
-from .occlusion import Acceptable, SpriteTensors, Things, occlude, place
-from .sampler import ObjectModel, SceneSettings
-from .sprites import SpriteBank
-from .views import NORMAL_SCALE
-from .warp import filter_each, gaussian, power_, warp
+from spyropose_ros.scenes.appearance import Appearance
+from spyropose_ros.scenes.backdrops import HEIGHT, WIDTH, BackdropBank
+from spyropose_ros.scenes.batch_effects import BatchEffects
+from spyropose_ros.scenes.chance import Chance
+from spyropose_ros.scenes.clutter import background
+from spyropose_ros.scenes.occlusion import Acceptable, SpriteTensors, Things, occlude, place
+from spyropose_ros.scenes.sampler import ObjectModel, SceneSettings
+from spyropose_ros.scenes.sprites import SpriteBank
+from spyropose_ros.scenes.views import NORMAL_SCALE
+from spyropose_ros.scenes.warp import filter_each, gaussian, power_, warp
 
 _COARSE = 4  # crop pixels per pixel of what is soft anyway: shadows and uneven light
 _BUMPS = 8  # side of the random fields of uneven light

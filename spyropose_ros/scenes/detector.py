@@ -4,11 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.spatial import ConvexHull
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from .chance import Chance
+from spyropose_ros.scenes.chance import Chance
 
 _FARTHEST = 0.4
 """Of an edge from where it should be, in box sides: the edges of a bad box must not cross."""
@@ -73,32 +71,3 @@ def noisy_boxes(
     shift = (chance.normal((count, 4)) * spread).clamp(-_FARTHEST, _FARTHEST)
     size = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     return boxes.unsqueeze(1) + shift * size.unsqueeze(1)
-
-
-def apparent_size_ratio(
-    vertices: np.ndarray, diameter: float, n_views: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """How large an object's box looks, compared with its bounding sphere.
-
-    The ratio of a view is hypot(w / fx, h / fy) * z / diameter for the tight box (w, h) of the
-    whole object at depth z. Its mean turns a detector's box into a depth estimate.
-
-    Args:
-        vertices: [V, 3], relative to the centre of the bounding sphere, metres.
-        diameter: Of the bounding sphere, metres.
-        n_views: Number of views, uniform over SO(3).
-        seed: Of the views.
-
-    Returns:
-        Mean and standard deviation of the ratio over the views.
-    """
-    vertices = np.asarray(vertices, np.float64)
-    vertices = vertices[ConvexHull(vertices).vertices]  # the others bound no projection
-    rotations = Rotation.random(n_views, random_state=np.random.default_rng(seed)).as_matrix()
-    distance = 6 * diameter
-    ratios = np.empty(n_views)
-    for index, rotation in enumerate(rotations):
-        points = vertices @ rotation.T
-        rays = points[:, :2] / (points[:, 2:] + distance)
-        ratios[index] = np.hypot(*np.ptp(rays, axis=0)) * distance / diameter
-    return float(ratios.mean()), float(ratios.std())

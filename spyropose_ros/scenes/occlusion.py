@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .appearance import Appearance
-from .chance import Chance
-from .sprites import SpriteBank
-from .warp import similarity, warp
+from spyropose_ros.scenes.appearance import Appearance
+from spyropose_ros.scenes.chance import Chance
+from spyropose_ros.scenes.sprites import SpriteBank
+from spyropose_ros.scenes.warp import similarity, warp
 
 _OPAQUE = 0.5  # what is more opaque hides what is behind it
 _LARGEST = 0.75  # side of a sprite, in sides of the crop

@@ -1,29 +1,25 @@
 """Random scenes: images of one object with the pose, the box and the visibility known."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import cv2
 import numpy as np
 import trimesh
 
-from . import bop
-from .appearance import Appearance
-from .backdrops import BackdropBank
-from .camera_effects import CameraEffects
-from .clutter import cast_shadow, random_colour, uneven_light
-from .mug import make_mug
-from .renderer import (
+from spyropose_ros.scenes.appearance import Appearance
+from spyropose_ros.scenes.backdrops import BackdropBank
+from spyropose_ros.scenes.camera_effects import CameraEffects
+from spyropose_ros.scenes.clutter import cast_shadow, random_colour, uneven_light
+from spyropose_ros.scenes.renderer import (
     GBuffer,
     Light,
     Renderer,
-    bounding_sphere,
     random_rotation,
     shade,
     upright_rotation,
 )
-from .sprites import SpriteBank, paste
+from spyropose_ros.scenes.sprites import SpriteBank, paste
 
 
 @dataclass(frozen=True)
@@ -135,93 +131,6 @@ class Scene:
     silhouette: np.ndarray
     full_box: np.ndarray
     full_count: int
-
-
-def load_object_model(name: str, root: str | Path = "data") -> ObjectModel:
-    """Load an object that can be rendered.
-
-    Args:
-        name: 'mug', or 'lmo/<object>' such as 'lmo/duck'.
-        root: Folder of the downloaded data sets.
-
-    Returns:
-        The model.
-
-    Raises:
-        ValueError: The name is unknown.
-        FileNotFoundError: The data set is missing.
-    """
-    if name == "mug":
-        return _mug_model()
-    family, _, part = name.partition("/")
-    if family == "lmo" and part in bop.LMO_OBJECTS:
-        return _lmo_model(part, Path(root) / "lmo")
-    known = ", ".join(["mug", *(f"lmo/{part}" for part in bop.LMO_OBJECTS)])
-    raise ValueError(f"unknown object '{name}': choose from {known}")
-
-
-def scene_settings(name: str) -> SceneSettings:
-    """The scenes that an object is trained on.
-
-    Args:
-        name: As for `load_object_model`.
-
-    Returns:
-        Settings with the camera of the demo or of the photographs.
-    """
-    if not name.startswith("lmo/"):
-        return SceneSettings(rotations="table", table_share=1.0)
-    return SceneSettings(
-        fx=572.4114,
-        fy=573.57043,
-        cx=325.2611,
-        cy=242.04899,
-        distance=(0.45, 1.4),
-        rotations="table",
-        table_share=1.0,
-        occlusion_probability=0.5,
-        min_visible_fraction=0.35,
-        clutter=12,
-        effects=CameraEffects(
-            colour=0.25, exposure=-0.3, hue=0.08, blur=1.2, noise=8, jpeg=0.3, downscale=0.1
-        ),
-        window=2.2,
-        largest=110.0,
-        backdrops=300,
-        uneven_light=0.6,
-    )
-
-
-def _mug_model() -> ObjectModel:
-    mug = make_mug()
-    center, radius = bounding_sphere(mug.mesh)
-    return ObjectModel(
-        name="mug",
-        mesh=mug.mesh,
-        handle_faces=mug.handle_faces,
-        center=center,
-        diameter=2 * radius,
-        distractors=[],
-        recolour=True,
-        symmetries=np.eye(3)[None],
-    )
-
-
-def _lmo_model(part: str, root: Path) -> ObjectModel:
-    meshes = {other: bop.load_mesh(root, number) for other, number in bop.LMO_OBJECTS.items()}
-    mesh = meshes.pop(part)
-    center, radius = bounding_sphere(mesh)
-    info = bop.load_models_info(root)[bop.LMO_OBJECTS[part]]
-    return ObjectModel(
-        name=part,
-        mesh=mesh,
-        handle_faces=None,
-        center=center,
-        diameter=2 * radius,
-        distractors=list(meshes.values()),
-        recolour=False,
-        symmetries=info.symmetries[:, :3, :3],
-    )
 
 
 class SceneSampler:

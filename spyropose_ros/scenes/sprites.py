@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import trimesh
 
-from .clutter import random_colour
-from .renderer import Light, Renderer, random_rotation, shade
+from spyropose_ros.scenes.clutter import random_colour
+from spyropose_ros.scenes.renderer import Light, Renderer, random_rotation, shade
 
 _SPRITE_PIXELS = 128
 _OCCLUDER_TRIES = 6

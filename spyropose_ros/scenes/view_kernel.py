@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from spyropose_ros.core.numba_kernel import compiled
+from spyropose_ros.core.kernels.numba_kernels import compiled
 
 
 @compiled()

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .renderer import GREY, Renderer
-from .sampler import ObjectModel, SceneSettings, random_pose
+from spyropose_ros.scenes.renderer import GREY, Renderer
+from spyropose_ros.scenes.sampler import ObjectModel, SceneSettings, random_pose
 
 NORMAL_SCALE = 32767
 """Of normals as int16."""
@@ -117,7 +117,7 @@ class ViewCaster:
         y = (np.arange(top, bottom) - K[1, 2]) / K[1, 1]
         hits, rays = self._renderer.trace(rotation, translation, x, y)
         rows, columns = slice(top, bottom), slice(left, right)
-        from .view_kernel import fill  # importing Numba takes half a second
+        from spyropose_ros.scenes.view_kernel import fill  # importing Numba takes half a second
 
         fill(
             *(hits[key] for key in ("primID", "u", "v", "tfar")),

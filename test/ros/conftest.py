@@ -10,8 +10,8 @@ import rclpy
 import torch
 
 from spyropose_ros.core.bundle import ModelBundle, ObjectInfo
-from spyropose_ros.core.model import PoseModel
-from spyropose_ros.core.model_config import ModelConfig
+from spyropose_ros.core.network.config import ModelConfig
+from spyropose_ros.core.network.keypoint_model import PoseModel
 
 sys.path.append(str(Path(__file__).parent))  # for graph.py
 import graph
@@ -70,7 +70,7 @@ _serial = itertools.count()
 @pytest.fixture
 def start(mug_bundle):
     """Starts an estimator in this process, in a namespace of its own, and returns its peer."""
-    from spyropose_ros.ros.node import EstimatorNode
+    from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
 
     peers = []
 

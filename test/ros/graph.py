@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from spyropose_ros.msg import PoseDistributionArray
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-from benchmarks.graph import free_domain as free_domain
+from benchmarks.node.graph import free_domain as free_domain
 
 WIDTH, HEIGHT = 160, 120
 FRAME = "camera_optical_frame"
@@ -180,7 +180,7 @@ class Process:
 
     def __init__(self, directory: Path, *arguments: str) -> None:
         self._log = directory / "output.txt"
-        command = [sys.executable, "-m", "spyropose_ros.ros.estimator_node", "--ros-args"]
+        command = [sys.executable, "-m", "spyropose_ros.ros.node.estimator_node", "--ros-args"]
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 [*command, *arguments],

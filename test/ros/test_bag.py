@@ -19,12 +19,13 @@ from visualization_msgs.msg import MarkerArray
 
 import graph
 from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.ros import bag
-from spyropose_ros.ros.bag_files import BagError, BagReader, BagWriter, definition, type_name
-from spyropose_ros.ros.conversions import check_invariants, nanoseconds
-from spyropose_ros.ros.parameter_files import read_parameters
-from spyropose_ros.ros.parameters import ParameterError, Parameters
-from spyropose_ros.ros.topic_names import TopicNames
+from spyropose_ros.ros.bags import bag
+from spyropose_ros.ros.bags.bag_files import BagError, BagReader, BagWriter, definition, type_name
+from spyropose_ros.ros.bags.parameter_files import read_parameters
+from spyropose_ros.ros.bags.topic_names import TopicNames
+from spyropose_ros.ros.messages.conversions import check_invariants
+from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
+from spyropose_ros.ros.pipeline.parameters import ParameterError, Parameters
 
 START = 1_700_000_000 * graph.SECOND
 PERIOD = graph.SECOND // 10

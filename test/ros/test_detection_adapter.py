@@ -34,7 +34,7 @@ def adapter():
         arguments = [f"-p {name}:={value}".split() for name, value in parameters.items()]
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-m", "spyropose_ros.ros.detection_adapter", "--ros-args"]
+                [sys.executable, "-m", "spyropose_ros.ros.node.detection_adapter", "--ros-args"]
                 + ["-r", "__ns:=/adapter", *sum(arguments, [])],
                 stderr=subprocess.PIPE,
                 text=True,

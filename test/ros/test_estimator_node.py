@@ -9,13 +9,13 @@ from sensor_msgs.msg import Image
 from visualization_msgs.msg import Marker, MarkerArray
 
 import graph
-from spyropose_ros.core import plots
 from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.ros import parameters, rotations
-from spyropose_ros.ros.conversions import check_invariants, pose_arrays
-from spyropose_ros.ros.diagnostics import Reason
-from spyropose_ros.ros.images import rgb_image
-from spyropose_ros.ros.parameters import Parameters
+from spyropose_ros.core.plots import rotation_plot
+from spyropose_ros.ros.messages.conversions import check_invariants, pose_arrays
+from spyropose_ros.ros.pipeline import parameters, rotations
+from spyropose_ros.ros.pipeline.drops import Reason
+from spyropose_ros.ros.pipeline.images import rgb_image
+from spyropose_ros.ros.pipeline.parameters import Parameters
 
 
 def stamp_of(message) -> int:
@@ -95,9 +95,9 @@ def test_pictures_and_markers_have_the_images_header(start):
 def test_pictures_are_not_drawn_without_a_subscriber(start, monkeypatch):
     drawn = []
     for name in ("overlay", "rotation_plot"):
-        original = getattr(plots, name)
+        original = getattr(rotation_plot, name)
         monkeypatch.setattr(
-            plots, name, lambda *a, _f=original, **k: (drawn.append(1), _f(*a, **k))[1]
+            rotation_plot, name, lambda *a, _f=original, **k: (drawn.append(1), _f(*a, **k))[1]
         )
     peer = start()
     receive(peer, graph.detection())
@@ -194,7 +194,7 @@ def test_slop_applies_live(start):
 @pytest.fixture(scope="module")
 def bench(mug_bundle):
     """One node for all changes that it refuses."""
-    from spyropose_ros.ros.node import EstimatorNode
+    from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
 
     values = {"objects": [mug_bundle], "device": "cpu"}
     node = EstimatorNode(namespace="/refusals", parameter_overrides=graph.overrides(**values))

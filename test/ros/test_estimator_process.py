@@ -5,7 +5,7 @@ import signal
 import pytest
 
 import graph
-from spyropose_ros.ros.conversions import check_invariants
+from spyropose_ros.ros.messages.conversions import check_invariants
 
 
 def arguments(bundle, *more):

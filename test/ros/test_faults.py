@@ -35,12 +35,12 @@ from vision_msgs.msg import Detection2DArray
 
 import graph
 from spyropose_ros.core.estimator import Estimator
-from spyropose_ros.core.fused import FusedHeads
-from spyropose_ros.ros import node as node_module
-from spyropose_ros.ros.conversions import check_invariants
-from spyropose_ros.ros.diagnostics import ROUTINE, Reason
-from spyropose_ros.ros.node import EstimatorNode
-from spyropose_ros.ros.parameters import ParameterError
+from spyropose_ros.core.kernels.torch_heads import FusedHeads
+from spyropose_ros.ros.messages.conversions import check_invariants
+from spyropose_ros.ros.node import lifecycle_node as node_module
+from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
+from spyropose_ros.ros.pipeline.drops import ROUTINE, Reason
+from spyropose_ros.ros.pipeline.parameters import ParameterError
 
 NAN = float("nan")
 GOOD = graph.detection(name="good")

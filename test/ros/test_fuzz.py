@@ -21,9 +21,9 @@ from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection2D, ObjectHypothesisWithPose
 
 import graph
-from spyropose_ros.ros.diagnostics import IMAGE_REASONS, MAX_TEXT, Reason
-from spyropose_ros.ros.node import EstimatorNode
-from spyropose_ros.ros.result_messages import TOPICS
+from spyropose_ros.ros.messages.result_messages import TOPICS
+from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
+from spyropose_ros.ros.pipeline.drops import IMAGE_REASONS, MAX_TEXT, Reason
 
 HOSTILE = "SENTINEL"  # in every text that must reach neither a file nor a process
 

@@ -15,9 +15,9 @@ from vision_msgs.msg import Detection2DArray
 
 import graph
 from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.ros.conversions import check_invariants, pose_arrays
-from spyropose_ros.ros.depth import centers_from_depth
-from spyropose_ros.ros.diagnostics import IMAGE_REASONS, Reason
+from spyropose_ros.ros.messages.conversions import check_invariants, pose_arrays
+from spyropose_ros.ros.pipeline.depth import centers_from_depth
+from spyropose_ros.ros.pipeline.drops import IMAGE_REASONS, Reason
 
 K = np.array([[150.0, 0, 79.5], [0, 150, 59.5], [0, 0, 1]])
 SETTINGS = SearchSettings(beam=32)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import graph
-from spyropose_ros.ros.bag_files import BagReader, BagWriter
+from spyropose_ros.ros.bags.bag_files import BagReader, BagWriter
 
 ROOT = Path(__file__).parents[2]
 LAUNCH_FILE = ROOT / "launch" / "estimator.launch.py"

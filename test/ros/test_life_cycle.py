@@ -21,10 +21,10 @@ from vision_msgs.msg import Detection2DArray
 
 import graph
 from spyropose_ros.core.estimator import Estimator
-from spyropose_ros.core.model import PoseModel
-from spyropose_ros.ros import node as node_module
-from spyropose_ros.ros.diagnostics import IMAGE_REASONS, Reason
-from spyropose_ros.ros.node import EstimatorNode
+from spyropose_ros.core.network.keypoint_model import PoseModel
+from spyropose_ros.ros.node import lifecycle_node as node_module
+from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
+from spyropose_ros.ros.pipeline.drops import IMAGE_REASONS, Reason
 
 _serial = itertools.count()
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

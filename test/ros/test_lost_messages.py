@@ -8,10 +8,10 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 
 import graph
-from spyropose_ros.ros.diagnostics import DropCounter, Reason
-from spyropose_ros.ros.health import Activity
-from spyropose_ros.ros.inputs import CameraInput
-from spyropose_ros.ros.parameters import Parameters, QosParameters
+from spyropose_ros.ros.node.health import Activity
+from spyropose_ros.ros.node.inputs import CameraInput
+from spyropose_ros.ros.pipeline.drops import DropCounter, Reason
+from spyropose_ros.ros.pipeline.parameters import Parameters, QosParameters
 
 
 @pytest.fixture

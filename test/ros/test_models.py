@@ -8,8 +8,8 @@ import torch
 import trimesh
 from ament_index_python.packages import get_package_share_directory
 
-from spyropose_ros.ros.models import DEMO_MODEL, Models, demo_bundle, locate
-from spyropose_ros.ros.parameters import ParameterError, Parameters, SearchParameters
+from spyropose_ros.ros.pipeline.models import DEMO_MODEL, Models, demo_bundle, locate
+from spyropose_ros.ros.pipeline.parameters import ParameterError, Parameters, SearchParameters
 
 
 def load(*objects, **parameters):

@@ -13,9 +13,10 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 sys.path.append(str(Path(__file__).parents[1]))  # for result_tools.py
 from result_tools import MODELS, SHOWN, result_of, two_sided
-from spyropose_ros.ros import conversions, markers, outputs, pictures
 from spyropose_ros.ros.interfaces import Detection3DArray, PoseDistributionArray, String, TFMessage
-from spyropose_ros.ros.outputs import Outputs
+from spyropose_ros.ros.messages import conversions, markers, pictures
+from spyropose_ros.ros.node import outputs
+from spyropose_ros.ros.node.outputs import Outputs
 
 _serial = itertools.count()
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

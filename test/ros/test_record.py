@@ -13,10 +13,11 @@ import bop_files
 from spyropose_ros.demo import record, stage
 from spyropose_ros.demo.frames import MugFrames
 from spyropose_ros.demo.trajectory import mug_pose
-from spyropose_ros.ros import bag, rotations
-from spyropose_ros.ros.bag_files import BagReader
-from spyropose_ros.ros.conversions import nanoseconds
-from spyropose_ros.ros.images import rgb_image
+from spyropose_ros.ros.bags import bag
+from spyropose_ros.ros.bags.bag_files import BagReader
+from spyropose_ros.ros.pipeline import rotations
+from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
+from spyropose_ros.ros.pipeline.images import rgb_image
 
 
 def read(path, topic, kind):

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from spyropose_ros.scenes.bop import LMO_OBJECTS
+from spyropose_ros.bop import LMO_OBJECTS
 from training.config import PAPER_BOP, BopOptions
 from training.data.bop import BopSource
 from training.data.rendered import LmoSource, RenderedSource

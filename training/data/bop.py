@@ -12,16 +12,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from spyropose_ros.core.camera import CROP_PADDING
-from spyropose_ros.scenes.bop import (
-    BopDataset,
-    BopFrame,
-    BopScene,
-    BopTarget,
-    load_mesh,
-    load_models_info,
-)
-from spyropose_ros.scenes.detector import apparent_size_ratio, noisy_box
+from spyropose_ros.bop import BopDataset, BopFrame, BopScene, BopTarget, load_mesh, load_models_info
+from spyropose_ros.core.camera import CROP_PADDING, apparent_size_ratio
+from spyropose_ros.scenes.detector import noisy_box
 from spyropose_ros.scenes.renderer import Renderer, bounding_sphere
 from training.config import PAPER_BOP, BopOptions
 from training.data.crops import training_item

@@ -10,21 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spyropose_ros.bop import LMO_OBJECTS, BopFrame, BopScene, load_models_info
 from spyropose_ros.core import camera
+from spyropose_ros.core.camera import apparent_size_ratio
 from spyropose_ros.scenes import chance
-from spyropose_ros.scenes.bop import LMO_OBJECTS, BopFrame, BopScene, load_models_info
 from spyropose_ros.scenes.compositing import Painter
-from spyropose_ros.scenes.detector import apparent_size_ratio, noisy_box
-from spyropose_ros.scenes.sampler import (
-    SceneSampler,
-    SceneSettings,
-    load_object_model,
-    mask_box,
-    scene_settings,
-)
+from spyropose_ros.scenes.detector import noisy_box
+from spyropose_ros.scenes.sampler import SceneSampler, SceneSettings, mask_box
 from spyropose_ros.scenes.views import View, ViewCaster
 from training.data.compose import Composer
 from training.data.crops import within_ball
+from training.data.rendered_objects import load_object_model, scene_settings
 from training.data.source import (
     ENDLESS,
     CropSettings,

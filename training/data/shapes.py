@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial.distance import pdist
 from torch import Tensor
 
-from spyropose_ros.scenes.detector import apparent_size_ratio
+from spyropose_ros.core.camera import apparent_size_ratio
 from training.data.shape_images import ShapeImages, uniform_rotations
 from training.data.shape_models import make_shape
 from training.data.source import CropSettings, EvaluationObject, Sample, Source

@@ -12,7 +12,7 @@ import numpy as np
 import trimesh
 from torch import Tensor, nn
 
-from spyropose_ros.scenes.bop import BopFrame
+from spyropose_ros.bop import BopFrame
 
 ENDLESS = sys.maxsize
 """Length of items that are rendered without end."""
@@ -132,7 +132,7 @@ class Source(ABC):
         diameter: of the bounding sphere, metres.
         mesh: in metres, or None.
         size_ratio: mean and standard deviation over views of the apparent size; see
-            `spyropose_ros.scenes.detector.apparent_size_ratio`.
+            `spyropose_ros.core.camera.apparent_size_ratio`.
     """
 
     name: str

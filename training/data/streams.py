@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from training.config import DataConfig, OptimConfig
 from training.data.source import ENDLESS, Items
-from training.workers import single_thread
+from training.data.workers import single_thread
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 """Streams of random numbers; each item's generator is seeded by (seed, stream, index)."""

@@ -14,12 +14,8 @@ import trimesh
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from spyropose_ros.scenes import bop
-from spyropose_ros.scenes.renderer import bounding_sphere
-from training import provenance
-from training.generate.cad import has_colours, load_cad
-from training.generate.part import Part
-from training.generate.scene_files import (
+from spyropose_ros import bop
+from spyropose_ros.bop.scene_writer import (
     OBJECT_ID,
     join_annotations,
     missing_images,
@@ -27,10 +23,14 @@ from training.generate.scene_files import (
     write_image,
     write_json,
 )
+from spyropose_ros.scenes.renderer import bounding_sphere
+from training import provenance
+from training.data.workers import single_thread
+from training.generate.cad import has_colours, load_cad
+from training.generate.part import Part
 from training.generate.settings import GenerationSettings, distance_range
 from training.generate.summary import description, summary
 from training.generate.symmetry import describe_symmetry
-from training.workers import single_thread
 
 _RECORD = "generation.json"
 _SPLITS = ("train", "test")

@@ -7,7 +7,7 @@ import trimesh
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from spyropose_ros.scenes.bop import MM
+from spyropose_ros.bop import MM
 from spyropose_ros.scenes.renderer import bounding_sphere
 
 _AXES = {"x": [1.0, 0, 0], "y": [0, 1.0, 0], "z": [0, 0, 1.0]}

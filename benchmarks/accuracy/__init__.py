@@ -1,0 +1,1 @@
+"""Whether the distributions are right: coverage, fusion, the temporal filter, bags."""

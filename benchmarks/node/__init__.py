@@ -1,0 +1,1 @@
+"""How the running node behaves: latency, start-up, messages, the soak."""

@@ -1,0 +1,39 @@
+"""Data sets in the BOP format: models, scenes, splits, and the visibility of annotated objects.
+
+The format keeps millimetres; here, and only here, they become metres.
+
+Source: https://github.com/thodan/bop_toolkit/blob/master/docs/bop_datasets_format.md
+"""
+
+from spyropose_ros.bop.dataset import BopDataset, BopTarget
+from spyropose_ros.bop.files import MM
+from spyropose_ros.bop.models import (
+    HALF_TURN_OBJECTS,
+    LMO_OBJECTS,
+    ModelInfo,
+    describe_model,
+    load_mesh,
+    load_models_info,
+    models_directory,
+)
+from spyropose_ros.bop.scene import BopFrame, BopInstance, BopScene, Visibility
+from spyropose_ros.bop.visibility import annotate_visibility, visibility_path
+
+__all__ = [
+    "HALF_TURN_OBJECTS",
+    "LMO_OBJECTS",
+    "MM",
+    "BopDataset",
+    "BopFrame",
+    "BopInstance",
+    "BopScene",
+    "BopTarget",
+    "ModelInfo",
+    "Visibility",
+    "annotate_visibility",
+    "describe_model",
+    "load_mesh",
+    "load_models_info",
+    "models_directory",
+    "visibility_path",
+]

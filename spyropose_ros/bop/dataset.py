@@ -1,0 +1,196 @@
+"""A whole BOP data set: its splits, scenes and objects, and the images that show an object."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from spyropose_ros.bop.files import hint
+from spyropose_ros.bop.models import LMO_OBJECTS, load_models_info
+from spyropose_ros.bop.scene import BopFrame, BopInstance, BopScene, is_annotated
+
+log = logging.getLogger(__name__)
+
+_KNOWN_NAMES = {"lmo": LMO_OBJECTS}
+
+
+@dataclass(frozen=True)
+class BopTarget:
+    """One image of an object.
+
+    Attributes:
+        frame: The image; its `instances` are all of that object.
+        instance: The one of them that is meant.
+    """
+
+    frame: BopFrame
+    instance: BopInstance
+
+    @property
+    def id(self) -> str:
+        """Scene, image and place in the annotation, such as '000002/000017/3'."""
+        frame = self.frame
+        return f"{frame.scene_id:06d}/{frame.frame_id:06d}/{self.instance.index}"
+
+
+class BopDataset:
+    """The folder of a data set.
+
+    Attributes:
+        root: The folder.
+        name: Of the folder, such as 'lmo'.
+        models: Facts about the objects by their number.
+    """
+
+    def __init__(self, root: str | Path, camera: str | None = None):
+        """Read models_info.json.
+
+        Args:
+            root: The folder.
+            camera: Whose images to take where scenes have several cameras.
+
+        Raises:
+            FileNotFoundError: The folder is not there, or has no models.
+            ValueError: models_info.json is damaged.
+        """
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise FileNotFoundError(f"there is no data set in {self.root}: {hint(self.root)}")
+        self.name = self.root.resolve().name
+        self.models = load_models_info(self.root)
+        self._camera = camera
+        self._numbers = dict(_KNOWN_NAMES.get(self.name, {}))
+        self._numbers |= {info.name: number for number, info in self.models.items() if info.name}
+
+    def object_id(self, name: str | int) -> int:
+        """The number of an object.
+
+        Args:
+            name: Its number, or its name where the objects have names.
+
+        Raises:
+            ValueError: There is no such object.
+        """
+        text = str(name)
+        number = int(text) if text.isdigit() else self._numbers.get(text)
+        if number in self.models:
+            return number
+        known = ", ".join(self.object_name(number) for number in sorted(self.models))
+        numbers = ", ".join(map(str, sorted(self.models)))
+        raise ValueError(
+            f"{self.root} has no object '{name}': choose a number from {numbers} or a name from "
+            f"{known}"
+        )
+
+    def object_name(self, object_id: int) -> str:
+        """The name of an object; obj_000001 and so on where the objects have no names."""
+        for name, number in self._numbers.items():
+            if number == object_id:
+                return name
+        return f"obj_{object_id:06d}"
+
+    def split(self, *prefixes: str) -> str | None:
+        """Find a split.
+
+        Args:
+            prefixes: What the split may be called, the preferred first.
+
+        Returns:
+            The first folder in the order of the prefixes, then of the alphabet, that has an
+            annotated scene; None when there is none.
+        """
+        for prefix in prefixes:
+            for path in sorted(self.root.glob(f"{prefix}*")):
+                if any(is_annotated(scene) for scene in _scene_directories(path)):
+                    return path.name
+        return None
+
+    def scenes(self, split: str, numbers: tuple[int, int] | None = None) -> list[Path]:
+        """Folders of a split's annotated scenes.
+
+        Args:
+            split: Name of the folder, such as 'train_pbr'.
+            numbers: First and last scene; None for all.
+
+        Returns:
+            By ascending number.
+
+        Raises:
+            FileNotFoundError: There are none.
+        """
+        low, high = numbers or (0, float("inf"))
+        scenes = [
+            scene
+            for scene in _scene_directories(self.root / split)
+            if low <= int(scene.name) <= high and is_annotated(scene)
+        ]
+        if not scenes:
+            wanted = "" if numbers is None else f" from {low} to {high}"
+            raise FileNotFoundError(
+                f"{self.root / split} has no annotated scene{wanted}: {hint(self.root)}"
+            )
+        return scenes
+
+    def targets(
+        self,
+        scenes: Iterable[Path],
+        object_id: int,
+        min_fraction: float,
+        min_pixels: int,
+    ) -> list[BopTarget]:
+        """All images that show enough of an object; reads the annotation only.
+
+        Args:
+            scenes: Folders of scenes.
+            object_id: The object's number.
+            min_fraction: Least visible share of its silhouette.
+            min_pixels: Least number of visible pixels.
+
+        Returns:
+            By scene, image and place in the annotation.
+
+        Raises:
+            FileNotFoundError: A file is missing, the visibility among them.
+            ValueError: A file is damaged.
+        """
+        annotated, targets = 0, []
+        for scene in scenes:
+            for frame in BopScene(scene, self._camera, object_id).frames:
+                annotated += len(frame.instances)
+                targets += [
+                    BopTarget(frame, instance)
+                    for instance in frame.instances
+                    if _is_seen(scene, instance, min_fraction, min_pixels)
+                ]
+        log.info(
+            "%s, object %d: %d of %d instances are visible to %g and in %d pixels",
+            self.root,
+            object_id,
+            len(targets),
+            annotated,
+            min_fraction,
+            min_pixels,
+        )
+        return targets
+
+
+def _scene_directories(split: Path) -> list[Path]:
+    """Folders with a number for a name, by ascending number."""
+    if not split.is_dir():
+        return []
+    return sorted((path for path in split.iterdir() if path.name.isdigit()), key=_number)
+
+
+def _number(path: Path) -> int:
+    return int(path.name)
+
+
+def _is_seen(scene: Path, instance: BopInstance, min_fraction: float, min_pixels: int) -> bool:
+    seen = instance.visibility
+    if seen is None:
+        raise FileNotFoundError(
+            f"{scene} lacks scene_gt_info.json or entries of it: compute it with "
+            "spyropose_ros.bop.annotate_visibility(scene, data_set) or with the BOP "
+            "toolkit's calc_gt_info.py"
+        )
+    return seen.box is not None and seen.fraction >= min_fraction and seen.pixels >= min_pixels

@@ -1,0 +1,95 @@
+"""What is visible of every annotated object, computed by rendering all of them together."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from spyropose_ros.bop.models import load_mesh
+from spyropose_ros.bop.scene import BopFrame, BopScene
+from spyropose_ros.scenes.renderer import Renderer
+
+
+def visibility_path(scene_directory: str | Path, camera: str | None = None) -> Path:
+    """Where a scene, or one of its several cameras, keeps the visibility of its objects."""
+    suffix = f"_{camera}" if camera else ""
+    return Path(scene_directory) / f"scene_gt_info{suffix}.json"
+
+
+def annotate_visibility(
+    scene_directory: str | Path, root: str | Path, camera: str | None = None
+) -> None:
+    """Compute what is visible of every annotated object and write scene_gt_info.json.
+
+    All annotated objects are rendered together. What is not annotated is not known to hide
+    anything, so the visible fractions are upper bounds.
+
+    Args:
+        scene_directory: The scene.
+        root: Folder of the data set with the meshes.
+        camera: Of a scene with several cameras.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: A file is damaged.
+    """
+    scene = BopScene(scene_directory, camera)
+    object_ids = {i.object_id for frame in scene.frames for i in frame.instances}
+    renderers = {number: Renderer(load_mesh(root, number)) for number in sorted(object_ids)}
+    info = {str(frame.frame_id): _frame_visibility(frame, renderers) for frame in scene.frames}
+    path = visibility_path(scene_directory, camera)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(info))
+    partial.replace(path)
+
+
+def _frame_visibility(frame: BopFrame, renderers: dict[int, Renderer]) -> list[dict]:
+    """The BOP visibility entries of one frame, in the order of its instances."""
+    height, width = frame.image().shape[:2]
+    border = max(width, height)  # so that what reaches out of the image is counted
+    K = frame.K.copy()
+    K[:2, 2] += border
+    inside = (slice(border, border + height), slice(border, border + width))
+    nearest = np.full((height, width), np.inf, np.float32)
+    silhouettes, depths = [], []
+    for instance in frame.instances:
+        depth = (
+            renderers[instance.object_id]
+            .render(
+                instance.rotation, instance.translation, K, width + 2 * border, height + 2 * border
+            )
+            .depth
+        )
+        silhouettes.append(_pixels(depth > 0) - border)
+        depths.append(np.where(depth[inside] > 0, depth[inside], np.inf))
+        np.minimum(nearest, depths[-1], out=nearest)
+    return [
+        _visibility_entry(silhouette, np.isfinite(depth), (depth <= nearest) & np.isfinite(depth))
+        for silhouette, depth in zip(silhouettes, depths, strict=True)
+    ]
+
+
+def _visibility_entry(silhouette: np.ndarray, valid: np.ndarray, visible: np.ndarray) -> dict:
+    """One entry from the silhouette's pixels [P, 2] and the masks [H, W] within the image."""
+    count = int(np.count_nonzero(visible))
+    return {
+        "bbox_obj": _bop_box(silhouette),
+        "bbox_visib": _bop_box(_pixels(visible)),
+        "px_count_all": len(silhouette),
+        "px_count_valid": int(np.count_nonzero(valid)),
+        "px_count_visib": count,
+        "visib_fract": count / len(silhouette) if len(silhouette) else 0.0,
+    }
+
+
+def _pixels(mask: np.ndarray) -> np.ndarray:
+    """The xy [P, 2] of the true pixels."""
+    return np.argwhere(mask)[:, ::-1]
+
+
+def _bop_box(pixels: np.ndarray) -> list[int]:
+    """First pixel and last minus first, as the BOP files have it; -1 when there are none."""
+    if len(pixels) == 0:
+        return [-1, -1, -1, -1]
+    low, high = pixels.min(0), pixels.max(0)
+    return [*map(int, low), *map(int, high - low)]

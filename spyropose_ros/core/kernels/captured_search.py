@@ -1,0 +1,49 @@
+"""The search of a fixed beam as one launch on a GPU."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from spyropose_ros.core.kernels.cuda_graphs import Graphed
+from spyropose_ros.core.scorer import NetworkScorer
+from spyropose_ros.core.se3_grid import Cells
+from spyropose_ros.core.search import Level, PosePyramid, check, grow
+from spyropose_ros.core.translation_grid import TranslationBox
+
+
+class ReplayedSearch:
+    """Backbone and search of a batch of crops, replayed from CUDA graphs.
+
+    Args:
+        scorer_of: crops [B, V, 3, H, W] and their intrinsics [B, V, 3, 3] -> scorer.
+        depth: as for `search.search`.
+        beam: likewise.
+    """
+
+    def __init__(self, scorer_of: Callable[[Tensor, Tensor], NetworkScorer], depth: int, beam: int):
+        self._scorer_of = scorer_of
+        self._depth = depth
+        self._beam = beam
+        self._graphed = Graphed(self._levels)
+
+    def __call__(self, crops: Tensor, K_crop: Tensor, box: TranslationBox) -> PosePyramid:
+        """The pyramids of boxes [B]; raises as `search.search` does."""
+        flat = iter(self._graphed(crops, K_crop, box.center, box.basis))
+        levels = []
+        for r in range(self._depth):
+            cells = Cells(r, next(flat), next(flat))
+            levels.append(Level(cells, next(flat), next(flat)))
+        check(levels)
+        return PosePyramid(box, levels)
+
+    def _levels(
+        self, crops: Tensor, K_crop: Tensor, center: Tensor, basis: Tensor
+    ) -> tuple[Tensor, ...]:
+        """What makes up the levels, one after the other."""
+        scorer, box = self._scorer_of(crops, K_crop), TranslationBox(center, basis)
+        flat: list[Tensor] = []
+        for level in grow(scorer, box, self._depth, self._beam):
+            cells = level.cells
+            flat += [cells.rotation_index, cells.position_index]
+            flat += [level.log_probability, level.expanded]
+        return tuple(flat)

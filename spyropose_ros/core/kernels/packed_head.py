@@ -1,0 +1,71 @@
+"""The weights of a level's head, as the fast formulations read them."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from spyropose_ros.core.kernels.activation import gelu_
+from spyropose_ros.core.network.keypoint_model import PoseModel
+
+
+@dataclass(frozen=True)
+class PackedHead:
+    """The weights of one level's head, batch norm folded in.
+
+    Attributes:
+        embed_weight: 1x1 convolution of the feature map, [E, C].
+        embed_bias: [E].
+        out_of_image: embedding of keypoints outside the crop, [E].
+        first: first layer by keypoint, [P, E, H].
+        first_bias: [H].
+        hidden: weights [H, H] and biases [H] of the further hidden layers.
+        last: [H].
+        last_bias: scalar.
+    """
+
+    embed_weight: Tensor
+    embed_bias: Tensor
+    out_of_image: Tensor
+    first: Tensor
+    first_bias: Tensor
+    hidden: list[tuple[Tensor, Tensor]]
+    last: Tensor
+    last_bias: Tensor
+
+    @classmethod
+    def of(cls, model: PoseModel, level: int) -> "PackedHead":
+        """The head of a level, as the model computes it in evaluation."""
+        head = model.heads[level]
+        (first, first_bias), *hidden, (last, last_bias) = _linears(head.mlp)
+        return cls(
+            head.embed.weight.flatten(1),
+            head.embed.bias,
+            model.out_of_image,
+            first.unflatten(1, (len(model.keypoints), -1)).permute(1, 2, 0).contiguous(),
+            first_bias,
+            hidden,
+            last[0],
+            last_bias[0],
+        )
+
+    def layers_after_first(self, first: Tensor) -> Tensor:
+        """The rest of the MLP: the first layer's output [N, H], overwritten, to logits [N]."""
+        x = gelu_(first)
+        for weight, bias in self.hidden:
+            x = gelu_(F.linear(x, weight, bias))
+        return x @ self.last + self.last_bias
+
+
+def _linears(mlp: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
+    """Weights and biases of an MLP's linear layers, each with the batch norm that follows it."""
+    linears: list[tuple[Tensor, Tensor]] = []
+    for layer in mlp:
+        if isinstance(layer, nn.Linear):
+            linears.append((layer.weight, layer.bias))
+        elif isinstance(layer, nn.BatchNorm1d):
+            weight, bias = linears.pop()
+            scale = layer.weight * (layer.running_var + layer.eps).rsqrt()
+            shift = layer.bias - layer.running_mean * scale
+            linears.append((weight * scale.unsqueeze(1), bias * scale + shift))
+    return linears

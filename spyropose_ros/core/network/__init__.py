@@ -1,0 +1,1 @@
+"""From image to logits: backbones, the keypoint model and the rotation model."""

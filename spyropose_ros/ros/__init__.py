@@ -1,0 +1,1 @@
+"""The estimator on ROS 2."""

@@ -1,0 +1,1 @@
+"""The pipeline over a recorded bag, without a graph."""

@@ -1,0 +1,331 @@
+"""From the estimator's distributions to messages, and what every such message must satisfy."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spyropose_ros.ros.interfaces import (
+    BoundingBox3D,
+    Detection3D,
+    Detection3DArray,
+    Duration,
+    Header,
+    ObjectHypothesis,
+    ObjectHypothesisWithPose,
+    Point,
+    Pose,
+    PoseArray,
+    PoseDistribution,
+    PoseMode,
+    PoseWithCovariance,
+    PoseWithCovarianceStamped,
+    Quaternion,
+    TFMessage,
+    Transform,
+    TransformStamped,
+    Vector3,
+)
+from spyropose_ros.ros.messages.tf_poses import ChosenPose
+from spyropose_ros.ros.pipeline import rotations
+from spyropose_ros.ros.pipeline.appearance import Appearance
+from spyropose_ros.ros.pipeline.detections import Target
+from spyropose_ros.ros.pipeline.drops import BadInput, Reason
+
+if TYPE_CHECKING:
+    from spyropose_ros.core import distribution as core
+    from spyropose_ros.core._modes import Mode
+
+# SO(3) has the volume pi^2 in core and 8 pi^2 (rad^3) in messages
+LOG_VOLUME_RATIO = math.log(8)
+TOLERANCE = 1e-6
+
+
+def poses(rotation: Any, translation: Any) -> list[Pose]:
+    """Makes pose messages.
+
+    Args:
+        rotation: rotation matrices, tensor or array [N, 3, 3].
+        translation: metres, tensor or array [N, 3].
+    """
+    places = np.asarray(translation, dtype=float).tolist()
+    turns = rotations.quaternions(np.asarray(rotation, dtype=float)).tolist()
+    messages = []
+    for place, turn in zip(places, turns, strict=True):
+        message = Pose()  # filled in place: handing over the parts makes them twice
+        position, orientation = message.position, message.orientation
+        position.x, position.y, position.z = place
+        orientation.x, orientation.y, orientation.z, orientation.w = turn
+        messages.append(message)
+    return messages
+
+
+def pose_arrays(messages: Sequence[Pose]) -> tuple[np.ndarray, np.ndarray]:
+    """Reads pose messages.
+
+    Returns:
+        Positions in metres [N, 3] and quaternions x, y, z, w [N, 4].
+    """
+    values = [
+        (p.position.x, p.position.y, p.position.z)
+        + (p.orientation.x, p.orientation.y, p.orientation.z, p.orientation.w)
+        for p in messages
+    ]
+    rows = np.array(values, dtype=float).reshape(-1, 7)
+    return rows[:, :3], rows[:, 3:]
+
+
+def pose_matrices(messages: Sequence[Pose]) -> tuple[np.ndarray, np.ndarray]:
+    """Reads pose messages.
+
+    Returns:
+        Rotation matrices [N, 3, 3] and positions in metres [N, 3].
+    """
+    positions, quaternions = pose_arrays(messages)
+    return rotations.matrices(quaternions), positions
+
+
+def distribution_message(
+    distribution: core.PoseDistribution,
+    header: Header,
+    target: Target,
+    max_poses: int,
+    model_id: str,
+    inference_time: float,
+) -> PoseDistribution:
+    """Writes a distribution as a message, see msg/PoseDistribution.msg.
+
+    Args:
+        distribution: of the target's pose, on the CPU.
+        header: of the image.
+        target: the detection it belongs to.
+        max_poses: how many poses are listed at most; the others count as truncated mass.
+        model_id: name of the model.
+        inference_time: seconds.
+
+    Raises:
+        BadInput: if the distribution has values that are not finite.
+    """
+    top = distribution.top(max_poses)
+    weights = top.probabilities.double().numpy()
+    log_densities = top.log_densities.numpy() - LOG_VOLUME_RATIO
+    kept = weights > 0  # masses so small that they round to zero
+    if not (np.isfinite(weights).all() and np.isfinite(log_densities[kept]).all()):
+        raise BadInput(
+            Reason.ERROR,
+            f"model {model_id} gave probabilities that are not finite: is the bundle damaged?",
+        )
+    weights = weights[kept] / max(1.0, weights.sum())  # rounding may add up to more than 1
+    return PoseDistribution(
+        header=header,
+        class_id=target.class_id,
+        detection_id=target.detection_id,
+        detection_score=target.score,
+        poses=poses(top.rotations[kept], top.translations[kept]),
+        weights=array("d", weights),
+        truncated_mass=max(0.0, 1.0 - math.fsum(weights)),
+        log_densities=array("f", log_densities[kept]),
+        rotation_resolution=distribution.rotation_resolution,
+        translation_resolution=distribution.translation_resolution,
+        recursion_depth=distribution.depth,
+        num_cells=len(distribution),
+        entropy=distribution.entropy() + LOG_VOLUME_RATIO,
+        effective_sample_size=distribution.effective_sample_size(),
+        modes=_modes(distribution.modes()),
+        model_id=model_id,
+        inference_time=duration(inference_time),
+    )
+
+
+def detections_3d(
+    header: Header,
+    distributions: Sequence[PoseDistribution],
+    looks: Sequence[Appearance],
+    max_modes: int,
+) -> Detection3DArray:
+    """Writes the modes of distributions as hypotheses of detections.
+
+    Args:
+        header: of the outputs.
+        distributions: one per object.
+        looks: the appearance of each.
+        max_modes: how many modes are listed at most.
+
+    Returns:
+        One detection per distribution, with its detection_id. Its results are the modes by
+        descending mass, which is their score; none where the distribution has no modes. The box is
+        the object's, at the leading mode; of size 0 without modes.
+    """
+    return Detection3DArray(
+        header=header,
+        detections=[
+            Detection3D(
+                header=header,
+                results=[
+                    ObjectHypothesisWithPose(
+                        hypothesis=ObjectHypothesis(
+                            class_id=distribution.class_id, score=mode.mass
+                        ),
+                        pose=_pose_with_covariance(mode),
+                    )
+                    for mode in distribution.modes[:max_modes]
+                ],
+                bbox=_bounding_box(distribution, look),
+                id=distribution.detection_id,
+            )
+            for distribution, look in zip(distributions, looks, strict=True)
+        ],
+    )
+
+
+def leading_pose(
+    header: Header, distributions: Sequence[PoseDistribution], min_mass: float
+) -> PoseWithCovarianceStamped | None:
+    """Writes the surest pose of a frame: of all objects, the leading mode that has most mass.
+
+    Args:
+        header: of the outputs.
+        distributions: one per object.
+        min_mass: the mass that the mode must exceed.
+
+    Returns:
+        None where no mode does.
+    """
+    leading = [distribution.modes[0] for distribution in distributions if distribution.modes]
+    surest = max(leading, key=lambda mode: mode.mass, default=None)
+    if surest is None or surest.mass <= min_mass:
+        return None
+    return PoseWithCovarianceStamped(header=header, pose=_pose_with_covariance(surest))
+
+
+def transforms(header: Header, frame_id: str, chosen: Sequence[ChosenPose]) -> TFMessage:
+    """Writes poses for TF.
+
+    Args:
+        header: of the outputs; its stamp counts.
+        frame_id: the parent of all, without a leading slash.
+        chosen: the poses.
+    """
+    turns = rotations.quaternions(np.array([pose.rotation for pose in chosen])).tolist()
+    parent = Header(stamp=header.stamp, frame_id=frame_id)
+    messages = []
+    for pose, (qx, qy, qz, qw) in zip(chosen, turns, strict=True):
+        x, y, z = map(float, pose.translation)
+        transform = Transform(
+            translation=Vector3(x=x, y=y, z=z), rotation=Quaternion(x=qx, y=qy, z=qz, w=qw)
+        )
+        messages.append(
+            TransformStamped(header=parent, child_frame_id=pose.child, transform=transform)
+        )
+    return TFMessage(transforms=messages)
+
+
+def resampled_poses(
+    distributions: Sequence[core.PoseDistribution], header: Header, count: int
+) -> PoseArray:
+    """Draws poses in proportion to their probability, so that their number shows it.
+
+    Args:
+        distributions: on the CPU.
+        header: of the image.
+        count: poses drawn per distribution.
+    """
+    message = PoseArray(header=header)
+    for distribution in distributions:
+        drawn = systematic_resampling(distribution.probabilities.double().numpy(), count)
+        message.poses += poses(*distribution.poses(drawn))
+    return message
+
+
+def systematic_resampling(weights: np.ndarray, count: int) -> np.ndarray:
+    """Draws indices so that each comes up floor or ceil of ``count`` times its weight.
+
+    The usual random offset is fixed at one half, which makes the result repeatable.
+
+    Args:
+        weights: non-negative with a positive sum, [N].
+        count: how many are drawn.
+
+    Returns:
+        Ascending indices, int64 [count].
+
+    Source: Kitagawa, Monte Carlo filter and smoother, 1996.
+    """
+    cumulative = np.cumsum(weights)
+    positions = (np.arange(count) + 0.5) / count * cumulative[-1]
+    return np.searchsorted(cumulative, positions, side="right")
+
+
+def duration(seconds: float) -> Duration:
+    """Makes a non-negative duration message."""
+    whole, rest = divmod(round(seconds * 1e9), 10**9)
+    return Duration(sec=whole, nanosec=rest)
+
+
+def check_invariants(message: PoseDistribution) -> None:
+    """Checks what msg/PoseDistribution.msg promises.
+
+    Raises:
+        ValueError: naming the first promise that is broken.
+    """
+    weights = np.asarray(message.weights)
+    place, turn = pose_arrays(message.poses)
+    scalars = (message.entropy, message.effective_sample_size, message.truncated_mass)
+    modes = message.modes
+    masses = np.array([mode.mass for mode in modes])
+    covariances = np.array([mode.covariance for mode in modes]).reshape(-1, 6, 6)
+    promises = {
+        "one weight per pose": len(weights) == len(message.poses),
+        "one log density per pose, or none": len(message.log_densities) in (0, len(weights)),
+        "finite weights": np.isfinite(weights).all(),
+        "finite positions": np.isfinite(place).all(),
+        "finite log densities": np.isfinite(message.log_densities).all(),
+        "finite entropy, effective sample size and truncated mass": np.isfinite(scalars).all(),
+        "unit quaternions": np.allclose(np.square(turn).sum(-1), 1, atol=TOLERANCE),
+        "weights >= 0": (weights >= 0).all(),
+        "weights in descending order": (np.diff(weights) <= 0).all(),
+        "truncated mass from 0 to 1": 0 <= message.truncated_mass <= 1 + TOLERANCE,
+        "weights and truncated mass add up to 1": math.isclose(
+            weights.sum() + message.truncated_mass, 1, abs_tol=TOLERANCE
+        ),
+        "modes in descending order of mass": (np.diff(masses) <= 0).all(),
+        "masses of the modes add up to at most 1": masses.sum() <= 1 + TOLERANCE,
+        "finite, symmetric covariances": np.isfinite(covariances).all()
+        and np.allclose(covariances, covariances.transpose(0, 2, 1)),
+        "positive resolutions": min(message.rotation_resolution, message.translation_resolution)
+        > 0,
+    }
+    for promise, kept in promises.items():
+        if not kept:
+            raise ValueError(f"pose distribution of {message.class_id!r} breaks: {promise}")
+
+
+def _pose_with_covariance(mode: PoseMode) -> PoseWithCovariance:
+    return PoseWithCovariance(pose=mode.pose, covariance=mode.covariance)
+
+
+def _bounding_box(distribution: PoseDistribution, look: Appearance) -> BoundingBox3D:
+    if not distribution.modes:
+        return BoundingBox3D()
+    leading = distribution.modes[0].pose
+    (rotation,), (position,) = pose_matrices([leading])
+    x, y, z = (rotation @ look.center + position).tolist()
+    width, depth, height = look.extents
+    return BoundingBox3D(
+        center=Pose(position=Point(x=x, y=y, z=z), orientation=leading.orientation),
+        size=Vector3(x=width, y=depth, z=height),
+    )
+
+
+def _modes(modes: Sequence[Mode]) -> list[PoseMode]:
+    if not modes:
+        return []
+    pose = poses([mode.rotation.numpy() for mode in modes], [m.translation.numpy() for m in modes])
+    return [
+        PoseMode(pose=p, covariance=mode.covariance.double().numpy().ravel(), mass=mode.mass)
+        for p, mode in zip(pose, modes, strict=True)
+    ]

@@ -1,0 +1,54 @@
+"""What the node runs with, for ~/model_info: which models, on which device, how searched."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from ament_index_python.packages import get_package_share_path
+
+from spyropose_ros.ros.interfaces import String
+from spyropose_ros.ros.pipeline.parameters import Parameters
+
+if TYPE_CHECKING:
+    from spyropose_ros.ros.pipeline.models import Models
+
+
+def model_info(models: Models, parameters: Parameters) -> String:
+    """Describes the models as JSON.
+
+    Args:
+        models: of the configured objects.
+        parameters: what they were made with.
+
+    Returns:
+        The package's version, the search settings, and per object: its name, the class ids that
+        stand for it, its bundle (model_id of the distributions), the diameter in metres, and once
+        the model is loaded the levels of its search and its device, null before.
+    """
+    objects = []
+    for name, info in models.objects.items():
+        estimator = models.estimators.get(name)
+        objects.append(
+            {
+                "name": name,
+                "class_ids": [c for c, used in models.classes.items() if used == name],
+                "model_id": models.model_id(name),
+                "diameter": info.diameter,
+                "depth": estimator and estimator.depth,
+                "device": estimator and str(estimator.device),
+            }
+        )
+    content = {
+        "version": _version(),
+        "search": dataclasses.asdict(parameters.search),
+        "objects": objects,
+    }
+    return String(data=json.dumps(content, allow_nan=False))
+
+
+def _version() -> str:
+    manifest = get_package_share_path("spyropose_ros") / "package.xml"
+    return ElementTree.parse(manifest).findtext("version")

@@ -1,0 +1,136 @@
+"""From a processed frame to the messages about it: the same for the node and for bags."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from spyropose_ros.ros.interfaces import (
+    Detection3DArray,
+    Image,
+    MarkerArray,
+    PoseArray,
+    PoseDistribution,
+    PoseDistributionArray,
+    PoseWithCovarianceStamped,
+    TFMessage,
+)
+from spyropose_ros.ros.messages import conversions, markers, pictures
+from spyropose_ros.ros.messages.tf_poses import ChosenPose, ObjectPoses, TransformChooser
+from spyropose_ros.ros.pipeline import images
+from spyropose_ros.ros.pipeline.camera_frame import Result, nanoseconds
+from spyropose_ros.ros.pipeline.parameters import Parameters
+
+if TYPE_CHECKING:
+    from spyropose_ros.ros.pipeline.models import Models
+
+TOPICS: dict[str, type] = {
+    "~/distributions": PoseDistributionArray,
+    "detections_3d": Detection3DArray,
+    "~/pose": PoseWithCovarianceStamped,
+    "/tf": TFMessage,
+    "~/poses": PoseArray,
+    "~/markers": MarkerArray,
+    "~/overlay": Image,
+    "~/rotations": Image,
+}
+
+_TF_LEAVES = 20_000  # the most probable cells, as many as the modes are made of
+
+
+def messages(
+    result: Result,
+    models: Models,
+    parameters: Parameters,
+    chooser: TransformChooser,
+    wanted: Callable[[str], bool] = lambda topic: True,
+) -> Iterator[tuple[str, Any]]:
+    """Makes the messages about a frame, each when it is asked for.
+
+    Args:
+        result: the frame.
+        models: they give names and appearances of the objects.
+        parameters: what to show.
+        chooser: the memory of TF, of one sequence of frames.
+        wanted: whether anybody needs a topic of TOPICS; the others cost nothing.
+
+    Yields:
+        Topics with their messages in the order of TOPICS. ~/pose is absent where no mode has more
+        mass than output.min_mass, /tf unless publish_tf is set, ~/rotations without objects.
+
+    Raises:
+        BadInput: before the first message, if a distribution has values that are not finite.
+    """
+    header, settings = result.header, parameters.output
+    looks = [models.appearance(target.object_name) for target in result.targets]
+    distributions = [
+        conversions.distribution_message(
+            distribution,
+            header,
+            target,
+            settings.max_poses,
+            models.model_id(target.object_name),
+            result.inference_time,
+        )
+        for target, distribution in zip(result.targets, result.distributions, strict=True)
+    ]
+    makers: dict[str, Callable[[], Any | None]] = {
+        "~/distributions": lambda: PoseDistributionArray(
+            header=header, distributions=distributions
+        ),
+        "detections_3d": lambda: conversions.detections_3d(
+            header, distributions, looks, settings.max_modes
+        ),
+        "~/pose": lambda: conversions.leading_pose(header, distributions, settings.min_mass),
+        "/tf": lambda: _transforms(result, distributions, looks, parameters, chooser),
+        "~/poses": lambda: conversions.resampled_poses(
+            result.distributions, header, settings.max_poses
+        ),
+        "~/markers": lambda: markers.marker_array(header, distributions, looks, settings.mesh),
+        "~/overlay": lambda: images.fill_image(
+            Image(), header, pictures.overlay(result, [look.size for look in looks])
+        ),
+        "~/rotations": lambda: (
+            images.fill_image(Image(), header, pictures.rotation_maps(result))
+            if result.distributions
+            else None
+        ),
+    }
+    for topic in TOPICS:
+        if wanted(topic) and (message := makers[topic]()) is not None:
+            yield topic, message
+
+
+def _transforms(
+    result: Result,
+    messages: Sequence[PoseDistribution],
+    looks: Sequence[markers.Appearance],
+    parameters: Parameters,
+    chooser: TransformChooser,
+) -> TFMessage | None:
+    """The chosen pose of every object that has a mode; None without any, or where not asked for."""
+    frame_id = result.header.frame_id.lstrip("/")  # as tf2 wants it
+    if not (parameters.publish_tf and frame_id):
+        return None
+    objects = []
+    for target, distribution, message, look in zip(
+        result.targets, result.distributions, messages, looks, strict=True
+    ):
+        if message.modes:
+            ((rotation,), (translation,)) = conversions.pose_matrices([message.modes[0].pose])
+            rotations, translations = distribution.poses(slice(_TF_LEAVES))
+            objects.append(
+                ObjectPoses(
+                    target.object_name,
+                    look.size,
+                    rotation,
+                    translation,
+                    message.modes[0].mass,
+                    rotations.numpy(),
+                    translations.numpy(),
+                    distribution.probabilities[:_TF_LEAVES].numpy(),
+                )
+            )
+    stamp = nanoseconds(result.header.stamp)
+    chosen: list[ChosenPose] = chooser.update(stamp, frame_id, objects, parameters.tf_hysteresis)
+    return conversions.transforms(result.header, frame_id, chosen) if chosen else None

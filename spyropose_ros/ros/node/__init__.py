@@ -1,0 +1,1 @@
+"""The nodes: subscriptions, life cycle, parameters, worker, diagnostics."""

@@ -1,0 +1,85 @@
+"""The process of the estimator node: start, spin, stop.
+
+Everything slow is imported inside the functions: Ctrl-C ends the process cleanly at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Sequence
+
+from spyropose_ros.ros.node.worker import WORKER_THREAD
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Runs the node until it is interrupted.
+
+    Args:
+        args: command line with ROS arguments; sys.argv by default.
+
+    Returns:
+        The exit code: 0 after an interrupt, 1 if the node could not start.
+    """
+    # Not KeyboardInterrupt: even where it is caught, Python may end with the status of a crash
+    signal.signal(signal.SIGINT, _leave)
+    try:
+        return _run(args)
+    finally:
+        _ignore_interrupts()  # nor may another one disturb the interpreter's own end
+
+
+def _run(args: Sequence[str] | None) -> int:
+    import rclpy
+    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+    node, initialised, code = None, False, 0
+    try:
+        rclpy.init(args=args)
+        initialised = True
+        from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
+
+        node = EstimatorNode()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        executor.spin_until_future_complete(node.failure)
+        if node.failure.done():
+            raise node.failure.result()
+        return 0
+    except ExternalShutdownException:
+        return 0
+    except Exception as error:
+        if initialised and not rclpy.ok():  # interrupted half-way through the start
+            return 0
+        rclpy.logging.get_logger("estimator").fatal(_explain(error))
+        code = 1
+        return code
+    finally:
+        _ignore_interrupts()
+        if node is not None:
+            node.stop()
+        rclpy.try_shutdown()
+        # In an import, a download or a long pass, which nothing else can interrupt
+        if any(thread.name == WORKER_THREAD for thread in threading.enumerate()):
+            os._exit(code)
+
+
+def _leave(*_: object) -> None:
+    raise SystemExit(0)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _explain(error: Exception) -> str:
+    """One line for what the user can put right; with the traceback for a defect."""
+    if isinstance(error, (ValueError, OSError, RuntimeError, ImportError)):
+        return str(error)
+    return "".join(traceback.format_exception(error))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""From the messages of one moment to distributions. Never imports rclpy."""

@@ -1,0 +1,250 @@
+"""Camera matrix and rectification of an image from a sensor_msgs/CameraInfo message."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from spyropose_ros.ros.pipeline.drops import BadInput, Reason
+
+Box = tuple[float, float, float, float]
+
+# numbers of distortion coefficients that OpenCV knows, by model; sensor_msgs/distortion_models.hpp
+DISTORTION_MODELS = {
+    "plumb_bob": (4, 5),
+    "rational_polynomial": (8, 12, 14),
+    "equidistant": (4,),
+}
+OUTLINE_POINTS = 8  # per side of a box: straight edges become curves
+LARGEST = 1e7  # pixels; no camera has such a focal length
+ROUND_TRIP = 1.0  # pixels by which a rectified point may miss where it came from
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is needed to work with the images of one camera.
+
+    Args:
+        K: camera matrix of the rectified image in pixels, float64 [3, 3].
+        warning: what is suspicious but may be meant, or None.
+        lens: how to rectify; None if the image is rectified already.
+    """
+
+    K: np.ndarray
+    warning: str | None = None
+    lens: Lens | None = None
+
+    def rectify(self, image: np.ndarray) -> np.ndarray:
+        """Rectifies a picture [H, W, 3]; what the camera did not see is black."""
+        if self.lens is None:
+            return image
+        return cv2.remap(image, *self.lens.maps, cv2.INTER_LINEAR, borderValue=(0, 0, 0))
+
+    def rectify_depth(self, depth: np.ndarray) -> np.ndarray:
+        """Rectifies depth in metres [H, W] without mixing neighbours; NaN outside the image.
+
+        The depths keep their values, though the optical axis turns a little where R is not the
+        identity (stereo cameras).
+        """
+        if self.lens is None:
+            return depth
+        return cv2.remap(depth, *self.lens.maps, cv2.INTER_NEAREST, borderValue=float("nan"))
+
+    def rectify_box(self, box: Box) -> Box:
+        """Smallest upright box in the rectified image around a box of the image as it came.
+
+        Args:
+            box: left, top, right, bottom in pixels.
+
+        Raises:
+            BadInput: if a part of the box lies where the lens model cannot be inverted.
+        """
+        if self.lens is None:
+            return box
+        points = self.lens.rectify_points(_outline(box))
+        if points is None:
+            raise BadInput(
+                Reason.BAD_BOX,
+                f"box ({', '.join(f'{value:.0f}' for value in box)}) reaches to where the lens "
+                "model of camera_info ends: move the object towards the middle of the image",
+            )
+        left, top = points.min(0).tolist()
+        right, bottom = points.max(0).tolist()
+        return left, top, right, bottom
+
+
+@dataclass(frozen=True)
+class Lens:
+    """A distorting lens and the pinhole camera that its images are turned into. Hashable.
+
+    Args:
+        model: one of DISTORTION_MODELS.
+        raw: camera matrix of the image as it comes, nine numbers by rows.
+        distortion: coefficients.
+        rotation: raw camera to rectified camera, nine numbers by rows.
+        rectified: camera matrix of the rectified image, nine numbers by rows.
+        size: width and height in pixels of both images.
+    """
+
+    model: str
+    raw: tuple[float, ...]
+    distortion: tuple[float, ...]
+    rotation: tuple[float, ...]
+    rectified: tuple[float, ...]
+    size: tuple[int, int]
+
+    @property
+    def maps(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where each pixel of the rectified image comes from, in the fixed-point form of OpenCV."""
+        return _maps(self)
+
+    def rectify_points(self, points: np.ndarray) -> np.ndarray | None:
+        """Moves points [N, 2] to the rectified image; None if one has no place there."""
+        K, D, R, P = self._matrices()
+        pixels = points[:, None]
+        if self.model == "equidistant":
+            moved = cv2.fisheye.undistortPoints(pixels, K, D, R=R, P=P)
+        else:
+            moved = cv2.undistortPoints(pixels, K, D, R=R, P=P)
+        rays = np.linalg.solve(P, np.insert(moved[:, 0], 2, 1, axis=1).T).T @ R  # [N, 3]
+        if not (np.isfinite(rays).all() and (rays[:, 2] > 0).all()):
+            return None
+        back = self._distort(rays, K, D)
+        return moved[:, 0] if np.abs(back - points).max() <= ROUND_TRIP else None
+
+    def _distort(self, rays: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.ndarray:
+        """Pixels [N, 2] of the image as it comes, of rays [N, 3] in the raw camera frame."""
+        none = np.zeros(3)
+        if self.model == "equidistant":
+            return cv2.fisheye.projectPoints(rays[:, None], none, none, K, D)[0][:, 0]
+        return cv2.projectPoints(rays, none, none, K, D)[0][:, 0]
+
+    def _matrices(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        square = (
+            np.reshape(values, (3, 3)) for values in (self.raw, self.rotation, self.rectified)
+        )
+        K, R, P = square
+        return K, np.array(self.distortion), R, P
+
+
+@functools.lru_cache(maxsize=8)  # one per camera; a camera with zoom takes the place of the oldest
+def _maps(lens: Lens) -> tuple[np.ndarray, np.ndarray]:
+    K, D, R, P = lens._matrices()
+    if lens.model == "equidistant":
+        return cv2.fisheye.initUndistortRectifyMap(K, D, R, P, lens.size, cv2.CV_16SC2)
+    return cv2.initUndistortRectifyMap(K, D, R, P, lens.size, cv2.CV_16SC2)
+
+
+def calibrate(info: Any, width: int, height: int, rectified: bool = True) -> Calibration:
+    """Reads what belongs to an image; cheap enough to be called for every frame.
+
+    ``P`` describes the rectified image. Drivers that leave it zero get ``K``, with a warning where
+    the image comes rectified. Binning and region of interest are applied as image_geometry does:
+    the rectified image has the size and the offset of the one that came.
+
+    Args:
+        info: sensor_msgs/CameraInfo.
+        width: width of the image in pixels.
+        height: height of the image in pixels.
+        rectified: whether the image comes rectified.
+
+    Raises:
+        BadInput: if the message is of another image size, uncalibrated, not finite, or of a lens
+            model that is not known.
+    """
+    binning = np.array([max(info.binning_x, 1), max(info.binning_y, 1)])
+    region = info.roi
+    full = np.array([region.width or info.width, region.height or info.height])
+    size = full // binning
+    if tuple(size) != (width, height):
+        raise _bad(
+            f"camera_info is for {size[0]}x{size[1]} pixels but the image has {width}x{height}: "
+            "publish the camera_info of this image stream"
+        )
+    offset = np.array([region.x_offset, region.y_offset])
+    projection = np.asarray(info.p, dtype=float).reshape(3, 4)
+    K = np.asarray(info.k, dtype=float).reshape(3, 3)
+    zero = not projection.any()
+    if zero and not K.any():
+        raise _bad("camera_info has zero K and P: calibrate the camera")
+    matrix = _reduced(*(("K", K) if zero else ("P", projection[:, :3])), offset, binning)
+    if not rectified:
+        lens = _lens(info, _reduced("K", K, offset, binning), matrix, (width, height))
+        return Calibration(matrix, _baseline_warning(projection), lens)
+    if zero:
+        warning = "camera_info has a zero P (rectified image); K (raw image) is used instead"
+        return Calibration(matrix, warning)
+    return Calibration(matrix, _baseline_warning(projection))
+
+
+def _reduced(name: str, matrix: np.ndarray, offset: np.ndarray, binning: np.ndarray) -> np.ndarray:
+    """Checks a camera matrix of the full image and returns that of its binned part, [3, 3]."""
+    if not np.isfinite(matrix).all():
+        raise _bad(f"camera_info has values in {name} that are not finite: calibrate the camera")
+    values = {"fx": matrix[0, 0], "fy": matrix[1, 1], "cx": matrix[0, 2], "cy": matrix[1, 2]}
+    wrong = [f"{key} = {v:g}" for key, v in values.items() if not 0 < v < LARGEST]
+    if wrong:
+        raise _bad(f"camera_info has {', '.join(wrong)} in {name}: calibrate the camera")
+    if matrix[2].tolist() != [0, 0, 1]:
+        raise _bad(f"camera_info has a {name} whose last row is not 0 0 1: calibrate the camera")
+    reduced = matrix.copy()
+    reduced[:2, 2] -= offset
+    reduced[:2] /= binning[:, None]
+    return reduced
+
+
+def _lens(info: Any, raw: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> Lens:
+    model = info.distortion_model
+    if model not in DISTORTION_MODELS:
+        raise _bad(
+            f"camera_info has the distortion model {model!r}: publish one of "
+            f"{', '.join(DISTORTION_MODELS)}, or rectified images"
+        )
+    coefficients = np.asarray(info.d, dtype=float)
+    if not np.isfinite(coefficients).all():
+        raise _bad("camera_info has values in D that are not finite: calibrate the camera")
+    counts = DISTORTION_MODELS[model]
+    if len(coefficients) == 0:  # drivers of cameras without distortion leave it empty
+        coefficients = np.zeros(counts[0])
+    if len(coefficients) not in counts:
+        raise _bad(
+            f"camera_info has {len(coefficients)} values in D but {model} has "
+            f"{' or '.join(map(str, counts))}: calibrate the camera"
+        )
+    rotation = np.asarray(info.r, dtype=float).reshape(3, 3)
+    if not rotation.any():  # drivers of single cameras leave it zero
+        rotation = np.eye(3)
+    orthonormal = np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)  # False for NaN
+    if not orthonormal or np.linalg.det(rotation) < 0:
+        raise _bad("camera_info has an R that is no rotation: calibrate the camera")
+    arrays = (raw, coefficients, rotation, matrix)
+    return Lens(model, *(tuple(array.ravel().tolist()) for array in arrays), size)
+
+
+def _baseline_warning(projection: np.ndarray) -> str | None:
+    if not projection[:2, 3].any():
+        return None
+    return (
+        "camera_info has a baseline in P (second camera of a stereo pair): poses are relative to "
+        "this camera, so its header.frame_id must not be that of the first"
+    )
+
+
+def _outline(box: Box) -> np.ndarray:
+    """Points on the edges of a box [4 * OUTLINE_POINTS, 2]."""
+    left, top, right, bottom = box
+    share = np.linspace(0, 1, OUTLINE_POINTS)
+    x, y = left + share * (right - left), top + share * (bottom - top)
+    edges = [
+        np.stack(np.broadcast_arrays(*edge), -1)
+        for edge in ((x, top), (x, bottom), (left, y), (right, y))
+    ]
+    return np.concatenate(edges)
+
+
+def _bad(text: str) -> BadInput:
+    return BadInput(Reason.BAD_CAMERA_INFO, text)

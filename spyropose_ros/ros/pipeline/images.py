@@ -1,0 +1,269 @@
+"""Image messages, raw and compressed, <-> RGB and depth arrays.
+
+Raw colours are converted by a working cv_bridge, else by rosbags-image; files by Pillow.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import io
+import subprocess
+import sys
+from array import array
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from spyropose_ros.ros.pipeline.drops import BadInput, Reason
+
+# bytes per pixel of the encodings that both libraries convert to rgb8
+ENCODINGS = {
+    "rgb8": 3,
+    "bgr8": 3,
+    "rgba8": 4,
+    "bgra8": 4,
+    "mono8": 1,
+    "bayer_rggb8": 1,
+    "bayer_bggr8": 1,
+    "bayer_gbrg8": 1,
+    "bayer_grbg8": 1,
+    "yuv422": 2,
+    "yuv422_yuy2": 2,
+}
+
+# 16 bits per channel: reduced to the 8-bit encoding of the same name before the conversion
+WIDE_ENCODINGS = {
+    name.removesuffix("8") + "16": name for name in ENCODINGS if not name.startswith("yuv")
+}
+# present names of the YUV encodings, see sensor_msgs/image_encodings.hpp
+SYNONYMS = {"uyvy": "yuv422", "yuyv": "yuv422_yuy2"}
+
+# metres per unit, and type of the pixels; REP-118
+DEPTH_ENCODINGS = {"16UC1": (0.001, "u2"), "mono16": (0.001, "u2"), "32FC1": (1.0, "f4")}
+
+MAX_PIXELS = 100_000_000  # of compressed images: a small message could ask for any memory
+
+_PROBE = """
+import numpy
+from types import SimpleNamespace
+from cv_bridge import CvBridge
+data = numpy.zeros(12, numpy.uint8)
+image = SimpleNamespace(height=2, width=2, encoding='bgr8', is_bigendian=0, step=6, data=data)
+assert CvBridge().imgmsg_to_cv2(image, 'rgb8').shape == (2, 2, 3)
+"""
+
+
+@functools.cache
+def converter() -> Callable[[Any, str], np.ndarray]:
+    """Chooses the library that converts images: called with an image message and an encoding.
+
+    cv_bridge has a compiled part that crashes the process when it was built for another NumPy, so
+    it is tried in a process of its own first. Source: ros-perception/vision_opencv issue 535.
+    """
+    if importlib.util.find_spec("cv_bridge") is not None:
+        probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, check=False)
+        if probe.returncode == 0:
+            from cv_bridge import CvBridge
+
+            return CvBridge().imgmsg_to_cv2
+    from rosbags.image import message_to_cvimage
+
+    return message_to_cvimage
+
+
+def decode(message: Any) -> np.ndarray:
+    """Converts a sensor_msgs/Image or sensor_msgs/CompressedImage to RGB, uint8 [H, W, 3].
+
+    Raises:
+        BadInput: see `rgb_image` and `decode_compressed`.
+    """
+    return decode_compressed(message) if hasattr(message, "format") else rgb_image(message)
+
+
+def rgb_image(message: Any) -> np.ndarray:
+    """Converts an image message.
+
+    Args:
+        message: sensor_msgs/Image in one of ENCODINGS, SYNONYMS or WIDE_ENCODINGS, whose values
+            from 0 to 65535 are scaled to 0 to 255 as cv_bridge does; rows may be padded.
+
+    Returns:
+        uint8 [H, W, 3], RGB.
+
+    Raises:
+        BadInput: if the encoding is not supported or size, step and data do not fit together.
+    """
+    name = SYNONYMS.get(message.encoding, message.encoding)
+    encoding = WIDE_ENCODINGS.get(name, name)
+    if encoding not in ENCODINGS:
+        raise _bad(
+            f"image encoding {message.encoding!r} is not supported: publish one of "
+            + ", ".join((*ENCODINGS, *SYNONYMS, *WIDE_ENCODINGS))
+        )
+    if encoding.startswith("yuv") and message.width % 2:
+        raise _bad(f"image of {message.encoding} is {message.width} pixels wide: must be even")
+    if encoding == name:
+        pixels = _pixels(message, ENCODINGS[encoding], "u1", Reason.BAD_IMAGE)
+    else:
+        pixels = _eight_bits(_pixels(message, 2 * ENCODINGS[encoding], "u2", Reason.BAD_IMAGE))
+    tight = SimpleNamespace(
+        height=message.height,
+        width=message.width,
+        encoding=encoding,
+        is_bigendian=0,  # one byte per channel: byte order has no meaning
+        step=pixels.shape[1],
+        data=np.ascontiguousarray(pixels).reshape(-1),
+    )
+    return np.ascontiguousarray(converter()(tight, "rgb8"))
+
+
+def decode_compressed(message: Any) -> np.ndarray:
+    """Decodes a compressed image message.
+
+    Files with 16 bits per channel are scaled as in `rgb_image`, transparency is dropped and a
+    rotation in the EXIF data is not applied, because camera_info describes the pixels as stored.
+
+    Args:
+        message: sensor_msgs/CompressedImage with a JPEG or PNG file, colour or grey. Its
+            ``format`` matters only where it says, in the way of image_transport, that red and blue
+            were swapped in the file.
+
+    Returns:
+        uint8 [H, W, 3], RGB.
+
+    Raises:
+        BadInput: if the data are empty, damaged, cut off, of another format or too large.
+    """
+    try:
+        with PillowImage.open(io.BytesIO(message.data), formats=("JPEG", "PNG")) as file:
+            width, height = file.size  # from the file's head: nothing is decoded yet
+            if width * height > MAX_PIXELS:
+                raise PillowImage.DecompressionBombError
+            if file.mode.startswith("I"):  # 16 bits, which Pillow would clip rather than scale
+                grey = _eight_bits(np.asarray(file).astype(np.uint16))
+                rgb = np.repeat(grey[..., None], 3, -1)  # [H, W, 3]
+            else:
+                rgb = np.array(file.convert("RGB"))
+    except PillowImage.DecompressionBombError:
+        raise _bad(
+            f"compressed image is larger than {MAX_PIXELS // 10**6} megapixels: "
+            "publish a smaller one"
+        ) from None
+    except PillowImage.UnidentifiedImageError:
+        raise _bad(
+            f"compressed image of {len(message.data)} bytes with format {message.format!r} is "
+            "neither JPEG nor PNG, or cut off: set the publisher's format to jpeg or png"
+        ) from None
+    except Exception as error:  # damaged files make Pillow raise errors of many kinds
+        raise _bad(
+            f"compressed image is damaged ({error}): check the network and the publisher"
+        ) from error
+    return np.ascontiguousarray(rgb[..., ::-1]) if _swapped(message.format) else rgb
+
+
+def decode_depth(message: Any) -> np.ndarray:
+    """Converts a depth image message.
+
+    Args:
+        message: sensor_msgs/Image in one of DEPTH_ENCODINGS: whole millimetres or metres, see
+            REP-118; rows may be padded.
+
+    Returns:
+        Depth along the optical axis in metres, float32 [H, W]; NaN where nothing was measured.
+
+    Raises:
+        BadInput: if the encoding is not supported, the image is compressed, or size, step and data
+            do not fit together.
+    """
+    if hasattr(message, "format"):
+        raise BadInput(
+            Reason.BAD_DEPTH,
+            f"depth image is compressed ({message.format!r}): subscribe to the raw depth image",
+        )
+    if message.encoding not in DEPTH_ENCODINGS:
+        raise BadInput(
+            Reason.BAD_DEPTH,
+            f"depth encoding {message.encoding!r} is not supported: publish one of "
+            + ", ".join(DEPTH_ENCODINGS),
+        )
+    unit, kind = DEPTH_ENCODINGS[message.encoding]
+    pixels = _pixels(message, np.dtype(kind).itemsize, kind, Reason.BAD_DEPTH)
+    depth = pixels.astype(np.float32) * np.float32(unit)
+    depth[~(np.isfinite(depth) & (depth > 0))] = np.nan
+    return depth
+
+
+def fill_image(message: Any, header: Any, rgb: np.ndarray) -> Any:
+    """Fills an empty sensor_msgs/Image from an RGB array.
+
+    Args:
+        message: sensor_msgs/Image to fill.
+        header: header to copy.
+        rgb: uint8 [H, W, 3].
+
+    Returns:
+        ``message``.
+    """
+    message.header = header
+    message.height, message.width = rgb.shape[:2]
+    message.encoding = "rgb8"
+    message.step = 3 * message.width
+    message.data = array("B", rgb.tobytes())  # the only type that rclpy assigns without a copy
+    return message
+
+
+def _pixels(message: Any, size: int, kind: str, reason: Reason) -> np.ndarray:
+    """Values of an image message [H, W * channels], without the padding of its rows.
+
+    Args:
+        message: sensor_msgs/Image.
+        size: bytes per pixel.
+        kind: NumPy type of a channel without the byte order.
+        reason: what a message is refused for.
+
+    Raises:
+        BadInput: if size, step and data do not fit together.
+    """
+    width, height, step = message.width, message.height, message.step
+    row = width * size
+    if row == 0 or height == 0:
+        raise BadInput(reason, f"image is empty ({width}x{height}): fix the publisher")
+    if step < row:
+        raise BadInput(
+            reason, f"image step {step} is less than the {row} bytes of a row: fix the publisher"
+        )
+    needed = step * (height - 1) + row  # the padding of the last row may be missing
+    if len(message.data) < needed:
+        raise BadInput(
+            reason,
+            f"image data is cut off: {len(message.data)} bytes instead of {needed} for "
+            f"{width}x{height} {message.encoding}: check the publisher and the network",
+        )
+    data = np.frombuffer(message.data, dtype=np.uint8)
+    rows = np.lib.stride_tricks.as_strided(data, shape=(height, row), strides=(step, 1))
+    order = ">" if message.is_bigendian else "<"
+    return np.ascontiguousarray(rows).view(order + kind)
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Scales 0 to 65535 to 0 to 255."""
+    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def _swapped(format_text: str) -> bool:
+    """Whether red and blue are swapped in the file.
+
+    image_transport compresses colours as OpenCV has them (blue first) and notes 'compressed bgr8';
+    its subscriber takes a colour image without that note for one with red first.
+    """
+    encoding, separator, file_format = format_text.partition(";")
+    colour = encoding.startswith(("rgb", "bgr"))
+    return bool(separator) and colour and "compressed bgr" not in file_format
+
+
+def _bad(text: str) -> BadInput:
+    return BadInput(Reason.BAD_IMAGE, text)

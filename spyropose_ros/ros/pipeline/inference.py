@@ -1,0 +1,134 @@
+"""Calls the estimator so that one bad moment costs one frame: memory that runs out, NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from spyropose_ros.core.distribution import PoseDistribution
+from spyropose_ros.core.estimator import Estimator
+from spyropose_ros.core.pose_prior import PosePrior
+from spyropose_ros.ros.pipeline.camera_frame import View
+from spyropose_ros.ros.pipeline.drops import BadInput, Drop, Reason
+
+T = TypeVar("T")
+
+
+def estimate_boxes(
+    estimator: Estimator,
+    view: View,
+    boxes: np.ndarray,
+    centers: np.ndarray,
+    priors: Sequence[PosePrior | None],
+    drop: Drop,
+) -> list[PoseDistribution]:
+    """Estimates the objects of one picture in one pass; in smaller ones where memory runs out.
+
+    Args:
+        estimator: of the objects.
+        view: the picture.
+        boxes: left, top, right, bottom in pixels, [N, 4].
+        centers: estimates of the bounding-sphere centres in the camera's frame, metres, [N, 3].
+        priors: one per box; None where nothing is known.
+        drop: told when batches get smaller.
+
+    Returns:
+        One distribution per box, on the CPU.
+
+    Raises:
+        BadInput: if one box alone does not fit into memory, or the model's answer is not finite.
+    """
+    try:
+        found = _guarded(
+            lambda: estimator.estimate(view.image, view.K, boxes, centers, list(priors)), estimator
+        )
+        return [distribution.to("cpu") for distribution in found]
+    except OutOfMemory as error:
+        half = len(boxes) // 2
+        if half == 0:
+            raise BadInput(
+                Reason.OUT_OF_MEMORY,
+                f"one detection does not fit ({error}): lower search.beam or search.crops, free "
+                "memory on the device, or choose another device",
+            ) from error
+        drop(
+            Reason.SMALLER_BATCH,
+            f"{len(boxes)} detections do not fit into memory at once ({error}) and are estimated "
+            "in parts: lower detections.max_count or search.beam",
+        )
+    parts = [slice(None, half), slice(half, None)]
+    return [
+        distribution
+        for part in parts
+        for distribution in estimate_boxes(
+            estimator, view, boxes[part], centers[part], priors[part], drop
+        )
+    ]
+
+
+def estimate_views(
+    estimator: Estimator,
+    views: Sequence[View],
+    center: np.ndarray,
+    fusion: str,
+    prior: PosePrior | None,
+) -> PoseDistribution:
+    """Estimates one object from several pictures.
+
+    Args:
+        estimator: of the object.
+        views: the pictures that show it.
+        center: estimate of the bounding-sphere centre in the common frame, metres, [3].
+        fusion: 'sum', 'root' or 'mean'.
+        prior: what is known of the pose, or None.
+
+    Returns:
+        The distribution in the common frame, on the CPU.
+
+    Raises:
+        BadInput: if the views do not fit into memory, or the model's answer is not finite.
+    """
+    images, Ks = [view.image for view in views], [view.K for view in views]
+    frame_from_cameras = np.linalg.inv([view.camera_from_frame for view in views])
+    try:
+        return _guarded(
+            lambda: estimator.estimate_multiview(
+                images, Ks, frame_from_cameras, center, fusion, prior
+            ),
+            estimator,
+        ).to("cpu")
+    except OutOfMemory as error:
+        raise BadInput(
+            Reason.OUT_OF_MEMORY,
+            f"{len(views)} views do not fit into memory ({error}): lower search.beam or "
+            "search.crops, free memory on the device, or choose another device",
+        ) from error
+
+
+class OutOfMemory(Exception):
+    """The device has not enough memory."""
+
+
+def _guarded(estimate: Callable[[], T], estimator: Estimator) -> T:
+    """Tells apart what an estimate can fail of."""
+    try:
+        return estimate()
+    except FloatingPointError as error:
+        raise BadInput(
+            Reason.BAD_OUTPUT,
+            f"model {estimator.bundle.name}: {error}; if it happens often, the model is damaged: "
+            "evaluate it, or export it again",
+        ) from error
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch's allocator for the CPU raises a plain RuntimeError
+        text = str(error).partition("\n")[0]
+        words = text.lower()
+        known = isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
+        if not (known or "out of memory" in words or "can't allocate memory" in words):
+            raise
+        if estimator.device.type == "cuda":
+            torch.cuda.empty_cache()
+        raise OutOfMemory(text or type(error).__name__) from None

@@ -1,0 +1,169 @@
+"""From the messages of one camera to what the estimator needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from spyropose_ros.core import camera
+from spyropose_ros.core.bundle import ObjectInfo
+from spyropose_ros.ros.pipeline import images
+from spyropose_ros.ros.pipeline.calibration import Calibration, calibrate
+from spyropose_ros.ros.pipeline.camera_frame import Frame, View
+from spyropose_ros.ros.pipeline.depth import centers_from_depth, check_size
+from spyropose_ros.ros.pipeline.detections import Target, select_targets
+from spyropose_ros.ros.pipeline.drops import BadInput, Drop, Reason
+from spyropose_ros.ros.pipeline.models import Models
+from spyropose_ros.ros.pipeline.parameters import Parameters
+
+_MIN_SIDE = 1.0  # pixels
+_MAX_COORDINATE = 1e6  # pixels
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What one camera shows.
+
+    Args:
+        view: the picture.
+        targets: what to estimate, with boxes in pixels of the picture.
+        centers: estimates of the bounding-sphere centres in the camera's frame, metres, [N, 3].
+    """
+
+    view: View
+    targets: list[Target]
+    centers: np.ndarray
+
+
+def observe(
+    frame: Frame,
+    camera_from_frame: np.ndarray | None,
+    models: Models,
+    parameters: Parameters,
+    drop: Drop,
+    warn: Callable[[str], object],
+) -> Observation:
+    """Decodes, checks and rectifies a frame, and chooses its targets.
+
+    Args:
+        frame: the messages.
+        camera_from_frame: see View.
+        models: what can be estimated.
+        parameters: present settings.
+        drop: called with reason and text for every detection or depth image that is not used.
+        warn: called with what is suspicious but may be meant.
+
+    Raises:
+        BadInput: if the frame cannot be used.
+    """
+    topic = "/".join(filter(None, [frame.camera, "camera_info"]))
+    if frame.camera_info is None:
+        raise BadInput(
+            Reason.NO_CAMERA_INFO,
+            f"nothing arrived on {topic}: publish it beside the image, or remap",
+        )
+    raw = images.decode(frame.image)
+    height, width = raw.shape[:2]
+    calibration = calibrate(frame.camera_info, width, height, parameters.rectified)
+    if calibration.warning is not None:
+        warn(f"{topic}: {calibration.warning}")
+    _check_frames(frame, warn)
+    targets = _targets(frame, calibration, models, parameters, width, height, drop)
+    centers = _centers_from_sizes(targets, calibration.K, models.objects)
+    if parameters.depth_image and targets:
+        depth = _depth(frame, calibration, width, height, drop)
+        if depth is not None:
+            boxes = np.array([target.box for target in targets])
+            diameters = np.array([models.objects[t.object_name].diameter for t in targets])
+            measured = centers_from_depth(depth, calibration.K, boxes, diameters)
+            centers = np.where(np.isfinite(measured), measured, centers).astype(np.float32)
+    picture = calibration.rectify(raw)
+    view = View(frame.camera, frame.image.header, picture, calibration.K, camera_from_frame)
+    return Observation(view, targets, centers)
+
+
+def _check_frames(frame: Frame, warn: Callable[[str], object]) -> None:
+    """Frames that differ are suspicious, but some drivers and detectors leave them wrong."""
+    frame_id = frame.image.header.frame_id
+    for name, message in (("camera_info", frame.camera_info), ("detections", frame.detections)):
+        other = message.header.frame_id
+        if other not in ("", frame_id):
+            topic = "/".join(filter(None, [frame.camera, name]))
+            warn(f"{topic} is in frame '{other}' but the image in '{frame_id}'")
+
+
+def _targets(
+    frame: Frame,
+    calibration: Calibration,
+    models: Models,
+    parameters: Parameters,
+    width: int,
+    height: int,
+    drop: Drop,
+) -> list[Target]:
+    targets = []
+    for target in select_targets(
+        frame.detections,
+        width,
+        height,
+        models.classes,
+        parameters.detections.min_score,
+        parameters.detections.max_count,
+        drop,
+    ):
+        try:
+            box = calibration.rectify_box(target.box)
+            _check_box(box)
+            targets.append(replace(target, box=box))
+        except BadInput as error:
+            drop(error.reason, str(error))
+    return targets
+
+
+def _check_box(box: tuple[float, float, float, float]) -> None:
+    """Refuses what the estimator's numbers cannot hold: one box must not cost the whole frame."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    if not (min(width, height) >= _MIN_SIDE and max(map(abs, box)) <= _MAX_COORDINATE):
+        raise BadInput(
+            Reason.BAD_BOX,
+            f"box is {width:.3g} x {height:.3g} pixels large: nothing can be seen in it, fix the "
+            "detector",
+        )
+
+
+def _centers_from_sizes(
+    targets: Sequence[Target], K: np.ndarray, objects: dict[str, ObjectInfo]
+) -> np.ndarray:
+    """Centres from the sizes of the boxes, float32 [N, 3]."""
+    intrinsics = torch.tensor(K, dtype=torch.float32)
+    centers = [torch.zeros(0, 3)]
+    for target in targets:
+        info = objects[target.object_name]
+        box = torch.tensor([target.box], dtype=torch.float32)
+        centers.append(
+            camera.translation_from_boxes(box, intrinsics, info.diameter, info.size_ratio)
+        )
+    return torch.cat(centers).numpy()
+
+
+def _depth(
+    frame: Frame, calibration: Calibration, width: int, height: int, drop: Drop
+) -> np.ndarray | None:
+    """Rectified depth in metres [H, W]; None, with the reason counted, where there is none."""
+    if frame.depth is None:
+        drop(
+            Reason.NO_DEPTH,
+            "no depth image has the stamp of the image (sync.slop): publish it registered to the "
+            "image, or set depth_image: false. The sizes of the boxes are used instead",
+        )
+        return None
+    try:
+        depth = images.decode_depth(frame.depth)
+        check_size(depth, width, height)
+    except BadInput as error:
+        drop(error.reason, f"{error}. The sizes of the boxes are used instead")
+        return None
+    return calibration.rectify_depth(depth)

@@ -1,0 +1,397 @@
+"""The node's parameters: one frozen snapshot with types, ranges and texts. Knows no ROS.
+
+``parameter_server.py`` declares them on a node; ``config/estimator.yaml`` lists them for users.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from spyropose_ros.ros.pipeline.parameter_fields import Description, ParameterError, parameter
+
+
+@dataclass(frozen=True)
+class SearchParameters:
+    """How thoroughly the pose space is searched."""
+
+    depth: int = parameter(
+        0, "Levels of the coarse-to-fine search; 0 takes all that the model has", low=0, high=9
+    )
+    beam: int = parameter(512, "Most grid cells refined per level and object", low=8, high=65536)
+    mass_tolerance: float = parameter(
+        0.05,
+        "Probability mass that may stay at coarse levels in all; 0.0 always refines a full beam",
+        low=0.0,
+        high=0.5,
+    )
+    crops: int = parameter(
+        1,
+        "Crops of each detection whose scores are averaged; more take as many times longer and "
+        "are steadier",
+        low=1,
+        high=5,
+    )
+
+
+@dataclass(frozen=True)
+class DetectionParameters:
+    """Which detections are used."""
+
+    min_score: float = parameter(
+        0.0, "Detections with a lower score are ignored", low=0.0, high=1.0, dynamic=True
+    )
+    max_count: int = parameter(
+        16,
+        "Most objects estimated per image, those with the best scores",
+        low=1,
+        high=256,
+        dynamic=True,
+    )
+
+
+@dataclass(frozen=True)
+class SyncParameters:
+    """How detections find their image, and when a pair is too old."""
+
+    slop: float = parameter(
+        0.01,
+        "Largest difference in seconds between the stamps of detections and image "
+        "where no stamp is equal",
+        low=0.0,
+        high=1.0,
+        dynamic=True,
+    )
+    buffer_size: int = parameter(
+        20, "Images kept for late detections: camera rate x detector latency", low=1, high=1000
+    )
+    max_age: float = parameter(
+        1.0,
+        "Frames older than this many seconds when work on them would start are dropped; "
+        "0.0 drops none",
+        low=0.0,
+        high=60.0,
+        dynamic=True,
+    )
+
+
+@dataclass(frozen=True)
+class ViewParameters:
+    """Several cameras: which frames are seen together, and how their scores are joined."""
+
+    slop: float = parameter(
+        0.02,
+        "Largest difference in seconds between the stamps of images that are estimated together",
+        low=0.0,
+        high=1.0,
+    )
+    wait: float = parameter(
+        0.1,
+        "Longest wait in seconds for the other cameras once one has delivered; a camera that was "
+        "missed and silent for a second is not waited for",
+        low=0.0,
+        high=10.0,
+    )
+    fusion: str = parameter(
+        "sum",
+        "sum takes the views as independent; root (sum over the root of their number) and mean are "
+        "more careful where they share errors",
+        choices=("sum", "root", "mean"),
+        dynamic=True,
+    )
+
+
+@dataclass(frozen=True)
+class TemporalParameters:
+    """The last distribution, moved by the motion model, as the prior of the next search."""
+
+    enabled: bool = parameter(
+        False, "Whether what was seen before sharpens what is seen now", dynamic=True
+    )
+    rotation_noise: float = parameter(
+        10.0,
+        "How much an object may turn meanwhile, degrees per square root of a second",
+        low=0.0,
+        high=180.0,
+        dynamic=True,
+    )
+    translation_noise: float = parameter(
+        0.01,
+        "How much an object may move meanwhile, metres per square root of a second",
+        low=0.0,
+        high=10.0,
+        dynamic=True,
+    )
+    outlier: float = parameter(
+        0.2,
+        "Share of the certainty that is given up within a second, so that a wrong mode does not "
+        "stay for good",
+        low=0.001,
+        high=1.0,
+        dynamic=True,
+    )
+    max_gap: float = parameter(
+        2.0,
+        "Objects unseen for more than this many seconds are forgotten",
+        low=0.0,
+        high=3600.0,
+        dynamic=True,
+    )
+
+
+@dataclass(frozen=True)
+class QosParameters:
+    """Quality of service of the image and camera_info subscriptions."""
+
+    reliability: str = parameter(
+        "reliable",
+        "reliable loses no image but needs a reliable publisher; best_effort accepts every "
+        "publisher and loses most raw images above about 0.5 MB",
+        choices=("reliable", "best_effort"),
+    )
+    depth: int = parameter(
+        5,
+        "Messages that the middleware keeps of each topic. They are taken at once, so more does "
+        "not mean older frames",
+        low=1,
+        high=100,
+    )
+
+
+@dataclass(frozen=True)
+class OutputParameters:
+    """What is published."""
+
+    max_poses: int = parameter(
+        256,
+        "Most poses per object in ~/distributions, and poses drawn per object in ~/poses",
+        low=1,
+        high=4096,
+        dynamic=True,
+    )
+    max_modes: int = parameter(
+        5,
+        "Most modes per object in detections_3d, those with most mass",
+        low=1,
+        high=8,
+        dynamic=True,
+    )
+    min_mass: float = parameter(
+        0.5,
+        "Least probability of the leading mode for ~/pose to be published",
+        low=0.0,
+        high=1.0,
+        dynamic=True,
+    )
+    mesh: bool = parameter(
+        True, "Whether ~/markers shows the model's mesh at the modes", dynamic=True
+    )
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """All parameters of the estimator node."""
+
+    objects: tuple[str, ...] = parameter(
+        (),
+        "Model bundles: folders (absolute, ~/... or package://name/...) or hub ids; "
+        "empty takes the demo model",
+    )
+    class_map: tuple[str, ...] = parameter(
+        (),
+        "Detector classes that are named unlike the model's object: 'class_id=object_name' each",
+    )
+    lazy_loading: bool = parameter(
+        False, "Whether a model is loaded only when its class is first detected"
+    )
+    device: str = parameter("auto", "Where the model runs: 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    threads: int = parameter(
+        0,
+        "CPU threads of the models; 0 takes PyTorch's choice, all cores. Fewer leave cores to "
+        "other processes",
+        low=0,
+        high=256,
+    )
+    autostart: bool = parameter(
+        True, "Whether the node configures and activates itself; false leaves it to a manager"
+    )
+    cameras: tuple[str, ...] = parameter(
+        (),
+        "Names of several cameras that see the objects together; each name is put before the "
+        "input topics. Empty: one camera without a name",
+    )
+    camera_poses: tuple[str, ...] = parameter(
+        (),
+        "Fixed poses of the cameras' optical frames in fixed_frame, "
+        "'camera=x y z qx qy qz qw' each (metres); a camera without one is looked up in TF",
+    )
+    fixed_frame: str = parameter(
+        "",
+        "TF frame in which the objects rest, such as map or base_link: several cameras publish in "
+        "it, and the temporal filter takes camera motion from it. Empty: one camera that rests",
+    )
+    image_transport: str = parameter(
+        "raw",
+        "raw takes sensor_msgs/Image; compressed takes sensor_msgs/CompressedImage from the image "
+        "topic with /compressed appended",
+        choices=("raw", "compressed"),
+    )
+    rectified: bool = parameter(
+        True,
+        "Whether images and detections are rectified; false takes raw images with their "
+        "detections and rectifies them by camera_info",
+    )
+    depth_image: bool = parameter(
+        False,
+        "Whether the distance is taken from the topic depth, registered to the image, instead of "
+        "from the size of the box",
+    )
+    publish_tf: bool = parameter(
+        False,
+        "Whether the leading mode is published as a TF frame named after the object",
+        dynamic=True,
+    )
+    tf_hysteresis: float = parameter(
+        0.2,
+        "Mass by which another mode must exceed the present one before the TF frame jumps to it",
+        low=0.0,
+        high=1.0,
+        dynamic=True,
+    )
+    search: SearchParameters = SearchParameters()
+    detections: DetectionParameters = DetectionParameters()
+    sync: SyncParameters = SyncParameters()
+    qos: QosParameters = QosParameters()
+    views: ViewParameters = ViewParameters()
+    temporal: TemporalParameters = TemporalParameters()
+    output: OutputParameters = OutputParameters()
+
+    @property
+    def classes(self) -> dict[str, str]:
+        """``class_map`` as a dictionary from class id to object name.
+
+        Raises:
+            ParameterError: if an entry is not of the form class_id=object_name.
+        """
+        return _pairs("class_map", self.class_map, "class_id=object_name")
+
+    @property
+    def fixed_cameras(self) -> dict[str, tuple[float, ...]]:
+        """``camera_poses`` as a dictionary from camera to x, y, z, qx, qy, qz, qw.
+
+        Raises:
+            ParameterError: if an entry is malformed or of no camera.
+        """
+        form = "camera=x y z qx qy qz qw"
+        poses = {}
+        for camera, text in _pairs("camera_poses", self.camera_poses, form).items():
+            if camera not in self.cameras:
+                raise ParameterError(
+                    f"parameter 'camera_poses' has the camera '{camera}', which is not in "
+                    f"'cameras': write one of {', '.join(self.cameras) or 'none'}"
+                )
+            try:
+                pose = tuple(float(value) for value in text.split())
+            except ValueError:
+                pose = ()
+            usable = len(pose) == 7 and all(map(math.isfinite, pose)) and math.hypot(*pose[3:]) > 0
+            if not usable:
+                raise ParameterError(
+                    f"parameter 'camera_poses' has '{text}' for camera '{camera}': write '{form}'"
+                )
+            poses[camera] = pose
+        return poses
+
+    def check(self) -> None:
+        """Checks what depends on more than one value.
+
+        Raises:
+            ParameterError: if a list is malformed or parameters do not go together.
+        """
+        self.classes, self.fixed_cameras  # noqa: B018 - malformed entries raise
+        for camera in self.cameras:
+            if not re.fullmatch(r"[A-Za-z]\w*(/[A-Za-z]\w*)*", camera, re.ASCII):
+                raise ParameterError(
+                    f"parameter 'cameras' has {camera!r}, which cannot be part of a topic: "
+                    "begin with a letter and use letters, digits, _ and /"
+                )
+        if len(set(self.cameras)) < len(self.cameras):
+            raise ParameterError("parameter 'cameras' names a camera twice")
+        if self.cameras and not self.fixed_frame:
+            raise ParameterError(
+                "parameter 'cameras' needs 'fixed_frame': name the frame in which the poses of "
+                "the cameras are known, such as base_link"
+            )
+
+
+def _pairs(name: str, entries: Iterable[str], form: str) -> dict[str, str]:
+    """Splits the entries of a list at their first =."""
+    pairs = {}
+    for entry in entries:
+        key, equals, value = entry.partition("=")
+        if not (key and value):
+            raise ParameterError(
+                f"parameter '{name}' has the entry '{key}{equals}{value}': write '{form}'"
+            )
+        pairs[key] = value
+    return pairs
+
+
+def descriptions(group: Any = Parameters, prefix: str = "") -> Iterator[tuple[str, Description]]:
+    """Yields the full name and the description of every parameter."""
+    for item in dataclasses.fields(group):
+        if "description" in item.metadata:
+            yield prefix + item.name, item.metadata["description"]
+        else:
+            yield from descriptions(item.default, f"{prefix}{item.name}.")
+
+
+def flatten(group: Any, prefix: str = "") -> dict[str, Any]:
+    """Turns parameters into a dictionary from full names to values."""
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(group):
+        value = getattr(group, item.name)
+        if dataclasses.is_dataclass(value):
+            values |= flatten(value, f"{prefix}{item.name}.")
+        else:
+            values[prefix + item.name] = value
+    return values
+
+
+def build(values: Mapping[str, Any], default: Any = None, prefix: str = "") -> Any:
+    """Makes ``Parameters`` from full names and values; inverse of ``flatten``.
+
+    Raises:
+        ParameterError: if a text is not one of its choices, or ``class_map`` is malformed.
+    """
+    default = default or Parameters()
+    fields = {}
+    for item in dataclasses.fields(default):
+        name = prefix + item.name
+        if "description" not in item.metadata:
+            fields[item.name] = build(values, getattr(default, item.name), name + ".")
+            continue
+        choices = item.metadata["description"].choices
+        if choices and values[name] not in choices:
+            raise ParameterError(
+                f"parameter '{name}' is '{values[name]}': write one of {', '.join(choices)}"
+            )
+        fields[item.name] = values[name]
+    return dataclasses.replace(default, **fields)
+
+
+def unknown_names(given: Iterable[str]) -> list[str]:
+    """Says which given names are no parameters, one text each, with the closest name there is."""
+    known = [name for name, _ in descriptions()]
+    texts = []
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"did you mean '{close[0]}'?" if close else "see config/estimator.yaml"
+            texts.append(f"unknown parameter '{name}' is ignored: {hint}")
+    return texts

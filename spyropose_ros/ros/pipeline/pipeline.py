@@ -1,0 +1,221 @@
+"""From the messages of one moment to pose distributions: the same for the node and for bags."""
+
+from __future__ import annotations
+
+import math
+import time
+import traceback
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from spyropose_ros.core.distribution import PoseDistribution
+from spyropose_ros.core.pose_prior import PosePrior
+from spyropose_ros.ros.interfaces import Header
+from spyropose_ros.ros.pipeline import rotations
+from spyropose_ros.ros.pipeline.association import CameraTargets, Group, associate
+from spyropose_ros.ros.pipeline.camera_frame import Frame, Result, nanoseconds
+from spyropose_ros.ros.pipeline.detections import Target
+from spyropose_ros.ros.pipeline.drops import BadInput, Drop, Reason
+from spyropose_ros.ros.pipeline.inference import estimate_boxes, estimate_views
+from spyropose_ros.ros.pipeline.models import Models
+from spyropose_ros.ros.pipeline.observation import Observation, observe
+from spyropose_ros.ros.pipeline.parameters import Parameters
+from spyropose_ros.ros.pipeline.tf_buffer import TransformBuffer, TransformError
+from spyropose_ros.ros.pipeline.tracks import TemporalSettings, Tracks
+
+
+class Pipeline:
+    """Estimates the frames of one or several cameras. Not thread-safe.
+
+    Args:
+        models: the estimators.
+        transforms: what is known of TF.
+        drop: called with reason, text and, for several frames, their number, for everything that is
+            not used.
+        warn: called with what is suspicious but may be meant.
+        debug: called with the tracebacks of unexpected errors.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        transforms: TransformBuffer,
+        drop: Drop,
+        warn: Callable[[str], object],
+        debug: Callable[[str], object],
+    ) -> None:
+        self.models = models
+        self._debug = debug
+        self._transforms = transforms
+        self._drop = drop
+        self._warn = warn
+        self._tracks = Tracks(TemporalSettings())
+
+    def reset(self) -> None:
+        """Forgets what was seen before."""
+        self._tracks.reset()
+
+    def process(self, frames: Sequence[Frame], parameters: Parameters) -> Result | None:
+        """Estimates everything that the frames of one moment show; never raises.
+
+        Args:
+            frames: one, or with ``parameters.cameras`` at most one of each camera.
+            parameters: present settings.
+
+        Returns:
+            The outcome; None where no frame could be used, which is counted with its reason.
+        """
+        seen = []
+        for frame in frames:
+            try:
+                seen.append(self._observe(frame, parameters))
+            except Exception as error:  # whatever one frame does, the next gets its chance
+                self._drop(*self._explain(error, frame.camera))
+        if not seen:
+            return None
+        try:
+            return (
+                self._fuse(seen, parameters)
+                if parameters.cameras
+                else self._estimate(*seen, parameters)
+            )
+        except Exception as error:
+            self._drop(*self._explain(error), len(seen))
+            return None
+
+    def _observe(self, frame: Frame, parameters: Parameters) -> Observation:
+        camera_from_frame = None
+        if parameters.cameras:
+            camera_from_frame = np.linalg.inv(
+                self._camera_pose(frame.camera, frame.image.header, parameters)
+            )
+        return observe(frame, camera_from_frame, self.models, parameters, self._drop, self._warn)
+
+    def _camera_pose(self, camera: str, header: Header, parameters: Parameters) -> np.ndarray:
+        """Fixed frame from camera, [4, 4]."""
+        fixed = parameters.fixed_cameras.get(camera)
+        if fixed is not None:
+            pose = np.eye(4)
+            pose[:3, 3] = fixed[:3]
+            pose[:3, :3] = rotations.matrices(np.array([fixed[3:]]))[0]
+            return pose
+        try:
+            return self._transforms.lookup(
+                parameters.fixed_frame, header.frame_id, nanoseconds(header.stamp)
+            )
+        except TransformError as error:
+            raise BadInput(Reason.NO_TRANSFORM, str(error)) from error
+
+    def _explain(self, error: Exception, camera: str = "") -> tuple[Reason, str]:
+        prefix = f"camera {camera}: " if camera else ""
+        if isinstance(error, BadInput):
+            return error.reason, f"{prefix}{error}"
+        self._debug("".join(traceback.format_exception(error)))
+        remedy = "if it repeats, report it with the traceback (log_level:=debug)"
+        return Reason.ERROR, f"{prefix}{type(error).__name__}: {error}; {remedy}"
+
+    # ---- one camera --------------------------------------------------------------------------
+
+    def _estimate(self, seen: Observation, parameters: Parameters) -> Result:
+        start = time.monotonic()
+        names = [target.object_name for target in seen.targets]
+        with_tracks, motion = self._camera_motion(seen, parameters)
+        priors: Sequence[PosePrior | None] = [None] * len(names)
+        if with_tracks:
+            priors = self._priors(names, seen.centers, seen.view.header, motion, parameters)
+        results: dict[int, PoseDistribution] = {}
+        for name in dict.fromkeys(names):  # one batched pass per model
+            mine = [index for index, other in enumerate(names) if other == name]
+            found = estimate_boxes(
+                self.models.estimator(name),
+                seen.view,
+                np.array([seen.targets[index].box for index in mine]),
+                seen.centers[mine],
+                [priors[index] for index in mine],
+                self._drop,
+            )
+            results |= zip(mine, found, strict=True)
+        distributions = [results[index] for index in range(len(names))]
+        if with_tracks:
+            self._tracks.update(distributions)
+        elapsed = time.monotonic() - start
+        return Result(seen.view.header, seen.targets, distributions, elapsed, [seen.view])
+
+    def _camera_motion(
+        self, seen: Observation, parameters: Parameters
+    ) -> tuple[bool, np.ndarray | None]:
+        """Whether the temporal filter can work, and the camera's pose [4, 4]; None if it rests."""
+        if not parameters.temporal.enabled:
+            self._tracks.reset()
+            return False, None
+        if not parameters.fixed_frame:
+            return True, None
+        try:
+            return True, self._camera_pose("", seen.view.header, parameters)
+        except BadInput as error:
+            self._drop(Reason.UNFILTERED, str(error))
+            return False, None
+
+    # ---- several cameras ---------------------------------------------------------------------
+
+    def _fuse(self, seen: Sequence[Observation], parameters: Parameters) -> Result:
+        start = time.monotonic()
+        newest = max((o.view.header for o in seen), key=lambda header: nanoseconds(header.stamp))
+        header = Header(stamp=newest.stamp, frame_id=parameters.fixed_frame)
+        cameras = [
+            CameraTargets(o.targets, o.view.K, np.linalg.inv(o.view.camera_from_frame))
+            for o in seen
+        ]
+        groups = associate(cameras, self.models.objects)
+        limit = parameters.detections.max_count
+        for group in groups[limit:]:
+            text = f"more than detections.max_count = {limit} objects in one moment: raise it"
+            self._drop(Reason.TOO_MANY, text, len(group.members))
+        groups = groups[:limit]
+        names = [group.object_name for group in groups]
+        priors: Sequence[PosePrior | None] = [None] * len(groups)
+        if parameters.temporal.enabled:
+            centers = np.array([group.center for group in groups]).reshape(-1, 3)
+            priors = self._priors(names, centers, header, None, parameters)
+        distributions = [
+            estimate_views(
+                self.models.estimator(group.object_name),
+                [seen[index].view for index in group.members],
+                group.center,
+                parameters.views.fusion,
+                prior,
+            )
+            for group, prior in zip(groups, priors, strict=True)
+        ]
+        if parameters.temporal.enabled:
+            self._tracks.update(distributions)
+        else:
+            self._tracks.reset()
+        elapsed = time.monotonic() - start
+        targets = [_best_target(group, seen) for group in groups]
+        return Result(header, targets, distributions, elapsed, [o.view for o in seen])
+
+    def _priors(
+        self,
+        names: Sequence[str],
+        centers: np.ndarray,
+        header: Header,
+        fixed_from_frame: np.ndarray | None,
+        parameters: Parameters,
+    ) -> Sequence[PosePrior | None]:
+        temporal = parameters.temporal
+        self._tracks.settings = TemporalSettings(
+            math.radians(temporal.rotation_noise),
+            temporal.translation_noise,
+            temporal.outlier,
+            temporal.max_gap,
+        )
+        stamp = nanoseconds(header.stamp) * 1e-9
+        return self._tracks.priors(names, centers, stamp, fixed_from_frame)
+
+
+def _best_target(group: Group, seen: Sequence[Observation]) -> Target:
+    """The detection of a group with the best score."""
+    members = [seen[view].targets[target] for view, target in group.members.items()]
+    return max(members, key=lambda target: np.nan_to_num(target.score))

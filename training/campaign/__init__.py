@@ -1,0 +1,1 @@
+"""A queue of trainings that resumes by itself: `python -m training.campaign`."""

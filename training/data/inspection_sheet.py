@@ -1,0 +1,150 @@
+"""Contact sheet of crops with the annotated pose drawn on top."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import trimesh
+
+from spyropose_ros.core.plots import drawing
+from spyropose_ros.core.plots.drawing import AXIS_COLOURS
+
+_TILE = 256  # least side of a tile, pixels
+_COLUMNS = 4
+_LINE = 20  # height of a line of text, pixels
+_GREEN, _YELLOW, _WHITE = (60, 220, 90), (255, 210, 40), (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class View:
+    """A crop with the truth and with what the simulated detector says.
+
+    Attributes:
+        caption: who it is.
+        crop: RGB uint8 [h, w, 3].
+        K: intrinsics of the crop, [3, 3].
+        rotation: true, object to camera, [3, 3].
+        translation: true, of the object frame, metres, [3].
+        estimate: the detector's, of the bounding sphere's centre, metres, [3].
+        diameter_px: of the bounding sphere in the whole image, or in the crop without one.
+        box: the detector's, xyxy in pixels of the crop; None if there is none.
+        visible_fraction: nan if unknown.
+        image_size: width and height of the whole image; None without one.
+    """
+
+    caption: str
+    crop: np.ndarray
+    K: np.ndarray
+    rotation: np.ndarray
+    translation: np.ndarray
+    estimate: np.ndarray
+    diameter_px: float
+    box: np.ndarray | None = None
+    visible_fraction: float = float("nan")
+    image_size: tuple[int, int] | None = None
+
+    def in_camera(self, points: np.ndarray) -> np.ndarray:
+        """Points [N, 3] of the object frame in the camera frame at the true pose, metres."""
+        return points @ self.rotation.T + self.translation
+
+
+def project(K: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Project points.
+
+    Args:
+        K: [3, 3].
+        points: camera frame, metres, [N, 3].
+
+    Returns:
+        Pixels [N, 2]; nan for points behind the camera.
+    """
+    homogeneous = points @ K.T
+    depth = np.where(points[:, 2:] > 0, homogeneous[:, 2:], np.nan)
+    return homogeneous[:, :2] / depth
+
+
+def sphere_pixels(K: np.ndarray, center: np.ndarray, diameter: float) -> float:
+    """Apparent diameter in pixels of a sphere (metres, camera frame); nan behind the camera."""
+    # The determinant is that of the focal lengths also where a crop is turned.
+    focal = np.sqrt(abs(np.linalg.det(K)))
+    return focal * diameter / center[2] if center[2] > 0 else float("nan")
+
+
+def draw_sheet(
+    views: list[View], mesh: trimesh.Trimesh | None, keypoints: np.ndarray, diameter: float
+) -> np.ndarray:
+    """Draw all views, four in a row.
+
+    Args:
+        views: with crops of one size.
+        mesh: metres; None without a CAD model.
+        keypoints: object frame, metres, [N, 3].
+        diameter: of the bounding sphere, metres.
+
+    Returns:
+        RGB uint8.
+    """
+    tiles = [_tile(view, mesh, keypoints, diameter) for view in views]
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % _COLUMNS)
+    rows = [np.concatenate(tiles[i : i + _COLUMNS], 1) for i in range(0, len(tiles), _COLUMNS)]
+    return np.concatenate(rows)
+
+
+def _tile(
+    view: View, mesh: trimesh.Trimesh | None, keypoints: np.ndarray, diameter: float
+) -> np.ndarray:
+    """The enlarged crop with drawings and two lines of text below."""
+    zoom = max(1, round(_TILE / view.crop.shape[1]))
+    picture = cv2.resize(view.crop, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
+    enlarge = np.array([[zoom, 0, (zoom - 1) / 2], [0, zoom, (zoom - 1) / 2], [0, 0, 1]])
+    K = enlarge @ view.K
+    if mesh is not None:
+        silhouette = _silhouette(project(K, view.in_camera(mesh.vertices)), mesh.faces, picture)
+        contours, _ = cv2.findContours(silhouette, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, contours, -1, _GREEN, 1, cv2.LINE_AA)
+    if view.box is not None:
+        (x0, y0), (x1, y1) = view.box.reshape(2, 2) @ enlarge[:2, :2].T + enlarge[:2, 2]
+        corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)])
+        drawing.curve(picture, corners, _YELLOW, 1)
+    else:
+        radius = sphere_pixels(K, view.estimate, diameter) / 2
+        _disc(picture, project(K, view.estimate[None])[0], radius, _YELLOW, 1)
+    for place in project(K, view.in_camera(keypoints)):
+        _disc(picture, place, 2, _WHITE, -1)
+    origin, *tips = project(K, view.in_camera(np.vstack([np.zeros(3), np.eye(3) * diameter / 2])))
+    for tip, colour in zip(tips, AXIS_COLOURS, strict=True):
+        drawing.line(picture, origin, tip, colour, 2)
+    return np.concatenate([picture, _text(view.caption, picture), _text(_facts(view), picture)])
+
+
+def _facts(view: View) -> str:
+    """The numbers under a tile."""
+    facts = f"z {view.translation[2]:.3f} m, d {view.diameter_px:.0f} px"
+    if np.isnan(view.visible_fraction):
+        return facts
+    return f"{facts}, {view.visible_fraction:.0%} visible"
+
+
+def _silhouette(places: np.ndarray, faces: np.ndarray, picture: np.ndarray) -> np.ndarray:
+    """Mask [H, W] uint8 of projected triangles; those behind the camera are left out."""
+    mask = np.zeros(picture.shape[:2], np.uint8)
+    triangles = places[faces]  # [F, 3, 2]
+    near = np.abs(triangles).max((1, 2)) < 1e4  # false for NaN
+    for triangle in np.round(triangles[near] * 16).astype(np.int32):
+        cv2.fillConvexPoly(mask, triangle, 255, cv2.LINE_8, 4)
+    return mask
+
+
+def _disc(
+    picture: np.ndarray, place: np.ndarray, radius: float, colour: tuple, thickness: int
+) -> None:
+    """Draw a disc or circle where that can be seen."""
+    if np.abs((*place, radius)).max() < 1e4:  # false for NaN
+        drawing.disc(picture, place, radius, colour, thickness)
+
+
+def _text(words: str, picture: np.ndarray) -> np.ndarray:
+    """A white line as wide as a picture."""
+    line = np.full((_LINE, picture.shape[1], 3), 255, np.uint8)
+    drawing.text(line, words, (4, _LINE / 2), 0.42, centred=False)
+    return line

@@ -1,0 +1,1 @@
+"""How an evaluation runs: protocol, metrics, records and reports."""

@@ -1,0 +1,182 @@
+"""Evaluation reports: JSON for machines, Markdown and figures for people.
+
+<stem>.json holds only what the same evaluation gives again, byte by byte; times, hardware and the
+command line are in <stem>_times.json. The Markdown shows both.
+"""
+
+import json
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from training.evaluation.metrics import ACCURACIES, COVERAGES
+
+_CURVE = np.linspace(0.05, 0.95, 19)
+_TIMES = "_times"
+
+
+def write_report(
+    directory: Path, stem: str, report: dict, times: dict, records: list[dict]
+) -> None:
+    """Write <stem>.json, <stem>_times.json, <stem>.md and <stem>.png.
+
+    Args:
+        directory: created when missing.
+        stem: of the file names.
+        report: as `training.evaluate.evaluate` returns it.
+        times: what differs from run to run.
+        records: per-image metrics, for the figure.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, content in ((stem, report), (stem + _TIMES, times)):
+        text = json.dumps(content, indent=1, allow_nan=False)
+        (directory / f"{name}.json").write_text(text + "\n")
+    lines = [f"# {title(report)}", "", *report_lines(report, times), ""]
+    lines += [f"![figures]({stem}.png)", ""]
+    (directory / f"{stem}.md").write_text("\n".join(lines))
+    _figure(directory / f"{stem}.png", report, records)
+
+
+def find_reports(directory: Path) -> list[Path]:
+    """The report*.json files of a folder, without those of the times, by name."""
+    found = sorted(directory.glob("report*.json"))
+    return [path for path in found if not path.stem.endswith(_TIMES)]
+
+
+def read_report(path: Path) -> tuple[dict, dict]:
+    """A report, and what else the evaluation left: times, hardware, command; {} if that is gone."""
+    times = path.with_name(f"{path.stem}{_TIMES}.json")
+    return json.loads(path.read_text()), json.loads(times.read_text()) if times.is_file() else {}
+
+
+def title(report: dict) -> str:
+    """What was evaluated on what."""
+    return f"{report['object']}: {report['data']}, {report['split']} split"
+
+
+def _pair(value: list) -> str:
+    """Mean and standard error."""
+    mean, error = value
+    return f"{mean:.2f}" if error is None else f"{mean:.2f} ± {error:.2f}"
+
+
+_ROWS = (
+    ("images", "images", "{:d}".format),
+    ("LL (uniform = 0)", "ll_uniform_zero", _pair),
+    ("LL (pi^2)", "ll_pi2", _pair),
+    ("LL (pi^2) of the uniform distribution", "ll_of_uniform_pi2", "{:.2f}".format),
+    ("truth inside the box", "inside_box", "{:.1%}".format),
+    ("spread, mean (deg)", "spread_mean_deg", "{:.2f}".format),
+    ("rotation error of the mode, median (deg)", "rotation_median_deg", "{:.2f}".format),
+    ("... of the densest leaf", "densest_rotation_median_deg", "{:.2f}".format),
+    ("... of the best mode", "best_mode_rotation_median_deg", "{:.2f}".format),
+    *((f"Acc@{a} deg", f"acc_{a}", "{:.1%}".format) for a in ACCURACIES),
+    ("lateral error, median (m)", "lateral_median_m", "{:.4f}".format),
+    ("lateral error, median (of the diameter)", "lateral_median_of_diameter", "{:.2%}".format),
+    ("depth error, median (m)", "depth_median_m", "{:.4f}".format),
+    ("ADD(-S) recall at 0.1 d", "add_recall_0.1d", "{:.1%}".format),
+    ("MSSD recall", "mssd_recall", "{:.3f}".format),
+    ("MSPD recall", "mspd_recall", "{:.3f}".format),
+    ("mean of MSSD and MSPD recall", "mssd_mspd_mean", "{:.3f}".format),
+    ("entropy, mean (nats)", "entropy_mean", "{:.2f}".format),
+    (
+        "entropy against visible fraction, Spearman",
+        "entropy_visible_spearman",
+        "{:.2f}".format,
+    ),
+    ("entropy about the object's z axis, mean (nats)", "axis_entropy_mean", "{:.2f}".format),
+    ("modes, mean", "modes_mean", "{:.2f}".format),
+    ("mass left unexpanded, mean", "unexpanded_mass_mean", "{:.4f}".format),
+    ("evaluations per image, mean", "evaluations_mean", "{:.0f}".format),
+)
+
+
+def report_lines(report: dict, times: dict) -> list[str]:
+    """Markdown lines: how the numbers were made, all metrics of all groups, LL per level."""
+    return [
+        f"{report['protocol'][0].upper()}{report['protocol'][1:]}. Search: "
+        f"{', '.join(f'{key} {value}' for key, value in report['search'].items())}; "
+        f"seed {report['seed']}.",
+        f"Command: `{times.get('command', 'not kept')}` (version {report['package_version']}, "
+        f"commit {report['git_commit']}, {times.get('hardware', 'unknown hardware')}).",
+        *_speed(times),
+        "",
+        *metrics_table(report["metrics"]),
+        "",
+        *_level_table(*next(iter(report["metrics"].items())), report["search"]["depth"]),
+    ]
+
+
+def _speed(times: dict) -> list[str]:
+    if not times:
+        return []
+    return [f"Time per search (median): {times['seconds_per_search_median']:.3f} s."]
+
+
+def metrics_table(groups: dict[str, dict]) -> list[str]:
+    """Markdown table of summaries: a row per metric, a column per group."""
+    lines = ["| | " + " | ".join(groups) + " |", "|---|" + "---|" * len(groups)]
+    for label, key, show in _ROWS:
+        values = [group.get(key) for group in groups.values()]
+        if any(value is not None for value in values):
+            lines.append(_row(label, ["-" if v is None else show(v) for v in values]))
+    for mass in COVERAGES:
+        values = [f"{group['coverage'][str(mass)]:.1%}" for group in groups.values()]
+        lines.append(_row(f"coverage of the {mass:.0%} region", values))
+    return lines
+
+
+def levels_of(curve: list, depth: int) -> range:
+    """Which levels of a pyramid have a value: all, or the last where there was no search."""
+    return range(depth - len(curve), depth)
+
+
+def _level_table(name: str, group: dict, depth: int) -> list[str]:
+    """LL as the pyramid grows."""
+    zero, pi2 = group["ll_uniform_zero_per_level"], group["ll_pi2_per_level"]
+    return [
+        _row(f"level, {name}", map(str, levels_of(zero, depth))),
+        "|---|" + "---|" * len(zero),
+        _row("LL (uniform = 0)", map(_pair, zero)),
+        _row("LL (pi^2)", map(_pair, pi2)),
+    ]
+
+
+def _row(label: str, cells) -> str:
+    return f"| {label} | " + " | ".join(cells) + " |"
+
+
+def _figure(path: Path, report: dict, records: list[dict]) -> None:
+    """Calibration, LL over levels, entropy: its histogram and against what is visible."""
+    figure, axes = plt.subplots(1, 4, figsize=(17, 4), layout="constrained")
+    calibration, levels, histogram, ambiguity = axes
+    rank = np.array([r["truth_rank"] for r in records])
+    calibration.plot([0, 1], [0, 1], color="0.7", lw=1)
+    calibration.plot(_CURVE, [(rank < c).mean() for c in _CURVE], "o-", ms=3)
+    calibration.set(
+        xlabel="mass of the highest-density region",
+        ylabel="share of truths inside",
+        title="calibration",
+        aspect="equal",
+    )
+    for name, group in report["metrics"].items():
+        mean, error = np.array(group["ll_uniform_zero_per_level"], dtype=float).T
+        at = levels_of(mean, report["search"]["depth"])
+        levels.errorbar(at, mean, error, fmt="o-", ms=3, label=name)
+    levels.set(xlabel="level", ylabel="LL (uniform = 0), nats", title="LL over levels")
+    levels.legend(fontsize=8)
+    histogram.hist([r["entropy"] for r in records], bins=30)
+    histogram.set(xlabel="entropy, nats", ylabel="images", title="entropy")
+    has_handle = records[0]["handle_fraction"] is not None
+    key, label = (
+        ("axis_entropy", "entropy about z, nats") if has_handle else ("entropy", "entropy, nats")
+    )
+    x = "handle_fraction" if has_handle else "visible_fraction"
+    ambiguity.scatter([r[x] for r in records], [r[key] for r in records], s=6, alpha=0.5)
+    ambiguity.set(xlabel=x.replace("_", " "), ylabel=label, title="ambiguity")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)

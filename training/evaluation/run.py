@@ -1,0 +1,137 @@
+"""What every evaluation command has in common: a model, its data, and how the report begins."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from spyropose_ros.core.bundle import ModelBundle
+from spyropose_ros.core.estimator import Estimator, SearchSettings
+from spyropose_ros.core.search import PosePyramid
+from training import provenance, runs
+from training.data.source import EvaluationObject, Sample, Source
+from training.evaluation.metrics import image_metrics, summarise
+from training.evaluation.protocol import Protocol
+from training.evaluation.report import write_report
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model, ready to be evaluated on a split of its data.
+
+    Attributes:
+        estimator: of the model.
+        source: the data.
+        target: the object.
+        split: of the data.
+        seed: of the noise.
+        protocol: how images are put before the model.
+        directory: of the report.
+    """
+
+    estimator: Estimator
+    source: Source
+    target: EvaluationObject
+    split: str
+    seed: int
+    protocol: Protocol
+    directory: Path
+
+    @classmethod
+    def open(
+        cls,
+        run_or_bundle: str,
+        split: str | None,
+        seed: int,
+        settings: SearchSettings,
+        protocol: Protocol,
+        device: str | None,
+        data_root: str,
+        output: str | None,
+        dataset: str | None = None,
+    ) -> "Evaluation":
+        """Load the model and its data.
+
+        Args:
+            run_or_bundle: run id, folder of a bundle, or hub id.
+            split: of the data that the bundle was trained for; its first by default.
+            seed: of the noise.
+            settings: of the search.
+            protocol: how images are put before the model.
+            device: where to run.
+            data_root: where data sets lie.
+            output: folder of the report; next to the bundle by default.
+            dataset: another one that shows the object, than that of the training.
+
+        Raises:
+            BundleError: the bundle cannot be used.
+            ValueError: the split does not exist.
+        """
+        bundle = ModelBundle.from_pretrained(runs.bundle_directory(run_or_bundle))
+        source = runs.bundle_source(bundle, data_root, dataset)
+        split = split or source.splits[0]
+        source.check_split(split)
+        protocol.prepare(bundle)
+        if bundle.record["config"].get("last_level_only"):
+            settings = replace(settings, exhaustive=True)  # the other heads are not trained
+        estimator = Estimator(bundle, device, settings)
+        directory = Path(output or bundle.name)
+        return cls(estimator, source, source.target(), split, seed, protocol, directory)
+
+    def head(self, description: str) -> dict:
+        """How the report begins: all that the records follow from.
+
+        Args:
+            description: of the protocol, in words.
+        """
+        bundle = self.estimator.bundle
+        return {
+            "object": self.source.object_name,
+            "data": self.source.name,
+            "annotation_sha256": self.source.annotation(self.split),
+            "split": self.split,
+            "variant": runs.variant(bundle),
+            "bundle": runs.fingerprint(bundle),
+            "seed": self.seed,
+            "search": asdict(self.estimator.settings) | {"depth": self.estimator.depth},
+            "protocol": description,
+            "package_version": provenance.package_version(),
+            "git_commit": provenance.git_commit(),
+        }
+
+    def metrics(self, pyramid: PosePyramid, sample: Sample) -> dict:
+        """Of one image."""
+        center = np.array(self.estimator.bundle.object.center)
+        return image_metrics(pyramid, center, self.source.diameter, sample, self.target)
+
+    def write(
+        self,
+        stem: str,
+        head: dict,
+        groups: dict[str, list[dict]],
+        seconds: Iterable[float],
+    ) -> dict:
+        """Summarise the records and write the report.
+
+        Args:
+            stem: of the file names.
+            head: of the report.
+            groups: records by name; the figure shows those of the first group.
+            seconds: that each search took.
+
+        Returns:
+            The report.
+        """
+        summary = {
+            name: summarise(records, self.target, self.source.diameter)
+            for name, records in groups.items()
+        }
+        report = head | {"metrics": summary}
+        times = {
+            "command": provenance.command(),
+            "hardware": provenance.hardware(str(self.estimator.device)),
+            "seconds_per_search_median": float(np.median(list(seconds))),
+        }
+        write_report(self.directory, stem, report, times, next(iter(groups.values())))
+        return report

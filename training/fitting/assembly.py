@@ -1,0 +1,155 @@
+"""From a configuration and a data set to what is trained: object, network, crops, module."""
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import torch
+import trimesh
+
+from spyropose_ros.core.bundle import ModelBundle, ObjectInfo
+from spyropose_ros.core.network.backbone import resolve_backbone
+from spyropose_ros.core.network.config import ModelConfig
+from spyropose_ros.core.network.keypoint_model import PoseModel, make_model
+from spyropose_ros.core.network.keypoints import box_keypoints, farthest_points
+from spyropose_ros.core.network.rotation_model import RotationModel
+from training.config import NetworkConfig, TrainConfig
+from training.data.source import CropSettings, Source
+from training.fitting.clock import TrainingClock
+from training.fitting.module import PoseModule
+
+_SURFACE_SAMPLES = 10_000
+
+
+_SURFACE_SYMMETRIES = 64  # at most; a continuous symmetry has hundreds
+
+
+def object_info(source: Source, network: NetworkConfig) -> ObjectInfo:
+    """Geometry that the bundle stores: keypoints, bounding sphere and apparent size.
+
+    Raises:
+        ValueError: keypoints that the data set does not allow.
+    """
+    if network.keypoints != "none" and not source.has_intrinsics:
+        raise ValueError(
+            f"{source.name} has no camera model, so keypoints cannot be projected: "
+            "use --keypoints none"
+        )
+    if network.keypoints == "none" and not source.rotation_only:
+        raise ValueError(
+            f"--keypoints none knows rotations only, but {source.name} has unknown translations: "
+            "use fps or box"
+        )
+    ratio, ratio_std = source.size_ratio
+    return ObjectInfo(
+        source.object_name,
+        [float(v) for v in source.center],
+        float(source.diameter),
+        float(ratio),
+        float(ratio_std),
+        np.round(_keypoints(source, network), 6).tolist(),
+    )
+
+
+def _keypoints(source: Source, network: NetworkConfig) -> np.ndarray:
+    """Relative to the centre, metres, [P, 3]."""
+    if network.keypoints == "none":
+        return np.empty((0, 3))
+    if network.keypoints == "box":
+        return box_keypoints(source.diameter / 2)
+    if source.mesh is None:
+        raise ValueError(f"{source.name} has no mesh: use --keypoints box or none")
+    surface, _ = trimesh.sample.sample_surface(source.mesh, _SURFACE_SAMPLES, seed=0)
+    return farthest_points(surface - source.center, network.n_keypoints)
+
+
+def build_model(
+    network: NetworkConfig, info: ObjectInfo, source: Source
+) -> PoseModel | RotationModel:
+    """A fresh network, from another bundle's or published weights where there are such."""
+    pretrained = network.pretrained and not network.start_from
+    architecture, weights = resolve_backbone(network.backbone, pretrained)
+    shared = set(ModelConfig.__dataclass_fields__) - {"backbone", "crop_padding"}
+    options = {k: v for k, v in asdict(network).items() if k in shared}
+    config = ModelConfig(
+        architecture,
+        scorer="vector" if network.keypoints == "none" else "keypoints",
+        rotation_only=source.rotation_only,
+        crop_padding=crop_padding(network, source),
+        **options,
+    )
+    model = make_model(config, torch.tensor(info.keypoints))
+    if network.start_from:
+        other = ModelBundle.from_pretrained(network.start_from)
+        model.extractor.load_state_dict(other.model.extractor.state_dict())
+        if other.object.name == info.name:
+            _load_what_fits(model, other.model.state_dict())
+    elif weights is not None:
+        model.encoder.backbone.load_state_dict(weights)
+    return model
+
+
+def _load_what_fits(model: PoseModel | RotationModel, weights: dict[str, torch.Tensor]) -> None:
+    """Take over the weights of all layers that have the same shape."""
+    own = model.state_dict()
+    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    model.load_state_dict(fitting, strict=False)
+
+
+def crop_padding(network: NetworkConfig, source: Source) -> float:
+    """Side of the crops over the projected diameter; the data set's own unless it is set.
+
+    Raises:
+        ValueError: it is set where the images are the crops.
+    """
+    if network.crop_padding and source.rotation_only:
+        raise ValueError(f"the images of {source.name} are the crops: leave --crop-padding out")
+    return network.crop_padding or source.crop_padding
+
+
+def crop_settings(config: TrainConfig, source: Source, training: bool) -> CropSettings:
+    """How the items of a run are cut."""
+    network = config.network
+    return CropSettings(
+        network.crop_resolution,
+        network.crop_resolution // network.feature_stride,
+        crop_padding(network, source),
+        config.data.detector_noise,
+        config.data.max_roll if training else 0.0,
+        _reads_surface(config, source),
+    )
+
+
+def _reads_surface(config: TrainConfig, source: Source) -> bool:
+    """Whether the auxiliary loss applies: it needs a feature map and a rendered surface."""
+    return config.optim.surface_weight > 0 and not source.rotation_only
+
+
+def make_module(
+    network: PoseModel | RotationModel,
+    info: ObjectInfo,
+    source: Source,
+    config: TrainConfig,
+    clock: TrainingClock | None = None,
+) -> PoseModule:
+    """The network with its objective; what a data set cannot have is switched off."""
+    optim, augmentation = config.optim, config.augmentation
+    if not _reads_surface(config, source):
+        optim = replace(optim, surface_weight=0.0)
+    if source.rotation_only:  # the published data sets of rotations are used as they are
+        augmentation = replace(augmentation, image_augmentations=False)
+    if optim.channels_last:
+        network.to(memory_format=torch.channels_last)
+    if optim.compile:
+        network.encoder.compile()
+    symmetries = torch.from_numpy(source.target().symmetries[:, :3, :3]).float()
+    symmetries = symmetries[:: -(-len(symmetries) // _SURFACE_SYMMETRIES)]
+    return PoseModule(
+        network,
+        info.diameter,
+        config.objective,
+        optim,
+        augmentation,
+        config.seed,
+        symmetries,
+        clock,
+    )

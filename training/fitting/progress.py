@@ -1,0 +1,145 @@
+"""How far a training is, in one line; and nothing else on the screen."""
+
+import logging
+import sys
+import time
+import warnings
+from collections import deque
+from typing import NamedTuple
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from training.fitting.clock import TrainingClock
+
+log = logging.getLogger(__name__)
+
+LOGGED = 60.0
+"""Seconds between two lines of a log."""
+
+_DRAWN = 1.0  # seconds between two looks
+_RECENT = 60  # looks that rates and losses are averaged over
+
+
+class _Look(NamedTuple):
+    """The training at a moment.
+
+    Attributes:
+        time: monotonic, seconds.
+        step: number of steps.
+        share: of the training that is done.
+        loss: of the latest step.
+    """
+
+    time: float
+    step: int
+    share: float
+    loss: float
+
+
+class Progress(Callback):
+    """Shows a training in a line that stays in its place on a terminal.
+
+    The log gets the line once a minute and every validation; `console` keeps these from a terminal.
+
+    Args:
+        clock: of a training by hours.
+        steps: of a training by steps, 0 of one by hours.
+        images: per step, of all processes.
+    """
+
+    def __init__(self, clock: TrainingClock, steps: int, images: int):
+        self._clock = clock
+        self._steps = steps
+        self._images = images
+        self._terminal = sys.stderr.isatty()
+        self._recent: deque[_Look] = deque(maxlen=_RECENT)
+        self._logged = 0.0
+        self._gain: float | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Look for the first time."""
+        self._recent.append(self._look(trainer))
+        self._logged = time.monotonic()
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_) -> None:
+        """Look again, if it is time."""
+        now = time.monotonic()
+        if not trainer.is_global_zero or now - self._recent[-1].time < _DRAWN:
+            return
+        self._recent.append(self._look(trainer))
+        if self._terminal:
+            print(f"\r{self._line()}\x1b[K", end="", file=sys.stderr, flush=True)
+        if now - self._logged >= LOGGED:
+            log.info(self._line())
+            self._logged = now
+
+    def on_validation_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule
+    ) -> None:
+        """Log what the validation has found, level by level."""
+        metrics = trainer.callback_metrics
+        if trainer.is_global_zero and "val/ll_gain" in metrics:
+            self._gain = float(metrics["val/ll_gain"])
+            levels = [
+                f"{metrics[f'val/ll_gain_{r}']:.2f}" for r in range(module.model.config.depth)
+            ]
+            log.info("step %d: validation LL %s", trainer.global_step, " ".join(levels))
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Leave the last state on the screen."""
+        self._end_line()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, error: BaseException
+    ) -> None:
+        """Leave the last state on the screen."""
+        self._end_line()
+
+    def _end_line(self) -> None:
+        if self._terminal and len(self._recent) > 1:
+            print(file=sys.stderr)
+
+    def _look(self, trainer: lightning.Trainer) -> _Look:
+        step = trainer.global_step
+        share = step / self._steps if self._steps else self._clock.share
+        loss = float(trainer.callback_metrics.get("train/loss", float("nan")))
+        return _Look(time.monotonic(), step, share, loss)
+
+    def _line(self) -> str:
+        first, last = self._recent[0], self._recent[-1]
+        seconds = last.time - first.time
+        rate = (last.step - first.step) * self._images / seconds
+        losses = [look.loss for look in self._recent if look.loss == look.loss]
+        parts = [f"step {last.step}", f"{last.share:.1%}"]
+        if last.share > first.share:
+            left = (1 - last.share) * seconds / (last.share - first.share)
+            parts.append(f"{_duration(left)} left")
+        parts.append(f"{rate:.1f} images/s")
+        if losses:
+            parts.append(f"loss {sum(losses) / len(losses):.3f}")
+        if self._gain is not None:
+            parts.append(f"LL {self._gain:.2f}")
+        return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def console() -> logging.Handler:
+    """Handler of the screen, without what a terminal's line shows already."""
+    handler = logging.StreamHandler(sys.stderr)
+    if sys.stderr.isatty():
+        handler.addFilter(lambda record: record.name != __name__)
+    return handler
+
+
+def silence_lightning() -> None:
+    """Keep its news, tips and advice on loaders from the screen; its errors are raised anyway."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module=r"lightning\.")
