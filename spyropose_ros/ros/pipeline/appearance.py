@@ -6,8 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from spyropose_ros.core.bundle import ObjectInfo
+
+_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">"}
+_TYPES = {
+    **{"char": "i1", "short": "i2", "int": "i4", "uchar": "u1", "ushort": "u2", "uint": "u4"},
+    **{"int8": "i1", "int16": "i2", "int32": "i4", "uint8": "u1", "uint16": "u2", "uint32": "u4"},
+    **{"float": "f4", "double": "f8", "float32": "f4", "float64": "f8"},
+}
 
 
 @dataclass(frozen=True)
@@ -40,16 +49,50 @@ def appearance_of(info: ObjectInfo, mesh: Path | None) -> Appearance:
     size = float(info.diameter)
     if mesh is None:
         return Appearance(size, None, tuple(map(float, info.center)), (size, size, size))
-    import trimesh  # slow to import: only the thread that loads models waits for it
-
     from spyropose_ros.core.bundle import BundleError
 
     try:
-        low, high = trimesh.load(mesh, force="mesh", process=False).bounds.astype(float)
-    except Exception as error:  # whatever the file makes its reader raise
+        points = _vertices(mesh.read_bytes())
+        low, high = points.min(0), points.max(0)
+    except (LookupError, OSError, TypeError, ValueError) as error:
         raise BundleError(
             f"{mesh} cannot be read as a mesh ({type(error).__name__}: {error}): "
             "replace it, or remove it"
         ) from error
     center, extents = tuple(((low + high) / 2).tolist()), tuple((high - low).tolist())
     return Appearance(size, mesh.absolute().as_uri(), center, extents)
+
+
+def _vertices(ply: bytes) -> np.ndarray:
+    """Reads the vertices of a PLY file; trimesh, which does more, takes a tenth of the start.
+
+    Args:
+        ply: content of the file, whose first element are the vertices, as is usual.
+
+    Returns:
+        Float64 [N, 3].
+
+    Raises:
+        ValueError: if it is something else, or too short.
+        LookupError: if the header lacks something, or names types that there are not.
+    """
+    header, _, body = ply.partition(b"end_header")
+    lines = [line.split() for line in header.decode(errors="replace").splitlines()]
+    lines = [line for line in lines if line and line[0] not in ("comment", "obj_info")]
+    if lines[0] != ["ply"] or lines[2][:2] != ["element", "vertex"]:
+        raise ValueError("no vertices at the beginning of a PLY file")
+    layout, count = lines[1][1], int(lines[2][2])
+    columns = []
+    for word, *words in lines[3:]:
+        if word != "property":
+            break
+        columns.append((words[1], _TYPES[words[0]]))
+    body = body[body.index(b"\n") + 1 :]
+    if layout == "ascii":
+        table = np.array(body.split()[: count * len(columns)], dtype=float)
+        names = (name for name, _ in columns)
+        values = dict(zip(names, table.reshape(count, len(columns)).T, strict=True))
+    else:
+        dtype = np.dtype([(name, _ORDERS[layout] + kind) for name, kind in columns])
+        values = np.frombuffer(body, dtype, count)
+    return np.stack([np.asarray(values[axis], dtype=float) for axis in "xyz"], axis=1)

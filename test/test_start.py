@@ -1,0 +1,23 @@
+"""What an estimator imports: seconds of every start."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+MODELS = Path(__file__).parents[1] / "models"
+SLOW = ("transformers", "huggingface_hub", "matplotlib", "trimesh", "torch._dynamo", "sympy")
+PROGRAM = """
+import sys
+from spyropose_ros.core.estimator import Estimator, SearchSettings
+for folder in sys.argv[1:]:
+    Estimator.from_pretrained(folder, "cpu", SearchSettings(beam=16)).warm_up()
+print(*sys.modules)
+"""
+
+
+def test_the_shipped_models_need_no_slow_imports():
+    folders = sorted(path.parent for path in MODELS.glob("*/config.json"))
+    assert len(folders) > 1
+    command = [sys.executable, "-c", PROGRAM, *folders]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert set(finished.stdout.split()).isdisjoint(SLOW)
