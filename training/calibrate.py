@@ -6,35 +6,38 @@ The temperatures are written into the bundle's config.json; weights do not chang
 Source: Guo et al., ICML 2017 (temperature scaling), applied level by level.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from scipy.optimize import minimize_scalar
 from tqdm import tqdm
 
-from spyropose_ros.core import se3_grid
-from spyropose_ros.core.bundle import CONFIG, ModelBundle, write_config
-from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.core.search import PosePyramid
+from spyropose_ros.core.bundle_files import CONFIG, write_config
+from spyropose_ros.core.search_settings import SearchSettings
 from training import cli, runs
-from training.data.source import CropSettings, Source
-from training.data.streams import VALIDATION, item_generator
-from training.evaluation.protocol import Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+    from spyropose_ros.core.estimator import Estimator
+    from spyropose_ros.core.search import PosePyramid
+    from training.data.source import Source
+
+    Searched = tuple[PosePyramid, torch.Tensor, torch.Tensor]
+    """A pyramid with the true rotation [3, 3] and translation of the sphere's centre [3]."""
 
 log = logging.getLogger(__name__)
 
 _SEED_OFFSET = 10_000  # apart from every evaluation seed
 _BOUNDS = (0.3, 5.0)  # of what a pass changes
 _PASSES = 2  # an overconfident model's beam misses the truth until its temperatures are about right
-
-Searched = tuple[PosePyramid, torch.Tensor, torch.Tensor]
-"""A pyramid with the true rotation [3, 3] and translation of the sphere's centre [3]."""
 
 
 def calibrate(
@@ -68,6 +71,11 @@ def calibrate(
         ValueError: if the split does not exist or is the one that is evaluated on, or there are no
             images but the test's.
     """
+    runs.require_bundle(run_or_bundle)
+
+    from spyropose_ros.core.bundle import ModelBundle
+    from spyropose_ros.core.estimator import Estimator
+
     bundle = ModelBundle.from_pretrained(runs.bundle_directory(run_or_bundle))
     source = runs.bundle_source(bundle, data_root, dataset)
     bundle.temperatures = [1.0] * bundle.model.config.depth
@@ -101,6 +109,9 @@ def _validation_batches(
     estimator: Estimator, source: Source, images: int, seed: int
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Crops as the training validates on, one by one."""
+    from training.data.source import CropSettings
+    from training.data.streams import VALIDATION, item_generator
+
     if source.validates_on_test:
         raise ValueError(
             f"the validation images of {source.name} are test images, which must not be fitted on: "
@@ -133,6 +144,10 @@ def _evaluation(
     estimator: Estimator, source: Source, split: str, images: int, seed: int
 ) -> Iterator[Searched]:
     """Images of an evaluation split, as the node sees them."""
+    import torch
+
+    from training.evaluation.protocol import Protocol
+
     center = np.array(estimator.bundle.object.center)
     for sample in islice(source.samples(split, seed + _SEED_OFFSET), images):
         sphere = sample.rotation @ center + sample.translation
@@ -147,6 +162,8 @@ def _true_cells(
     pyramid: PosePyramid, R: torch.Tensor, t: torch.Tensor
 ) -> list[tuple[torch.Tensor, int] | None]:
     """Per level: log masses of the scored cells and which holds the truth, None if not scored."""
+    from spyropose_ros.core import se3_grid
+
     R, t = R.to(pyramid.box.center)[None, None], t.to(pyramid.box.center)[None, None]
     if not pyramid.box.contains(t):
         return [None] * len(pyramid.levels)
@@ -160,6 +177,9 @@ def _true_cells(
 
 def _fit(pairs: list[tuple[torch.Tensor, int]]) -> float:
     """Temperature of least negative log-likelihood; 1 without data."""
+    import torch
+    from scipy.optimize import minimize_scalar
+
     if not pairs:
         return 1.0
 

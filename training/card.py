@@ -4,13 +4,19 @@ The card (README.md beside the weights) holds nothing that was not recorded by t
 measured by the evaluation.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
-from spyropose_ros.core.bundle import WEIGHTS, ModelBundle
+from spyropose_ros.core.bundle_files import WEIGHTS
 from training import cli, runs
 from training.evaluation.report import find_reports, read_report, report_lines, title
+
+if TYPE_CHECKING:
+    from spyropose_ros.core.bundle import ModelBundle
 
 
 def write_card(run_or_bundle: str, note: str = "") -> Path:
@@ -27,6 +33,10 @@ def write_card(run_or_bundle: str, note: str = "") -> Path:
     Raises:
         FileNotFoundError: if there is no report.
     """
+    runs.require_bundle(run_or_bundle)
+
+    from spyropose_ros.core.bundle import ModelBundle
+
     directory = Path(runs.bundle_directory(run_or_bundle))
     loaded = ModelBundle.from_pretrained(directory)
     reports = find_reports(directory)

@@ -1,26 +1,69 @@
-"""Command lines: hyphenated flags, and --flag / --no-flag for what is on or off."""
+"""Command lines: hyphenated flags, and --flag / --no-flag for what is on or off.
+
+PyTorch and what builds on it take seconds to import. So commands import them inside the functions
+that use them: help, wrong flags and missing files are answered at once.
+"""
 
 import inspect
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from types import FrameType
 
 from jsonargparse import auto_cli
 
-from spyropose_ros.core.bundle import BundleError
+from spyropose_ros.core.errors import SpyroposeError
 from training import provenance
+
+_STOPPED = 128  # plus the number of the signal: the exit code
+
+
+class Interrupted(Exception):
+    """A signal has ended the training after a checkpoint.
+
+    Args:
+        number: of the signal.
+        steps: in the checkpoint.
+    """
+
+    def __init__(self, number: int, steps: int):
+        super().__init__(f"stopped by {signal.Signals(number).name} after {steps} steps")
+        self.number = number
 
 
 @contextmanager
 def one_line_errors(name: str) -> Iterator[None]:
-    """End the process with "name: what is wrong" where a user can mend it.
+    """End the process with "name: what is wrong" where a user can mend it, and after Ctrl-C.
 
     Missing or damaged files, settings that do not go together.
     """
+    former = signal.getsignal(signal.SIGINT)
+    if former is signal.default_int_handler:  # in the background it is to be ignored
+        signal.signal(signal.SIGINT, partial(_interrupt, name))
     try:
         yield
-    except (OSError, ValueError, BundleError) as error:
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted", file=sys.stderr)
+        raise SystemExit(_STOPPED + signal.SIGINT) from None
+    except Interrupted as stop:
+        raise SystemExit(_STOPPED + stop.number) from None
+    except (OSError, ValueError, SpyroposeError) as error:
         raise SystemExit(f"{name}: {error}") from error
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def _interrupt(name: str, number: int, frame: FrameType | None) -> None:
+    """Handle Ctrl-C: an import ends the process at once, as some swallow the exception."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(2, f"{name}: interrupted\n".encode())
+            os._exit(_STOPPED + number)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def normalise(
@@ -70,6 +113,8 @@ def run(function: Callable, arguments: list[str] | None = None):
     Returns:
         What the function returns.
     """
+    # Else jsonargparse runs the imports that are for type checkers alone.
+    function.__annotations__ = inspect.get_annotations(function, eval_str=True)
     parameters = inspect.signature(function).parameters.values()
     switches = [p.name for p in parameters if isinstance(p.default, bool)]
     arguments = sys.argv[1:] if arguments is None else arguments

@@ -9,15 +9,10 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 
 from training import cli, runs
-from training.evaluation.metrics import ACCURACIES
-from training.evaluation.report import find_reports, levels_of, read_report
+from training.evaluation.report import ACCURACIES, find_reports, levels_of, read_report
 
 METRICS = {
     "LL (uniform = 0)": ("ll_uniform_zero", 1.0),
@@ -191,7 +186,10 @@ def _write_csv(path: Path, objects: list[str], tables: dict[str, dict[str, list[
 
 def _plot(path: Path, entries: list[Entry]) -> None:
     """LL over the levels: mean over objects, a line per variant."""
-    figure, axis = plt.subplots(figsize=(6, 4), layout="constrained")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
     curves: dict[str, dict[int, list[float]]] = {}
     for entry in entries:
         mean = [value for value, _ in entry.summary["ll_uniform_zero_per_level"]]
@@ -207,7 +205,6 @@ def _plot(path: Path, entries: list[Entry]) -> None:
     )
     axis.legend(fontsize=8)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -222,8 +219,8 @@ def main(arguments: list[str] | None = None) -> None:
         help="run id, bundle folder or report.json; NAME replaces the variant as the row's name",
     )
     parser.add_argument("--output", default="comparison", help="of the files, without extension")
-    parsed = parser.parse_args(arguments)
     with cli.one_line_errors("compare"):
+        parsed = parser.parse_args(arguments)
         compare(parsed.reports, parsed.output)
 
 

@@ -3,7 +3,8 @@
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Literal
 
-from training.fitting.objective import ObjectiveConfig
+LOW_DATA_TRAIN, LOW_DATA_VALIDATION = 9_500, 500
+"""SYMSOL's low-data regime: the first training images, and those after them that select a model."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,42 @@ class NetworkConfig:
     point_dropout: float = 0.1
     batchnorm: bool = False
     fourier_components: int = 3
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Settings of the objective; the defaults are the paper's for SE(3).
+
+    Attributes:
+        n_samples: families per level with importance sampling (64 evaluations each, 8 where only
+            rotations are searched), or poses per level without.
+        importance_sampling: off draws the negatives uniformly.
+        sampling: how families are chosen with importance sampling: "independent" is the paper,
+            "distinct" has less bias and variance.
+        rotation_offset: random rotation of the SO(3) grid per sample.
+        translation_offset: random shift of the translation grid per sample; the base grid grows
+            from 2^3 to 3^3 positions to keep the box covered.
+        last_level_only: train only the finest level, with uniform negatives: for an exhaustive
+            search of it, after Implicit-PDF (Murphy et al., ICML 2021).
+    """
+
+    n_samples: int = 32
+    importance_sampling: bool = True
+    sampling: Literal["independent", "distinct"] = "independent"
+    rotation_offset: bool = True
+    translation_offset: bool = True
+    last_level_only: bool = False
+
+    def __post_init__(self):
+        if self.last_level_only and self.importance_sampling:
+            raise ValueError("last_level_only needs importance_sampling off: nothing proposes")
+        if self.importance_sampling and self.sampling == "distinct" and self.n_samples < 2:
+            raise ValueError("distinct sampling needs n_samples of 2 or more: one is the truth's")
+
+    @property
+    def positions_per_axis(self) -> int:
+        """Of the base level's translation grid."""
+        return 3 if self.translation_offset else 2
 
 
 @dataclass(frozen=True)

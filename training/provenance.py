@@ -8,8 +8,6 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-import torch
-
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -33,6 +31,8 @@ def git_commit() -> str:
 
 def hardware(device: str = "cpu") -> str:
     """Processor or GPU by name, threads, torch version."""
+    import torch
+
     if device.startswith("cuda"):
         name = torch.cuda.get_device_name(device)
     else:

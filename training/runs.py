@@ -1,15 +1,23 @@
 """Where runs and their bundles lie, and which data a bundle was trained for."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from spyropose_ros.core.bundle import ModelBundle
+from spyropose_ros.core.bundle_files import read_object
 from training.config import TrainConfig
-from training.data import open_source
-from training.data.source import Source
+
+if TYPE_CHECKING:
+    from spyropose_ros.core.bundle import ModelBundle
+    from training.data.source import Source
 
 RUNS = Path("runs")
+
+IDENTITY, SETTINGS = "run.yaml", "config.yaml"
+"""Files of a run: data set, object and processes; all settings."""
 
 
 def bundle_directory(run_or_bundle: str) -> str:
@@ -24,6 +32,18 @@ def bundle_directory(run_or_bundle: str) -> str:
     return run_or_bundle
 
 
+def require_bundle(run_or_bundle: str) -> None:
+    """Look whether there is a bundle, before PyTorch is imported to load it.
+
+    Args:
+        run_or_bundle: as for `bundle_directory`.
+
+    Raises:
+        BundleError: missing, damaged or foreign, with the reason.
+    """
+    read_object(bundle_directory(run_or_bundle))
+
+
 def bundle_source(bundle: ModelBundle, data_root: str, dataset: str | None = None) -> Source:
     """The data that a bundle was trained for, or another data set that shows its object.
 
@@ -35,6 +55,8 @@ def bundle_source(bundle: ModelBundle, data_root: str, dataset: str | None = Non
     Raises:
         ValueError: if the bundle does not say.
     """
+    from training.data import open_source
+
     try:
         dataset, object_name = dataset or bundle.record["dataset"], bundle.record["object"]
     except KeyError as error:

@@ -5,25 +5,33 @@ log, TensorBoard logs, checkpoints and the exported bundle. Naming an existing r
 resumes it with the settings it was started with.
 """
 
+from __future__ import annotations
+
 import argparse
 import logging
 import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
-from spyropose_ros.core.bundle import CONFIG as BUNDLE_CONFIG
+from spyropose_ros.core.bundle_files import CONFIG as BUNDLE_CONFIG
 from training import cli, provenance
-from training.config import PARTS, PRESETS, TrainConfig
-from training.data import open_source
-from training.data.source import Source
-from training.data.symsol import LOW_DATA_TRAIN, LOW_DATA_VALIDATION
-from training.fitting.checkpoints import Interrupted
-from training.fitting.fit import IDENTITY, SETTINGS, fit
-from training.fitting.progress import console
+from training.config import (
+    LOW_DATA_TRAIN,
+    LOW_DATA_VALIDATION,
+    PARTS,
+    PRESETS,
+    TrainConfig,
+)
+from training.console import console
+from training.runs import IDENTITY, SETTINGS
+
+if TYPE_CHECKING:
+    from training.data.source import Source
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +154,8 @@ def settings_of(args: Namespace) -> TrainConfig:
 
 def source_of(args: Namespace, config: TrainConfig) -> Source:
     """The data set and object among the arguments; see `training.data.open_source` for errors."""
+    from training.data import open_source
+
     return open_source(
         args.dataset,
         args.object,
@@ -173,6 +183,8 @@ def train(args: Namespace) -> Path:
         log.info("run %s is finished: its bundle is %s", args.run_id, run_dir / "bundle")
         return run_dir / "bundle"
     source = source_of(args, config)
+    from training.fitting.fit import fit  # not before there is something to train
+
     log.info("run %s: %s of %s", args.run_id, args.object, args.dataset)
     # Lightning starts further processes with the same command line, a second later.
     os.environ[_RUN_ID] = args.run_id
@@ -195,12 +207,8 @@ def train(args: Namespace) -> Path:
 def main() -> None:
     """Entry point; what a user can mend ends in one line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console()])
-    args = parse_args()
-    try:
-        with cli.one_line_errors("train"):
-            train(args)
-    except Interrupted as stop:
-        raise SystemExit(128 + stop.number) from None
+    with cli.one_line_errors("train"):
+        train(parse_args())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ TILES = "tiles"
 _MACHINE, _TRAINING = "machine", "training"
 _OBJECT = "driller"
 
-_NETWORK = ("numpy", "safetensors", "torch", "transformers")
+_NETWORK = ("numpy", "safetensors", "torch")
 _TESTS = (*_NETWORK, "hypothesis", "pytest", "triton")
 _SCENES = (
     *("cv2", "embreex", "jsonargparse", "lightning", "matplotlib", "numba", "scipy", "tqdm"),

@@ -6,28 +6,29 @@ one mode has nearly all mass, in the ellipsoids of that mode's covariance. Ends 
 region misses the range that it should have.
 """
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from scipy.spatial.transform import Rotation
 from scipy.stats import binomtest, chi2
 
-from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.demo import frames as demo
 from spyropose_ros.demo.camera import FRAME_ID, camera_info, visible_message
-from spyropose_ros.demo.detector import noisy
 from spyropose_ros.demo.plan import shipped_model
 from spyropose_ros.ros.interfaces import Detection2DArray, Header, Image
 from spyropose_ros.ros.pipeline.camera_frame import Frame
 from spyropose_ros.ros.pipeline.drops import DropCounter
 from spyropose_ros.ros.pipeline.images import fill_image
-from spyropose_ros.ros.pipeline.models import Models
 from spyropose_ros.ros.pipeline.parameters import Parameters, SearchParameters
-from spyropose_ros.ros.pipeline.pipeline import Pipeline
 from spyropose_ros.ros.pipeline.tf_buffer import TransformBuffer
 from training import cli, provenance
+
+if TYPE_CHECKING:
+    from spyropose_ros.core.distribution import PoseDistribution
 
 MASSES = (0.5, 0.8, 0.9, 0.95)
 PROMISED, RANGE = 0.9, (0.80, 0.97)
@@ -64,6 +65,9 @@ def coverage(frames: int = 500, beam: int = 128, device: str = "cpu") -> int:
     Returns:
         The exit code.
     """
+    from spyropose_ros.ros.pipeline.models import Models
+    from spyropose_ros.ros.pipeline.pipeline import Pipeline
+
     parameters = Parameters(
         objects=(str(shipped_model("mug")),),
         device=device,
@@ -94,6 +98,8 @@ def coverage(frames: int = 500, beam: int = 128, device: str = "cpu") -> int:
 
 def message(frame: demo.Frame, index: int) -> Frame:
     """The messages of a frame, its box as the demo's detector gives it."""
+    from spyropose_ros.demo.detector import noisy
+
     header = Header(frame_id=FRAME_ID)
     stamp = round((1 + index * _PERIOD) * 1e9)
     header.stamp.sec, header.stamp.nanosec = divmod(stamp, 10**9)
@@ -107,6 +113,8 @@ def message(frame: demo.Frame, index: int) -> Frame:
 
 def judge(found: PoseDistribution, frame: demo.Frame) -> Outcome:
     """Compare a distribution with the true pose."""
+    import torch
+
     rotation = torch.from_numpy(frame.rotation).float()
     translation = torch.from_numpy(frame.translation).float()
     density = float(found.log_density(rotation[None], translation[None]))

@@ -6,21 +6,24 @@ Boxes have a detector's noise, and the fused searches start from what they trian
 <output>/fusion.md.
 """
 
+from __future__ import annotations
+
 import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from benchmarks.accuracy.mug_views import MugViews, View
-from spyropose_ros.core import se3_grid
-from spyropose_ros.core.distribution import PoseDistribution
-from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.core.triangulation import triangulate
+from spyropose_ros.core.search_settings import SearchSettings
 from training import cli, provenance
+
+if TYPE_CHECKING:
+    from benchmarks.accuracy.mug_views import MugViews, View
+    from spyropose_ros.core.distribution import PoseDistribution
+    from spyropose_ros.core.estimator import Estimator
 
 CAMERAS = 4
 RULES = "sum", "root", "mean"
@@ -67,6 +70,9 @@ def scene(views: MugViews, seed: int) -> Scene:
 
 def fused(estimator: Estimator, scene: Scene, n: int, fusion: str) -> float:
     """Log density of the truth given the first n cameras, nats."""
+    from benchmarks.accuracy.mug_views import MugViews
+    from spyropose_ros.core.triangulation import triangulate
+
     info, views = estimator.bundle.object, scene.views[:n]
     Ks, poses = [MugViews.K] * n, scene.world_from_cameras[:n]
     boxes = [view.box for view in views]
@@ -77,12 +83,18 @@ def fused(estimator: Estimator, scene: Scene, n: int, fusion: str) -> float:
 
 def alone(estimator: Estimator, view: View) -> float:
     """Log density of the truth given one camera, nats."""
+    from benchmarks.accuracy.mug_views import MugViews
+
     (found,) = estimator.estimate(view.image, MugViews.K, view.box[None])
     return _log_density(found, view.camera_from_object)
 
 
 def _log_density(found: PoseDistribution, truth: np.ndarray) -> float:
     """At least that of the uniform distribution, for a truth outside the searched box."""
+    import torch
+
+    from spyropose_ros.core import se3_grid
+
     pose = torch.from_numpy(truth).float()
     density = float(found.log_density(pose[None, :3, :3], pose[None, :3, 3]))
     return max(density, float(se3_grid.uniform_log_density(found.box)))
@@ -105,6 +117,9 @@ def fusion(
     Returns:
         The lines of the table.
     """
+    from benchmarks.accuracy.mug_views import MugViews
+    from spyropose_ros.core.estimator import Estimator
+
     # Fused coarse levels are so sharp that a tolerance would prune the truth.
     estimator = Estimator.from_pretrained(model, settings=SearchSettings(beam, mass_tolerance=0.0))
     views = MugViews()

@@ -11,21 +11,25 @@ And arcs: random sequences that mostly show the handle, for the calibration. Eve
 estimated with and without the filter; writes <output>/temporal.md and temporal.png.
 """
 
+from __future__ import annotations
+
 import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from benchmarks.accuracy.mug_views import MugViews, View
-from spyropose_ros.core import camera, se3_grid, so3
-from spyropose_ros.core.distribution import PoseDistribution
-from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.ros.pipeline.tracks import TemporalSettings, Tracks
+from spyropose_ros.core.search_settings import SearchSettings
 from training import cli, provenance
+
+if TYPE_CHECKING:
+    from benchmarks.accuracy.mug_views import MugViews, View
+    from spyropose_ros.core.distribution import PoseDistribution
+    from spyropose_ros.core.estimator import Estimator
+    from spyropose_ros.ros.pipeline.tracks import TemporalSettings
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +136,12 @@ def scores(
     estimator: Estimator, frames: Sequence[Frame], settings: TemporalSettings | None
 ) -> list[Score]:
     """Estimate a sequence, with the filter if it has settings."""
+    import torch
+
+    from benchmarks.accuracy.mug_views import MugViews
+    from spyropose_ros.core import camera
+    from spyropose_ros.ros.pipeline.tracks import Tracks
+
     tracks = None if settings is None else Tracks(settings)
     info, K = estimator.bundle.object, torch.from_numpy(MugViews.K)
     out = []
@@ -152,6 +162,10 @@ def scores(
 
 def score(found: PoseDistribution, truth: np.ndarray) -> Score:
     """Compare a distribution with the true pose, [4, 4]."""
+    import torch
+
+    from spyropose_ros.core import se3_grid, so3
+
     rotation = torch.from_numpy(truth[:3, :3]).float()
     translation = torch.from_numpy(truth[:3, 3]).float()
     density = float(found.log_density(rotation[None], translation[None]))
@@ -183,6 +197,10 @@ def temporal(
     Returns:
         The lines of the table.
     """
+    from benchmarks.accuracy.mug_views import MugViews
+    from spyropose_ros.core.estimator import Estimator
+    from spyropose_ros.ros.pipeline.tracks import TemporalSettings
+
     estimator = Estimator.from_pretrained(model, settings=SearchSettings(beam))
     views, settings = MugViews(), TemporalSettings()
     stories = {

@@ -10,14 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from benchmarks.bench import figures, machine, quality, tables
-from benchmarks.bench.curves import CURVES, QUICK
-from benchmarks.bench.networks import open_network
-from benchmarks.bench.report import Options, measure
-from benchmarks.bench.rivals import deeper
-from spyropose_ros.core.estimator import SearchSettings, resolve_device
+from spyropose_ros.core.search_settings import SearchSettings
 from training import cli, provenance
 
 OUTPUT = "bench_output"
@@ -62,6 +55,12 @@ def bench(
     Raises:
         ValueError: an unknown curve, device, or a network of rotations only.
     """
+    import torch
+
+    from benchmarks.bench import figures, tables
+    from benchmarks.bench.report import Options, measure
+    from spyropose_ros.core.estimator import resolve_device
+
     if threads:
         torch.set_num_threads(threads)
     chosen = _curves(curves, quick)
@@ -112,6 +111,13 @@ def compare(
     Raises:
         ValueError: settings that cannot be read, or more levels than the network has.
     """
+    import torch
+
+    from benchmarks.bench import machine, quality, tables
+    from benchmarks.bench.networks import open_network
+    from benchmarks.bench.rivals import deeper
+    from spyropose_ros.core.estimator import resolve_device
+
     if threads:
         torch.set_num_threads(threads)
     where = resolve_device(device)
@@ -132,6 +138,8 @@ def compare(
 
 def _curves(text: str, quick: bool) -> Sequence[str]:
     """Names of the curves to measure."""
+    from benchmarks.bench.curves import CURVES, QUICK
+
     if text == "all":
         return QUICK if quick else tuple(CURVES)
     names = [] if text == "none" else text.split(",")

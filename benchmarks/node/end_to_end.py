@@ -16,9 +16,9 @@ from pathlib import Path
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 
-from benchmarks.node import graph, staged_node
+from benchmarks.node import graph
 from benchmarks.node.latency import Camera
-from spyropose_ros.core.estimator import SearchSettings
+from spyropose_ros.core.search_settings import SearchSettings
 from spyropose_ros.ros.interfaces import PoseDistributionArray
 from training import cli, provenance
 
@@ -43,6 +43,8 @@ def end_to_end(
     Returns:
         The exit code.
     """
+    from benchmarks.node import staged_node
+
     graph.isolate()
     parameters = {
         "threads": threads,

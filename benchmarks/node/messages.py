@@ -6,19 +6,18 @@ never reads. Times are CPU times, so that other work on the machine does not cou
 ~/distributions come first in every frame; the others are made of them where they can be.
 """
 
+from __future__ import annotations
+
 import argparse
 import statistics
 import time
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rclpy
-import torch
 from rclpy.node import Node
 
-from spyropose_ros.core.distribution import PoseDistribution
-from spyropose_ros.core.search import PosePyramid, search
-from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.ros.interfaces import Header
 from spyropose_ros.ros.messages.result_messages import TOPICS, messages
 from spyropose_ros.ros.messages.tf_poses import TransformChooser
@@ -27,6 +26,10 @@ from spyropose_ros.ros.pipeline.camera_frame import Result, View
 from spyropose_ros.ros.pipeline.detections import Target
 from spyropose_ros.ros.pipeline.parameters import OutputParameters, Parameters
 from training import provenance
+
+if TYPE_CHECKING:
+    from spyropose_ros.core.distribution import PoseDistribution
+    from spyropose_ros.core.search import PosePyramid
 
 DEPTH, BEAM, TOLERANCE = 5, 512, 0.01  # as the node has them
 DIAMETER, DISTANCE = 0.12, 0.6  # metres
@@ -45,6 +48,9 @@ def main() -> None:
     )
     parser.add_argument("--frames", type=int, default=10, help="frames measured")
     args = parser.parse_args()
+
+    import torch
+
     torch.set_num_threads(1)
     sharp, ring = _pyramid(symmetric=False), _pyramid(symmetric=True)
     print(
@@ -71,6 +77,11 @@ def main() -> None:
 
 def _pyramid(symmetric: bool) -> PosePyramid:
     """An upright object in front of the camera whose turn about its axis is known, or not."""
+    import torch
+
+    from spyropose_ros.core.search import search
+    from spyropose_ros.core.translation_grid import TranslationBox
+
     upright = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
     place = torch.tensor([0.0, 0.0, DISTANCE])
     axes = slice(2, 3) if symmetric else slice(3)
@@ -86,6 +97,8 @@ def _pyramid(symmetric: bool) -> PosePyramid:
 
 def _fresh(pyramid: PosePyramid) -> PoseDistribution:
     """A distribution of which nothing was asked yet."""
+    import torch
+
     return pyramid.distribution(0, torch.tensor([0.0, 0.0, 0.05]), DIAMETER)
 
 

@@ -20,16 +20,19 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import rclpy
 
 from benchmarks.node import graph
-from benchmarks.node.soak_faults import FAULTS
-from benchmarks.node.soak_peer import QUEUE, Peer
+from benchmarks.node.soak_faults import FAULTS, QUEUE
 from spyropose_ros.demo.results import Check
 from spyropose_ros.ros.pipeline.drops import IMAGE_REASONS, Reason
 from training import cli, provenance
+
+if TYPE_CHECKING:
+    from benchmarks.node.soak_peer import Peer
 
 MAX_GROWTH = 0.05  # of the resident memory
 _CLEAN, _LONGEST = 10.0, 7.0  # seconds without faults at the end; of the longest fault
@@ -63,6 +66,8 @@ def soak(
     Returns:
         The exit code.
     """
+    from benchmarks.node.soak_peer import Peer
+
     graph.isolate()
     directory = Path(tempfile.mkdtemp(prefix="soak_"))
     print(f"{provenance.command()}; {provenance.hardware('cpu')}; output in {directory}")

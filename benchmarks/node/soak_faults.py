@@ -19,6 +19,7 @@ from spyropose_ros.ros.messages.result_messages import TOPICS
 from spyropose_ros.ros.pipeline.parameters import Parameters, flatten
 
 OBJECTS = 6
+QUEUE = 200  # messages, more than a burst has
 
 
 @dataclass

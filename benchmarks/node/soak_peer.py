@@ -21,7 +21,7 @@ from std_srvs.srv import SetBool, Trigger
 from vision_msgs.msg import Detection2DArray
 
 from benchmarks.node import graph
-from benchmarks.node.soak_faults import FAULTS, OBJECTS, Change, Shot, many_detections
+from benchmarks.node.soak_faults import FAULTS, OBJECTS, QUEUE, Change, Shot, many_detections
 from spyropose_ros.demo.camera import FRAME_ID, camera_info, visible_message
 from spyropose_ros.demo.detector import noisy
 from spyropose_ros.demo.frames import open_frames
@@ -31,7 +31,6 @@ from spyropose_ros.ros.pipeline.images import fill_image
 from spyropose_ros.ros.pipeline.parameters import Parameters, flatten
 
 RATE = 15.0  # images per second
-QUEUE = 200  # messages, more than a burst has
 _LATENCY = 0.05  # of the detector, seconds
 _INTERVAL = 3.0  # seconds between faults, mean
 _PICTURES = 12

@@ -7,12 +7,7 @@ says; less that it is overconfident. Temperatures of a bundle are not applied.
 
 import logging
 
-import torch
-
-from benchmarks.training.training_images import TrainingImages
-from spyropose_ros.core.bundle import ModelBundle
 from training import cli
-from training.fitting.objective import BatchRandom, cross_entropy, distinct_levels
 
 SCALES = (
     0.3,
@@ -52,6 +47,12 @@ def logit_scale(bundles: str, images: int = 96, data_root: str = "data") -> list
     Returns:
         The lines of the table.
     """
+    import torch
+
+    from benchmarks.training.training_images import TrainingImages
+    from spyropose_ros.core.bundle import ModelBundle
+    from training.fitting.objective import BatchRandom, cross_entropy, distinct_levels
+
     lines = ["| model | best scale per level | nats above the least at scale 1 |", "|---|---|---|"]
     for name in bundles.split(","):
         bundle = ModelBundle.from_pretrained(name)

@@ -5,21 +5,23 @@ deviation of log Z per level, nats, and the processor time of an image's evaluat
 has so many distinct families that its own error, which is printed, does not matter.
 """
 
+from __future__ import annotations
+
 import logging
 import math
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from benchmarks.training.training_images import TrainingImages
-from spyropose_ros.core.bundle import ModelBundle
 from training import cli, provenance
-from training.fitting.objective import BatchRandom, distinct_levels, independent_levels
 
-Estimate = Callable[[TrainingImages, int, int], Tensor]
-"""(images, families, seed) -> log Z, [B, levels]."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from benchmarks.training.training_images import TrainingImages
+
+    Estimate = Callable[[TrainingImages, int, int], Tensor]
+    """(images, families, seed) -> log Z, [B, levels]."""
 
 
 def partition_estimate(
@@ -37,6 +39,11 @@ def partition_estimate(
     Returns:
         The lines of the table.
     """
+    import torch
+
+    from benchmarks.training.training_images import TrainingImages
+    from spyropose_ros.core.bundle import ModelBundle
+
     model = ModelBundle.from_pretrained(bundle)
     shown = TrainingImages.draw(model, images, data_root)
     log_z = _distinct(shown, reference, 0)
@@ -71,6 +78,10 @@ def _row(values: Tensor) -> str:
 
 def _distinct(shown: TrainingImages, n: int, seed: int) -> Tensor:
     """Estimates of log Z, [B, levels]."""
+    import torch
+
+    from training.fitting.objective import BatchRandom, distinct_levels
+
     random = BatchRandom(torch.Generator().manual_seed(seed))
     levels = distinct_levels(shown.score, shown.grid, shown.finest, n, random)
     return torch.stack([(logits + weight).logsumexp(1) for logits, weight, _ in levels], 1)
@@ -78,6 +89,10 @@ def _distinct(shown: TrainingImages, n: int, seed: int) -> Tensor:
 
 def _independent(shown: TrainingImages, n: int, seed: int) -> Tensor:
     """What the paper's objective has in the place of log Z, the positive included, [B, levels]."""
+    import torch
+
+    from training.fitting.objective import BatchRandom, independent_levels
+
     random = BatchRandom(torch.Generator().manual_seed(seed))
     found = []
     for true, negatives in independent_levels(shown.score, shown.grid, shown.finest, n, random):

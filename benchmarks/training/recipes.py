@@ -13,14 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from spyropose_ros.core import so3_grid
-from spyropose_ros.core.bundle import CONFIG
+from spyropose_ros.core.bundle_files import CONFIG
 from training import cli, provenance
-from training.data.shape_images import uniform_rotations
-from training.data.shape_models import make_shape
-from training.data.shapes import TEST_SEED
 from training.evaluate import evaluate
 from training.evaluation.records import read_records
 from training.train import parse_args, train
@@ -250,6 +245,13 @@ def ceiling(shape: str, depth: int) -> float:
         shape: without a mark.
         depth: levels.
     """
+    import torch
+
+    from spyropose_ros.core import so3_grid
+    from training.data.shape_images import uniform_rotations
+    from training.data.shape_models import make_shape
+    from training.data.shapes import TEST_SEED
+
     symmetries = torch.from_numpy(make_shape(shape).symmetries)
     total = 0.0
     for rotation in torch.from_numpy(uniform_rotations(_CEILING_IMAGES, TEST_SEED)):

@@ -6,68 +6,43 @@ the loss curves must be the same up to rounding. On a CPU the seconds are those 
 computes, so that others on the machine do not count; both include the making of the items.
 """
 
+from __future__ import annotations
+
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import lightning
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, default_collate
 
-from benchmarks.training.plain_training import PlainModule, plain_items
 from training import provenance
 from training.config import TrainConfig
-from training.data.source import Source
-from training.data.streams import TRAIN, item_generator
-from training.fitting.assembly import build_model, crop_settings, make_module, object_info
 from training.fitting.memory import keep_freed_memory, return_freed_memory
-from training.fitting.module import PoseModule
-from training.fitting.precision import trainer_precision
 from training.train import parse_args, settings_of, source_of
 
-WARM_UP, MEASURED, ROUNDS = 2, 4, 6
-"""Steps of a turn before the clock starts and while it runs; turns of each."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from benchmarks.step_times import Steps
+    from training.data.source import Source
+
+MEASURED, ROUNDS = 4, 6
+"""Steps of a turn while the clock runs; turns of each."""
 
 BEFORE, AFTER = "before", "after"
-
-
-@dataclass
-class Steps(lightning.Callback):
-    """What the steps of one variant took and lost, over all its turns.
-
-    Attributes:
-        now: gives the time, seconds.
-        seconds: of every step after the warm-up, turn by turn.
-        losses: of the steps of one turn.
-    """
-
-    now: Callable[[], float]
-    seconds: list[list[float]] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-
-    def on_train_start(self, *_args) -> None:
-        """Every turn starts from the same weights."""
-        self.losses = []
-        self.seconds.append([])
-
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_args) -> None:
-        """Read the clock."""
-        if trainer.strategy.root_device.type == "cuda":
-            torch.cuda.synchronize()
-        now = self.now()
-        if trainer.global_step > WARM_UP:
-            self.seconds[-1].append(now - self._before)
-        self._before = now
-        self.losses.append(float(trainer.callback_metrics["train/loss"]))
 
 
 def make_batches(
     source: Source, config: TrainConfig, now: Callable[[], float]
 ) -> tuple[list[dict[str, Tensor]], dict[str, float]]:
     """Two batches, and the seconds that an item of the second takes: before, and after."""
+    from torch import nn
+    from torch.utils.data import default_collate
+
+    from benchmarks.training.plain_training import plain_items
+    from training.data.streams import TRAIN, item_generator
+    from training.fitting.assembly import crop_settings
+
     crop, size = crop_settings(config, source, training=True), config.optim.batch_size
     items, composer = source.training_items(crop), source.composer(crop)
     kinds = {BEFORE: (plain_items(source, crop), nn.Identity()), AFTER: (items, composer)}
@@ -106,6 +81,14 @@ def compare(
     Returns:
         What the steps took, by name (`BEFORE`, `AFTER`), and the device.
     """
+    import lightning
+    from torch.utils.data import DataLoader
+
+    from benchmarks.step_times import WARM_UP, Steps
+    from benchmarks.training.plain_training import PlainModule
+    from training.fitting.assembly import build_model, make_module, object_info
+    from training.fitting.module import PoseModule
+
     count = WARM_UP + MEASURED
     steps = {BEFORE: Steps(now), AFTER: Steps(now)}
     turns = [
@@ -139,6 +122,11 @@ def main() -> None:
     """Entry point."""
     logging.basicConfig(level=logging.WARNING)
     args = parse_args()
+
+    import torch
+
+    from training.fitting.precision import trainer_precision
+
     config = settings_of(args)
     source = source_of(args, config)
     on_gpu = args.accelerator != "cpu" and torch.cuda.is_available()

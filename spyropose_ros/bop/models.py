@@ -1,15 +1,18 @@
 """Meshes of a BOP data set and what models_info.json tells about them."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import trimesh
-from scipy.spatial.distance import pdist
-from scipy.spatial.transform import Rotation
 
 from spyropose_ros.bop.files import MM, damaged, hint, read_json, require
+
+if TYPE_CHECKING:
+    import trimesh
 
 LMO_OBJECTS = {
     "ape": 1,
@@ -86,6 +89,8 @@ def load_mesh(root: str | Path, object_id: int, evaluation: bool = False) -> tri
         FileNotFoundError: The file is missing.
         ValueError: The file is damaged.
     """
+    import trimesh
+
     path = models_directory(root, evaluation) / f"obj_{object_id:06d}.ply"
     require(path)
     try:
@@ -131,6 +136,8 @@ def describe_model(mesh: trimesh.Trimesh, half_turn: bool) -> dict:
     Returns:
         Diameter, bounds and symmetries in the BOP format (millimetres).
     """
+    from scipy.spatial.distance import pdist
+
     low, high = mesh.bounds / MM
     entry = {"diameter": float(pdist(mesh.convex_hull.vertices).max() / MM)}
     for axis, start, end in zip("xyz", low, high, strict=True):
@@ -157,6 +164,8 @@ def _model_info(entry: dict) -> ModelInfo:
 
 def _turns(axis: list[float], offset: list[float]) -> np.ndarray:
     """The rotations [`CONTINUOUS_STEPS`, 4, 4] about an axis through a point (millimetres)."""
+    from scipy.spatial.transform import Rotation
+
     axis = np.array(axis, np.float64)
     length = np.linalg.norm(axis)
     if axis.shape != (3,) or not length > 0:

@@ -1,13 +1,18 @@
 """What is visible of every annotated object, computed by rendering all of them together."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spyropose_ros.bop.models import load_mesh
 from spyropose_ros.bop.scene import BopFrame, BopScene
-from spyropose_ros.scenes.renderer import Renderer
+
+if TYPE_CHECKING:
+    from spyropose_ros.scenes.renderer import Renderer
 
 
 def visibility_path(scene_directory: str | Path, camera: str | None = None) -> Path:
@@ -33,6 +38,8 @@ def annotate_visibility(
         FileNotFoundError: A file is missing.
         ValueError: A file is damaged.
     """
+    from spyropose_ros.scenes.renderer import Renderer
+
     scene = BopScene(scene_directory, camera)
     object_ids = {i.object_id for frame in scene.frames for i in frame.instances}
     renderers = {number: Renderer(load_mesh(root, number)) for number in sorted(object_ids)}

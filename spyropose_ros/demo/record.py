@@ -31,7 +31,6 @@ from spyropose_ros.ros.bags.bag_files import STORAGES, BagError, BagWriter
 from spyropose_ros.ros.messages.conversions import poses
 from spyropose_ros.ros.pipeline import rotations
 from spyropose_ros.ros.pipeline.images import fill_image
-from spyropose_ros.scenes.detector import noisy_box
 
 WORLD = "world"
 START = 1_700_000_000 * 10**9  # stamp of the first frame, nanoseconds: any but zero
@@ -163,6 +162,8 @@ def messages(shot: Shot, stamp: int, noisy: bool) -> Iterator[tuple[str, object]
     Yields:
         Topic and message.
     """
+    from spyropose_ros.scenes.detector import noisy_box
+
     header = Header(frame_id=FRAME_ID)
     header.stamp.sec, header.stamp.nanosec = divmod(stamp, 10**9)
     height, width = shot.image.shape[:2]

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spyropose_ros.bop import HALF_TURN_OBJECTS, LMO_OBJECTS
 from spyropose_ros.demo.plan import Model
-from spyropose_ros.demo.received import ReceivedDistribution
 from spyropose_ros.ros.pipeline.rotations import matrices
+
+if TYPE_CHECKING:
+    from spyropose_ros.demo.received import ReceivedDistribution
 
 HANDLE_VISIBLE = 0.05  # share of the visible pixels, as in the model card
 FULLY_VISIBLE = 0.9  # share of the silhouette, as in the model card

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import yaml
 
-from spyropose_ros.core.bundle import CONFIG
+from spyropose_ros.core.bundle_files import CONFIG
 from training.evaluation.report import find_reports, read_report
 
 _TRAINING = "--accelerator cpu --num-workers 0 --logger none"

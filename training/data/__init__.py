@@ -1,15 +1,15 @@
 """Data sets for training and evaluation."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from spyropose_ros.bop import LMO_OBJECTS
 from training.config import PAPER_BOP, BopOptions
-from training.data.bop import BopSource
-from training.data.rendered import LmoSource, RenderedSource
-from training.data.shapes import ShapesSource
-from training.data.source import Source
-from training.data.symsol import SymsolSource
+
+if TYPE_CHECKING:
+    from training.data.source import Source
 
 DATASETS = ("rendered", "lmo", "shapes", "symsol", "tless", "hb")
 """Data sets by name; any other BOP data set by its folder's name or path."""
@@ -45,15 +45,25 @@ def open_source(
     if views != "upright" and dataset not in ("rendered", "lmo"):
         raise ValueError(f"--views is of objects that are rendered, not of {dataset}: leave it out")
     if dataset in ("shapes", "symsol_ours"):
+        from training.data.shapes import ShapesSource
+
         return ShapesSource(object_name, resolution)
     if dataset == "symsol":
+        from training.data.symsol import SymsolSource
+
         return SymsolSource(object_name, data_root, low_data_regime)
     if dataset == "rendered":
+        from training.data.rendered import RenderedSource
+
         return RenderedSource(object_name, data_root, views=views)
     if dataset == "lmo" and object_name in LMO_OBJECTS:
+        from training.data.rendered import LmoSource
+
         return LmoSource(object_name, data_root, views)
     for folder in (Path(data_root) / "bop" / dataset, Path(dataset)):
         if folder.is_dir() or dataset in ("tless", "hb"):  # BopSource says where to get these
+            from training.data.bop import BopSource
+
             return BopSource(folder, object_name, bop)
     if dataset == "lmo":
         known = ", ".join(LMO_OBJECTS)

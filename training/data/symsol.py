@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from training.config import LOW_DATA_TRAIN, LOW_DATA_VALIDATION
 from training.data.source import CropSettings, EvaluationObject, Sample, Source
 from training.data.symsol_archive import SymsolSplit
 from training.data.whole_image import (
@@ -33,9 +34,6 @@ ARCHIVE_NAMES = {
     "tetX": "tetX",
 }
 """Our names of the shapes and those in the archive."""
-
-LOW_DATA_TRAIN, LOW_DATA_VALIDATION = 9_500, 500
-"""The first training images of the low-data regime, and those after them that select a model."""
 
 MONITORING_IMAGES = 500
 """Otherwise a training watches the first test images, and nothing is selected by them."""

@@ -16,9 +16,8 @@ from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.search import PosePyramid
 from training.data.source import EvaluationObject, Sample
 from training.evaluation import pose_errors
+from training.evaluation.report import ACCURACIES, COVERAGES
 
-COVERAGES = (0.5, 0.8, 0.9, 0.95)
-ACCURACIES = (5, 10, 15, 30)  # degrees
 MSSD_THRESHOLDS = np.arange(0.05, 0.51, 0.05)  # of the diameter
 MSPD_THRESHOLDS = np.arange(5, 51, 5)  # pixels at an image width of 640
 OUTSIDE_FLOOR = -10.0

@@ -7,13 +7,11 @@ command line are in <stem>_times.json. The Markdown shows both.
 import json
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 
-from training.evaluation.metrics import ACCURACIES, COVERAGES
+COVERAGES = (0.5, 0.8, 0.9, 0.95)
+ACCURACIES = (5, 10, 15, 30)
+"""What the tables show: mass of highest-density regions, rotation errors in degrees."""
 
 _CURVE = np.linspace(0.05, 0.95, 19)
 _TIMES = "_times"
@@ -152,7 +150,10 @@ def _row(label: str, cells) -> str:
 
 def _figure(path: Path, report: dict, records: list[dict]) -> None:
     """Calibration, LL over levels, entropy: its histogram and against what is visible."""
-    figure, axes = plt.subplots(1, 4, figsize=(17, 4), layout="constrained")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(17, 4), layout="constrained")
+    axes = figure.subplots(1, 4)
     calibration, levels, histogram, ambiguity = axes
     rank = np.array([r["truth_rank"] for r in records])
     calibration.plot([0, 1], [0, 1], color="0.7", lw=1)
@@ -179,4 +180,3 @@ def _figure(path: Path, report: dict, records: list[dict]) -> None:
     ambiguity.scatter([r[x] for r in records], [r[key] for r in records], s=6, alpha=0.5)
     ambiguity.set(xlabel=x.replace("_", " "), ylabel=label, title="ambiguity")
     figure.savefig(path, dpi=110)
-    plt.close(figure)

@@ -9,23 +9,12 @@ from pathlib import Path
 import lightning
 from lightning.pytorch.callbacks import Checkpoint
 
+from training.cli import Interrupted
+
 INTERVAL = 120.0
 """Seconds of training between checkpoints: what a kill can cost."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Interrupted(Exception):
-    """A signal has ended the training after a checkpoint.
-
-    Args:
-        number: of the signal.
-        steps: in the checkpoint.
-    """
-
-    def __init__(self, number: int, steps: int):
-        super().__init__(f"stopped by {signal.Signals(number).name} after {steps} steps")
-        self.number = number
 
 
 class Checkpoints(Checkpoint):

@@ -26,11 +26,9 @@ from training.fitting.memory import keep_freed_memory
 from training.fitting.module import PoseModule
 from training.fitting.precision import trainer_precision
 from training.fitting.progress import Progress, silence_lightning
+from training.runs import IDENTITY, SETTINGS
 
 log = logging.getLogger(__name__)
-
-IDENTITY, SETTINGS = "run.yaml", "config.yaml"
-"""Files of a run: data set, object and processes; all settings."""
 
 _BEST = "val/ll_gain"
 _DEBUG_STEPS = 5

@@ -10,9 +10,10 @@ from typing import NamedTuple
 import lightning
 from lightning.pytorch.callbacks import Callback
 
+from training.console import PROGRESS
 from training.fitting.clock import TrainingClock
 
-log = logging.getLogger(__name__)
+log = logging.getLogger(PROGRESS)
 
 LOGGED = 60.0
 """Seconds between two lines of a log."""
@@ -128,14 +129,6 @@ def _duration(seconds: float) -> str:
     if minutes < 1:
         return f"{seconds:.0f} s"
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def console() -> logging.Handler:
-    """Handler of the screen, without what a terminal's line shows already."""
-    handler = logging.StreamHandler(sys.stderr)
-    if sys.stderr.isatty():
-        handler.addFilter(lambda record: record.name != __name__)
-    return handler
 
 
 def silence_lightning() -> None:

@@ -7,8 +7,7 @@ import trimesh
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "inch": 25.4e-3}
-"""Metres per unit."""
+from training.generate.settings import UNITS
 
 SMALLEST, LARGEST = 5e-3, 5.0
 """Sizes of objects that make sense, metres."""

@@ -6,6 +6,9 @@ from typing import Literal
 
 import numpy as np
 
+UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "inch": 25.4e-3}
+"""Metres per unit of a CAD file."""
+
 _NEAREST, _FARTHEST = 3.5, 8.0  # default distances in diameters
 _SMALLEST_IMAGE = 20.0  # pixels that the diameter must cover
 _SCENES = 40  # the last two, 5 %, serve as validation set

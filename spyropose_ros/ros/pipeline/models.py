@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
-from spyropose_ros.core.bundle import BundleError, ObjectInfo, read_object
+from spyropose_ros.core.bundle_files import ObjectInfo, read_object
+from spyropose_ros.core.errors import BundleError
 from spyropose_ros.core.estimator import Estimator, SearchSettings, resolve_device
 from spyropose_ros.ros.pipeline.appearance import Appearance, appearance_of
 from spyropose_ros.ros.pipeline.parameters import ParameterError, Parameters

@@ -1,0 +1,118 @@
+"""The files of a bundle, without its network: what needs no PyTorch and is fast to import."""
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from spyropose_ros.core.errors import BundleError
+
+FORMAT = "spyropose_ros/1"
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+MESH = "mesh.ply"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """What the model knows about its object.
+
+    Attributes:
+        name: matched with the class ids of detections.
+        center: bounding-sphere centre in object coordinates, metres.
+        diameter: of the bounding sphere, metres.
+        size_ratio: mean over views of the apparent size; see `camera.translation_from_boxes`.
+        size_ratio_std: its standard deviation over views.
+        keypoints: relative to the centre, metres, [P][3]; empty for the vector scorer.
+    """
+
+    name: str
+    center: list[float]
+    diameter: float
+    size_ratio: float
+    size_ratio_std: float
+    keypoints: list[list[float]]
+
+    def __post_init__(self):
+        sizes = self.diameter, self.size_ratio
+        numbers = [*sizes, self.size_ratio_std, *self.center, *sum(self.keypoints, [])]
+        if not all(map(math.isfinite, numbers)) or min(sizes) <= 0 or len(self.center) != 3:
+            raise ValueError(
+                "an object needs finite numbers, a center of 3, and a diameter and size_ratio > 0"
+            )
+
+
+def write_config(directory: Path, config: dict) -> None:
+    """Write a bundle's config.json beside, then rename: with it a training is finished."""
+    partial = directory / f"{CONFIG}.partial"
+    partial.write_text(json.dumps(config, indent=1) + "\n")
+    partial.replace(directory / CONFIG)
+
+
+def read_object(directory_or_hub_id: str | Path) -> ObjectInfo:
+    """What a bundle is for, without loading its weights.
+
+    Raises:
+        BundleError: missing, damaged or foreign, with the reason.
+    """
+    directory = locate(str(directory_or_hub_id))
+    config = read_config(directory)
+    if not (directory / WEIGHTS).is_file():
+        raise BundleError(f"{directory} is incomplete: {WEIGHTS} is missing")
+    return described_object(config, directory)
+
+
+def described_object(config: dict, directory: Path) -> ObjectInfo:
+    """The object of a config.json."""
+    try:
+        return ObjectInfo(**config["object"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise undescribed(directory, error) from error
+
+
+def undescribed(directory: Path, error: Exception) -> BundleError:
+    """What to say of a config.json that lacks something."""
+    return BundleError(
+        f"{directory / CONFIG} does not describe a model of this version "
+        f"({type(error).__name__}: {error}); export the bundle again"
+    )
+
+
+def locate(name: str) -> Path:
+    """Local folder of a bundle, downloaded when the name is a hub id."""
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        return directory
+    if not directory.is_absolute() and _HUB_ID.fullmatch(name):
+        from huggingface_hub import snapshot_download  # only here: it needs the network
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            files = [WEIGHTS, CONFIG, MESH]
+            return Path(snapshot_download(name, allow_patterns=files))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+            raise BundleError(
+                f"no model bundle at '{name}': no such folder, and the hub did not provide it "
+                f"({type(error).__name__}); give the path of a folder with {CONFIG} and {WEIGHTS}"
+            ) from error
+    raise BundleError(
+        f"no model bundle at '{name}': no such folder; give the path of a folder with {CONFIG} "
+        f"and {WEIGHTS}"
+    )
+
+
+def read_config(directory: Path) -> dict:
+    """config.json, checked for its format."""
+    path = directory / CONFIG
+    if not path.is_file():
+        raise BundleError(f"{directory} is not a model bundle: {CONFIG} is missing")
+    try:
+        config = json.loads(path.read_text())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BundleError(f"{path} is damaged, not valid JSON: {error}") from error
+    found = config.get("format") if isinstance(config, dict) else None
+    if found != FORMAT:
+        raise BundleError(f"{path} is of format {found!r}, this package reads {FORMAT!r}")
+    return config

@@ -1,0 +1,116 @@
+"""Every command answers before what is slow to import is imported."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from training import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = {"torch", "lightning", "kornia", "transformers", "matplotlib.pyplot"}
+
+COMMANDS = {
+    "training.train": "--preset --crop_resolution --n_samples --max_steps --cj_hue --min_visible",
+    "training.evaluate": "--split --beam --paper_protocol",
+    "training.evaluate_multiview": "--views --fusion",
+    "training.calibrate": "--images --dataset",
+    "training.campaign": "--queue --status",
+    "training.card": "--note",
+    "training.compare": "--output",
+    "training.download": "--root",
+    "training.export": "--format --opset",
+    "training.generate_data": "--units --occlusion",
+    "training.inspect_data": "--crop_resolution",
+    "training.benchmark": "--bundles",
+    "spyropose_ros.demo": "--frames --rviz",
+    "spyropose_ros.demo.record": "--objects --rest",
+    "spyropose_ros.ros.bags.bag": "--storage --pictures",
+    "benchmarks.bench": "--curves --quick",
+    "benchmarks.bench quality": "--settings",
+    "benchmarks.accuracy.bags": "bag",
+    "benchmarks.commands": "--steps",
+    "benchmarks.accuracy.coverage": "--frames",
+    "benchmarks.node.end_to_end": "--images",
+    "benchmarks.accuracy.fusion": "--output",
+    "benchmarks.gpu_check": "--dtype",
+    "benchmarks.node.latency": "--seconds",
+    "benchmarks.loader": "--preset --num_workers",
+    "benchmarks.training.logit_scale": "--images",
+    "benchmarks.node.messages": "--targets",
+    "benchmarks.bench.paper_size": "--tolerances",
+    "benchmarks.training.partition_estimate": "--reference",
+    "benchmarks.training.recipes": "--minutes",
+    "benchmarks.node.soak": "--faults",
+    "benchmarks.node.startup": "--runs",
+    "benchmarks.accuracy.temporal": "--output",
+    "benchmarks.training.training_speed": "--preset",
+}
+"""What is typed, and some of what its help names."""
+
+
+def test_no_command_is_forgotten():
+    files = [
+        file for file in (ROOT / "training").glob("*.py") if "\nif __name__ ==" in file.read_text()
+    ]
+    assert {f"training.{file.stem}" for file in files} <= COMMANDS.keys()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_nothing_heavy(command):
+    shown = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", *command.split(), "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert all(name in shown.stdout for name in COMMANDS[command].split())
+    imported = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
+    assert "argparse" in imported
+    assert not imported & HEAVY
+
+
+SWALLOWS = """
+import signal
+try:
+    signal.raise_signal(signal.SIGINT)
+except BaseException:
+    pass
+"""
+COMMAND = """
+from training import cli
+
+def work():
+    import interrupted_import
+    print("went on")
+
+cli.run(work, [])
+"""
+
+
+def test_ctrl_c_ends_an_import_that_swallows_it(tmp_path):
+    (tmp_path / "interrupted_import.py").write_text(SWALLOWS)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    ended = subprocess.run(
+        [sys.executable, "-c", COMMAND],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "work: interrupted\n")
+
+
+def test_ctrl_c_ends_a_command_in_one_line(capsys):
+    def work():
+        signal.raise_signal(signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(SystemExit) as ended:
+        cli.run(work, [])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "work: interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is handler
