@@ -46,7 +46,7 @@ def sweep_tiles(model: PoseModel, families: int, dtype: torch.dtype) -> None:
 
     from spyropose_ros.core import so3
     from spyropose_ros.core.kernels import triton_heads
-    from spyropose_ros.core.kernels.torch_heads import PackedHead
+    from spyropose_ros.core.kernels.packed_head import PackedHead
 
     head = PackedHead.of(model, 1)
     generator = torch.Generator("cuda").manual_seed(0)

@@ -124,15 +124,6 @@ def test_an_empty_message_is_valid(distribution):
     conversions.check_invariants(message)
 
 
-@pytest.mark.parametrize("count", [1, 7, 256])
-def test_systematic_resampling_counts_differ_from_the_weights_by_less_than_one(count):
-    weights = np.random.default_rng(0).dirichlet(np.full(40, 0.3))
-    drawn = conversions.systematic_resampling(weights, count)
-    counts = np.bincount(drawn, minlength=40)
-    assert counts.sum() == count
-    assert (np.abs(counts - count * weights) < 1).all()
-
-
 def test_resampled_poses_show_the_whole_distribution(distribution):
     message = conversions.resampled_poses([distribution, distribution], HEADER, 1000)
     assert len(message.poses) == 2000

@@ -1,4 +1,4 @@
-"""Batches in buckets, as they are computed and, on a GPU, replayed."""
+"""Batches in buckets, as they are computed and, on a GPU, captured."""
 
 import logging
 
@@ -31,7 +31,7 @@ def batch(n, device, seed=0):
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 16, 31, 32, 33, 70])
 def test_any_number_of_detections(device, n):
     graphed = Graphed(Recorder())
-    for seed in range(3):  # recorded, then replayed with other values
+    for seed in range(3):  # captured, then replayed with other values
         a, b = batch(n, device, seed)
         first, second = graphed(a, b)
         torch.testing.assert_close(first, a.sum(1))
@@ -56,7 +56,7 @@ def test_more_than_the_largest_bucket_runs_in_parts():
 
 
 @needs_gpu
-def test_a_recording_is_made_once_per_bucket_on_a_gpu():
+def test_a_capture_is_made_once_per_bucket_on_a_gpu():
     recorder = Recorder()
     graphed = Graphed(recorder, (1, 4))
     for n in (3, 4, 2, 1, 3):
@@ -78,7 +78,7 @@ def test_answers_are_not_overwritten_by_the_next_call_on_a_gpu():
 
 
 @needs_gpu
-def test_what_cannot_be_recorded_runs_on_a_gpu_all_the_same(caplog):
+def test_what_cannot_be_captured_runs_on_a_gpu_all_the_same(caplog):
     def decides(a):
         return (a.sum(1) if float(a[0, 0]) < 2 else a[:, 0],)
 

@@ -8,9 +8,11 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from gpu_tools import needs_gpu
 from spyropose_ros.core import camera, se3_grid, so3
 from spyropose_ros.core.estimator import Estimator, SearchSettings, resolve_device
 from spyropose_ros.core.kernels import torch_heads
+from spyropose_ros.core.kernels.captured_search import CapturedSearch
 from spyropose_ros.core.network.keypoint_model import make_model
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
@@ -64,7 +66,7 @@ def test_it_is_its_parts_put_together(tiny_bundle, image, estimate):
         assert found.diameter == info.diameter and found.depth == 3
         assert float(found.probabilities.double().sum()) == pytest.approx(1, abs=1e-5)
         # Far from uniform, or the comparison would say little.
-        assert found.entropy() < -float(se3_grid.uniform_log_density(found.box)) - 1
+        assert found.entropy() < -float(se3_grid.uniform_log_density(found.box)) - 0.3
 
 
 def test_several_crops_are_averaged_at_every_level(tiny_bundle, image):
@@ -119,28 +121,46 @@ def test_passes_of_bounded_memory_change_nothing(tiny_bundle, image, estimate, m
         assert_same(a, b)
 
 
+def captured(tiny_bundle, settings):
+    """An estimator as on a GPU; here the same batches run without graphs."""
+    run = Estimator(tiny_bundle, "cpu", settings)
+    assert run._captured is None
+    run._captured = CapturedSearch(run._scorer, run.depth, settings.beam)
+    return run
+
+
 @pytest.mark.parametrize("crops", [1, 2])
-def test_a_search_to_be_replayed_is_the_same(tiny_bundle, image, crops):
+def test_a_captured_search_is_the_same(tiny_bundle, image, crops):
     """Three boxes are filled up to a batch of four."""
-    plain = Estimator(tiny_bundle, "cpu", replace(BEAM, crops=crops)).estimate(image, K, BOXES)
-    settings = replace(BEAM, crops=crops, cuda_graphs=True)
-    replayed = Estimator(tiny_bundle, "cpu", settings).estimate(image, K, BOXES)
-    for a, b in zip(replayed, plain, strict=True):
+    settings = replace(BEAM, crops=crops)
+    plain = Estimator(tiny_bundle, "cpu", settings).estimate(image, K, BOXES)
+    found = captured(tiny_bundle, settings).estimate(image, K, BOXES)
+    for a, b in zip(found, plain, strict=True):
         assert_same(a, b)
 
 
 def test_priors_that_know_nothing_change_nothing(tiny_bundle, image, estimate, monkeypatch):
-    """The node gives such for new objects; then a search may be replayed, too."""
-    settings = replace(BEAM, cuda_graphs=True)
-    run = Estimator(tiny_bundle, "cpu", settings)
-    replays = []
-    plain = run._replayed
-    monkeypatch.setattr(run, "_replayed", lambda *given: replays.append(1) or plain(*given))
+    """The node gives such for new objects; then a search may be captured, too."""
+    run = captured(tiny_bundle, BEAM)
+    calls = []
+    plain = run._captured
+    monkeypatch.setattr(run, "_captured", lambda *given: calls.append(1) or plain(*given))
     for a, b in zip(run.estimate(image, K, BOXES, priors=[None] * 3), estimate, strict=True):
         assert_same(a, b)
-    assert replays == [1]
+    assert calls == [1]
     with pytest.raises(ValueError, match="need one prior, or None, for each of 3; got 2"):
         run.estimate(image, K, BOXES, priors=[None] * 2)
+
+
+@needs_gpu
+@pytest.mark.parametrize(
+    ("change", "whole"),
+    [({}, True), ({"mass_tolerance": 0.1}, False), ({"exhaustive": True, "depth": 1}, False)],
+    ids=str,
+)
+def test_a_fixed_beam_is_captured_on_a_gpu(tiny_bundle, change, whole):
+    run = Estimator(tiny_bundle, "cuda", replace(BEAM, **change))
+    assert (run._captured is not None) == whole
 
 
 def test_a_distribution_does_not_keep_those_beside_it(tiny_bundle, image):
@@ -148,11 +168,6 @@ def test_a_distribution_does_not_keep_those_beside_it(tiny_bundle, image):
     one = pyramid.distribution(1)
     held = sum(x.untyped_storage().nbytes() for x in (one._log_p, one._position_index))
     assert held == one._log_p.nbytes + one._position_index.nbytes
-
-
-def test_graphs_need_a_fixed_beam():
-    with pytest.raises(ValueError, match="cuda_graphs need a fixed beam: set mass_tolerance to 0"):
-        SearchSettings(cuda_graphs=True)
 
 
 def test_it_repeats(tiny_bundle, image, estimate):
@@ -271,7 +286,9 @@ def test_two_copies_of_a_view(tiny_bundle, views):
     assert_same(run(*two, "mean"), run(*one, box=box))
     summed = run(*two, "sum")
     tiny_bundle.temperatures = [t / 2 for t in tiny_bundle.temperatures]
-    assert_same(summed, run(*one, box=box))
+    halved = Estimator(tiny_bundle, "cpu", BEAM)
+    assert_same(summed, halved.estimate_multiview(*one, box=box))
+    assert_same(run(*one, box=box), run(*two, "mean"))  # an estimator keeps those it was made with
 
 
 def test_one_view_is_searched_as_deep_as_a_single_image(tiny_bundle, image, views):

@@ -147,11 +147,11 @@ def test_a_search_on_a_gpu_finds_what_the_cpu_finds(model):
 
 @needs_gpu
 @pytest.mark.parametrize("n", [1, 2])
-def test_a_recorded_search_finds_the_same_on_a_gpu(model, n, unchecked, caplog):
+def test_a_captured_search_finds_the_same_on_a_gpu(model, n, unchecked, caplog):
     run, inputs = make_search(model, "cuda")
     inputs = [x[:n] for x in inputs]
     expected = [x.cpu() for x in run(*inputs)]
     graphed = Graphed(run)
-    graphed(*(x.flip(0) if x.ndim < 4 else x for x in inputs))  # recorded with other values
+    graphed(*(x.flip(0) if x.ndim < 4 else x for x in inputs))  # captured with other values
     assert_alike([x.cpu() for x in graphed(*inputs)], expected)
     assert "no CUDA graphs" not in caplog.text

@@ -222,7 +222,7 @@ def test_distinct_families_estimate_the_partition_function(grid, generator, n_fa
         error = float(ratio.std()) / math.sqrt(batch)
         assert float(ratio.mean()) == pytest.approx(1, abs=4 * error + 1e-4)
         # The slot is the truth's: its logit is that of the cell that holds it.
-        poses = grid.poses(objective._ancestors(finest, level))
+        poses = grid.poses(finest.ancestors(level))
         torch.testing.assert_close(logits.gather(1, slot), scorer(level, *poses))
         assert bool((log_weight.gather(1, slot) == 0).all())
         assert float(objective.cross_entropy(logits, log_weight, slot).min()) >= 0
@@ -384,7 +384,7 @@ def test_one_look_up_serves_all_levels(config, generator):
     grid = TrainingGrid.draw(estimate, DIAMETER, config, BatchRandom(generator))
     finest = grid.containing(R, t, 7)
     for level in range(8):
-        got, expected = objective._ancestors(finest, level), grid.containing(R, t, level)
+        got, expected = finest.ancestors(level), grid.containing(R, t, level)
         assert got.level == level
         assert torch.equal(got.rotation_index, expected.rotation_index)
         assert torch.equal(got.position_index, expected.position_index)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from spyropose_ros.core import se3_grid, so3, so3_grid
+from spyropose_ros.core import pose_prior, se3_grid, so3, so3_grid
 from spyropose_ros.core.pose_prior import GridPrior, PosePrior
 from spyropose_ros.core.search import search, search_exhaustively
 from spyropose_ros.core.translation_grid import TranslationBox
@@ -115,11 +115,13 @@ def test_noise_widens_it_as_much_as_it_says(last, generator):
     assert float(angle[1] - angle[0]) == pytest.approx(3 * 0.1**2, rel=0.2)
 
 
-def test_of_independent_images_the_posterior_is_the_product(mode):
+def test_of_independent_images_the_posterior_is_the_product(mode, monkeypatch):
     """Two equal Gaussians make one whose covariance is half as large."""
+    monkeypatch.setattr(pose_prior, "_NOVELTY", 1.0)
+    monkeypatch.setattr(pose_prior, "_MEMORY", 1.0)
     wide = peak(*mode, 0.5, 0.05)
     once = search(wide, BOX, DEPTH).distribution(0, CENTER, 0.12)
-    bayes = PosePrior(once, STILL, outlier=0.0, novelty=1.0, memory=1.0)
+    bayes = PosePrior(once, STILL, outlier=0.0)
     prior = GridPrior([bayes], BOX, DEPTH)
     twice = search(wide, BOX, DEPTH, prior=prior).distribution(0, CENTER, 0.12)
     half = peak(*mode, 0.5 / math.sqrt(2), 0.05 / math.sqrt(2))

@@ -84,6 +84,15 @@ def test_keys_are_unique_and_fit_int64(level):
     assert torch.equal(keys // side**3, cells.rotation_index)
 
 
+def test_ancestors_undo_children(box):
+    cells = se3_grid.all_cells(box)
+    finest = cells.children().children()
+    base = finest.ancestors(0)
+    assert base.level == 0
+    assert torch.equal(base.keys(), cells.keys().repeat_interleave(64 * 64, 1))
+    assert torch.equal(finest.ancestors(2).keys(), finest.keys())
+
+
 def test_take(box):
     cells = random_cells(1, 20, batch=2)
     index = torch.tensor([[3, 0], [19, 19]])

@@ -362,7 +362,7 @@ class Families:
         self.scorer = scorer
         self.scored = 0
 
-    def families(self, level, image, rotations, translations):
+    def family_logits(self, level, image, rotations, translations):
         shape = (len(image), rotations.shape[1], translations.shape[1])
         self.scored += math.prod(shape)
         rotations = rotations.unsqueeze(2).expand(*shape, 3, 3).flatten(1, 2)

@@ -104,6 +104,30 @@ def test_geodesic_angle(angle, dtype, generator):
     assert float((found - angle).abs().max()) < 2 * TOLERANCE[dtype] + near_pi
 
 
+@pytest.mark.parametrize("angle", [-3.0, -1.0, 0.0, 1e-6, 2.0])
+def test_twist_is_what_remains_without_the_swing(angle, generator):
+    axis = vectors((), 1.0, generator)
+    swing = vectors((100,), 1.5, generator)
+    swing = swing - (swing @ axis).unsqueeze(1) * axis  # about axes across it
+    rotation = so3.exp(swing) @ so3.exp(angle * axis)
+    found = so3.twist(rotation, axis)
+    error = torch.remainder(found - angle + math.pi, 2 * math.pi) - math.pi
+    assert float(error.abs().max()) < 1e-12
+    assert so3.twist(rotation.view(4, 25, 3, 3), axis).shape == (4, 25)
+
+
+def test_twist_entropy_of_uniform_angles_and_of_one(generator):
+    axis = torch.tensor([0.0, 0.0, 1.0])
+    reference = so3.random_rotations(1, generator)[0]
+    uniform = 2 * math.pi * torch.rand(20_000, generator=generator)
+    rotations = reference @ so3.exp(uniform.unsqueeze(1) * axis)
+    assert so3.twist_entropy(rotations, reference, axis) == pytest.approx(
+        math.log(2 * math.pi), abs=0.01
+    )
+    one_bin = math.log(2 * math.pi / 36)
+    assert so3.twist_entropy(rotations[:1], reference, axis, 36) == pytest.approx(one_bin)
+
+
 def test_random_rotations_are_uniform_rotations(generator):
     rotation = so3.random_rotations(100_000, generator)
     assert torch.allclose(rotation @ rotation.mT, torch.eye(3).expand_as(rotation), atol=1e-6)

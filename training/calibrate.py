@@ -79,7 +79,8 @@ def calibrate(
     bundle = ModelBundle.from_pretrained(runs.bundle_directory(run_or_bundle))
     source = runs.bundle_source(bundle, data_root, dataset)
     bundle.temperatures = [1.0] * bundle.model.config.depth
-    estimator = Estimator(bundle, device, SearchSettings(beam, 0.0))
+    settings = SearchSettings(beam, 0.0)
+    estimator = Estimator(bundle, device, settings)
     if split is not None:
         source.check_split(split)
         if split == source.splits[0]:
@@ -98,6 +99,7 @@ def calibrate(
         bundle.temperatures = [
             round(t * f, 4) for t, f in zip(bundle.temperatures, factors, strict=True)
         ]
+        estimator = Estimator(bundle, device, settings)  # with these temperatures
         log.info("temperatures: %s", bundle.temperatures)
     data = f"{split or 'validation'} images of {source.name}"
     record = {"images": len(found), "data": data, "seed": seed, "beam": beam}

@@ -20,7 +20,7 @@ _SCENES = (
     "trimesh",
 )
 
-_TEST_FILES = ("test/test_gpu_path.py", "test/test_cuda_graphs.py", "test/test_triton_scorer.py")
+_TEST_FILES = ("test/test_gpu_path.py", "test/test_cuda_graphs.py", "test/test_triton_heads.py")
 
 _BENCH = {
     "cuda": "--model paper --curves batch,beam",

@@ -133,10 +133,24 @@ class Crops:
 
 
 def open_estimator(
-    bundle: ModelBundle, device: torch.device | str, settings: SearchSettings
+    bundle: ModelBundle,
+    device: torch.device | str,
+    settings: SearchSettings,
+    captured: bool = False,
 ) -> Estimator:
-    """An estimator with a network of its own: on a GPU it changes the precision of the weights."""
-    return Estimator(replace(bundle, model=copy.deepcopy(bundle.model)), device, settings)
+    """Open an estimator with a network of its own, whose kernels are launched one by one.
+
+    Args:
+        bundle: the network.
+        device: where.
+        settings: of the search.
+        captured: leave a fixed beam on a GPU in CUDA graphs, as the estimator has it.
+    """
+    own = replace(bundle, model=copy.deepcopy(bundle.model))
+    estimator = Estimator(own, device, settings)
+    if not captured:
+        estimator._captured = None
+    return estimator
 
 
 def features_of(estimator: Estimator, crops: Tensor) -> Tensor:

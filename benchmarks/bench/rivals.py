@@ -88,10 +88,10 @@ def searches(
         for name, e in ours.items()
     }
     if device.type == "cuda":
-        graphs = replace(settings, mass_tolerance=0.0, cuda_graphs=True)
-        replayed, backed = (open_estimator(bundle, device, graphs) for _ in range(2))
-        replayed.model.features = lambda _crops: seen.features  # recorded without the backbone
-        alone[GRAPHS] = lambda: replayed.search_crops(seen.crops, seen.K_crop, seen.box)
+        graphs = replace(settings, mass_tolerance=0.0)
+        captured, backed = (open_estimator(bundle, device, graphs, captured=True) for _ in range(2))
+        captured.model.features = lambda _crops: seen.features  # captured without the backbone
+        alone[GRAPHS] = lambda: captured.search_crops(seen.crops, seen.K_crop, seen.box)
         whole[GRAPHS] = lambda: backed.search_crops(seen.crops, seen.K_crop, seen.box)
     if bundle.model.config.depth <= MAX_DEPTH:
         reference = ReferenceSearch(bundle, device=device)

@@ -16,7 +16,7 @@ from benchmarks.bench.timing import Stopwatch, Times
 from spyropose_ros.core import estimator as estimators
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.estimator import Estimator
-from spyropose_ros.core.kernels import activation, torch_heads
+from spyropose_ros.core.kernels import packed_head
 from spyropose_ros.core.search import FamilyScorer
 
 try:
@@ -143,9 +143,9 @@ class _Wrapped:
     def __init__(self, scorer: FamilyScorer, through: Callable):
         self._scorer, self._through = scorer, through
 
-    def families(self, level: int, *args) -> Tensor:
+    def family_logits(self, level: int, *args) -> Tensor:
         """As the scorer's."""
-        return self._through(self._scorer.families, level, *args)
+        return self._through(self._scorer.family_logits, level, *args)
 
 
 def scoring_shares(estimator: Estimator, seen: Crops) -> dict[int, dict[str, float]]:
@@ -163,9 +163,11 @@ def scoring_shares(estimator: Estimator, seen: Crops) -> dict[int, dict[str, flo
     def search(scorer, *args, **kwargs):
         return plain(_Wrapped(scorer, named), *args, **kwargs)
 
+    plain_gelu = packed_head.gelu_
+
     def gelu_(x: Tensor) -> Tensor:  # compiled, so the profiler does not see it
         with record_function("gelu"):
-            return activation.gelu_(x)
+            return plain_gelu(x)
 
     activities = [ProfilerActivity.CPU]
     if estimator.device.type == "cuda":
@@ -173,7 +175,7 @@ def scoring_shares(estimator: Estimator, seen: Crops) -> dict[int, dict[str, flo
     search_features(estimator, seen)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would print that it starts
     watched = mock.patch.object(estimators, "search", search)
-    named_gelu = mock.patch.object(torch_heads, "gelu_", gelu_)
+    named_gelu = mock.patch.object(packed_head, "gelu_", gelu_)
     with watched, named_gelu, profile(activities=activities) as prof:
         search_features(estimator, seen)
     spent: dict[int, dict[str, float]] = defaultdict(lambda: dict.fromkeys(_KINDS, 0.0))

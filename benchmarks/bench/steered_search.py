@@ -21,8 +21,8 @@ class _Recorder:
         self._scorer = scorer
         self.logits: dict[int, Tensor] = {}
 
-    def families(self, level: int, *given: Tensor) -> Tensor:
-        self.logits[level] = self._scorer.families(level, *given)
+    def family_logits(self, level: int, *given: Tensor) -> Tensor:
+        self.logits[level] = self._scorer.family_logits(level, *given)
         return self.logits[level]
 
 
@@ -32,8 +32,8 @@ class _Steered:
     def __init__(self, scorer: FamilyScorer, logits: dict[int, Tensor]):
         self._scorer, self._logits = scorer, logits
 
-    def families(self, level: int, *given: Tensor) -> Tensor:
-        self._scorer.families(level, *given)
+    def family_logits(self, level: int, *given: Tensor) -> Tensor:
+        self._scorer.family_logits(level, *given)
         return self._logits[level]
 
 

@@ -10,7 +10,7 @@ from spyropose_ros.core._moments import LeafPoses, moments
 from spyropose_ros.core.translation_grid import TranslationBox
 
 _CLUSTERED_MASS = 0.999  # leaves beyond this mass cannot lead a mode
-_LONG = 1.5  # a box's longest direction over the next one, from which on it is depth
+_LONG = 1.5  # a box's longest edge over the next from which on it counts as depth
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def modes(
     max_modes: int,
     min_mass: float,
 ) -> list[Mode]:
-    """Clusters of probability, by descending mass; see `PoseDistribution.modes`.
+    """Return clusters of probability, by descending mass; see `PoseDistribution.modes`.
 
     Args:
         poses: of the leaves, by descending mass.
@@ -55,20 +55,22 @@ def modes(
         min_mass: clusters below this mass are dropped.
     """
     n = min(int((masses.double().cumsum(0) < _CLUSTERED_MASS).sum()) + 1, len(masses))
-    p, turn, density = masses[:n], poses.turn[:n], log_densities[:n].clone()
+    p, slot, density = masses[:n], poses.slot[:n], log_densities[:n].clone()
     across = _across_depth(poses.positions[:, :n], box)
     nearest = 1 + 2 * math.cos(min(rotation_radius, math.pi))  # trace at that angle
     flat = poses.rotations.flatten(1)
-    free, left, groups, group_masses = p > 0, float(p.sum()), [], []
+    free, left = p > 0, float(p.sum())
+    groups: list[Tensor] = []
+    group_masses: list[float] = []
     for _ in range(4 * max_modes):
         if left <= 0 or left < min_mass or len(groups) == max_modes:
             break
         seed = int(density.argmax())
-        near = (flat @ flat[turn[seed]] >= nearest).index_select(0, turn)  # trace of R_seed^T R
+        near = (flat @ flat[slot[seed]] >= nearest).index_select(0, slot)  # trace of R_seed^T R
         if translation_radius is not None:
             offset = across - across[:, seed, None]
             near &= (offset * offset).sum(0) <= translation_radius**2
-        near[seed] = True  # also where rounding hides that nothing is nearer
+        near[seed] = True  # rounding may say otherwise
         leaves = (near & free).nonzero().squeeze(1)
         free &= ~near
         density.index_fill_(0, leaves, -torch.inf)
@@ -91,7 +93,7 @@ def modes(
 
 
 def _across_depth(positions: Tensor, box: TranslationBox) -> Tensor:
-    """Positions without their part along the box's long direction, if it has one, [3, n]."""
+    """Remove from positions [3, n] their part along the box's long direction, if it has one."""
     if box.axes == 0:
         return positions
     directions, lengths, _ = torch.linalg.svd(box.basis[0])

@@ -1,4 +1,4 @@
-"""The order of many masses: only as much of it as is asked for."""
+"""The order of many masses, computed only as far as it is needed."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def descending(values: Tensor, n: int) -> Tensor:
-    """Indices of the n greatest values, greatest first, equal ones in the order they have.
+    """Return the indices of the n greatest values, greatest first; equal ones keep their order.
 
     The same as `values.argsort(descending=True, stable=True)[:n]`, NaN first. On the CPU NumPy
     sorts one integer per value, several times faster than PyTorch sorts floats.
@@ -31,11 +31,11 @@ def descending(values: Tensor, n: int) -> Tensor:
 
 
 def _descending(values: np.ndarray, n: int) -> np.ndarray:
-    """The same for float32 on the CPU."""
-    place = len(values) - n
+    """Do the same for float32 on the CPU."""
+    rank = len(values) - n
     candidates = None
-    if place:
-        least = np.partition(values, place)[place]
+    if rank:
+        least = np.partition(values, rank)[rank]
         candidates = np.flatnonzero(~(values < least))
         values = values[candidates]
     bits = (values + np.float32(0)).view(np.int32)  # no -0

@@ -2,11 +2,10 @@
 
 model.safetensors  weights (float16 or float32)
 config.json        architecture, object, keypoints, calibration, training record and metrics
-mesh.ply           optional, metres, for pictures
+mesh.ply           optional, metres, for figures
 README.md          optional, the model card
 """
 
-import hashlib
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +29,7 @@ from spyropose_ros.core.bundle_files import (
     write_config,
 )
 from spyropose_ros.core.errors import BundleError
+from spyropose_ros.core.files import sha256, write_bytes
 from spyropose_ros.core.network.config import ModelConfig
 from spyropose_ros.core.network.keypoint_model import PoseModel, make_model
 from spyropose_ros.core.network.rotation_model import RotationModel
@@ -63,17 +63,16 @@ class ModelBundle:
             half: store the weights as float16.
         """
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
         dtype = torch.float16 if half else torch.float32
         state = {
             name: (tensor.to(dtype) if tensor.is_floating_point() else tensor).contiguous()
             for name, tensor in self.model.state_dict().items()
         }
         weights = save_tensors(state)
-        (directory / WEIGHTS).write_bytes(weights)
+        write_bytes(directory / WEIGHTS, weights)
         config = {
             "format": FORMAT,
-            "weights_sha256": _sha256(weights),
+            "weights_sha256": sha256(weights),
             "object": vars(self.object),
             "model": self.model.config.to_dict(),
             "temperatures": self.temperatures,
@@ -115,12 +114,12 @@ class ModelBundle:
         )
 
 
-def _load_weights(model: PoseModel | RotationModel, path: Path, sha256: str | None) -> None:
+def _load_weights(model: PoseModel | RotationModel, path: Path, checksum: str | None) -> None:
     """Fill the model; every tensor must be there, of the right shape and finite."""
     if not path.is_file():
         raise BundleError(f"{path.parent} is incomplete: {WEIGHTS} is missing")
     content = path.read_bytes()
-    if sha256 is not None and _sha256(content) != sha256:
+    if checksum is not None and sha256(content) != checksum:
         raise BundleError(
             f"{path} is damaged or not the file that {CONFIG} describes (sha256 differs); "
             "copy or download it again"
@@ -136,7 +135,3 @@ def _load_weights(model: PoseModel | RotationModel, path: Path, sha256: str | No
         model.load_state_dict(state)
     except RuntimeError as error:
         raise BundleError(f"{path} does not fit the architecture in {CONFIG}: {error}") from error
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""The files of a bundle, without its network: what needs no PyTorch and is fast to import."""
+"""The files of a bundle, without its network: needs no PyTorch and is fast to import."""
 
 import json
 import math
@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from spyropose_ros.core.errors import BundleError
+from spyropose_ros.core.errors import BundleError, InputError
+from spyropose_ros.core.files import write_text
 
 FORMAT = "spyropose_ros/1"
 WEIGHTS = "model.safetensors"
@@ -35,24 +36,22 @@ class ObjectInfo:
     size_ratio_std: float
     keypoints: list[list[float]]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         sizes = self.diameter, self.size_ratio
         numbers = [*sizes, self.size_ratio_std, *self.center, *sum(self.keypoints, [])]
         if not all(map(math.isfinite, numbers)) or min(sizes) <= 0 or len(self.center) != 3:
-            raise ValueError(
+            raise InputError(
                 "an object needs finite numbers, a center of 3, and a diameter and size_ratio > 0"
             )
 
 
 def write_config(directory: Path, config: dict) -> None:
-    """Write a bundle's config.json beside, then rename: with it a training is finished."""
-    partial = directory / f"{CONFIG}.partial"
-    partial.write_text(json.dumps(config, indent=1) + "\n")
-    partial.replace(directory / CONFIG)
+    """Write a bundle's config.json, in one step: with it a training is finished."""
+    write_text(directory / CONFIG, json.dumps(config, indent=1) + "\n")
 
 
 def read_object(directory_or_hub_id: str | Path) -> ObjectInfo:
-    """What a bundle is for, without loading its weights.
+    """Read what a bundle is for, without loading its weights.
 
     Raises:
         BundleError: missing, damaged or foreign, with the reason.
@@ -65,7 +64,7 @@ def read_object(directory_or_hub_id: str | Path) -> ObjectInfo:
 
 
 def described_object(config: dict, directory: Path) -> ObjectInfo:
-    """The object of a config.json."""
+    """Return the object that a config.json describes."""
     try:
         return ObjectInfo(**config["object"])
     except (LookupError, TypeError, ValueError) as error:
@@ -73,7 +72,7 @@ def described_object(config: dict, directory: Path) -> ObjectInfo:
 
 
 def undescribed(directory: Path, error: Exception) -> BundleError:
-    """What to say of a config.json that lacks something."""
+    """Return the error for a config.json that lacks something."""
     return BundleError(
         f"{directory / CONFIG} does not describe a model of this version "
         f"({type(error).__name__}: {error}); export the bundle again"
@@ -81,12 +80,12 @@ def undescribed(directory: Path, error: Exception) -> BundleError:
 
 
 def locate(name: str) -> Path:
-    """Local folder of a bundle, downloaded when the name is a hub id."""
+    """Return the local folder of a bundle; download it when the name is a hub id."""
     directory = Path(name).expanduser()
     if directory.is_dir():
         return directory
     if not directory.is_absolute() and _HUB_ID.fullmatch(name):
-        from huggingface_hub import snapshot_download  # only here: it needs the network
+        from huggingface_hub import snapshot_download  # slow to import
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         try:
@@ -104,7 +103,7 @@ def locate(name: str) -> Path:
 
 
 def read_config(directory: Path) -> dict:
-    """config.json, checked for its format."""
+    """Read config.json and check its format."""
     path = directory / CONFIG
     if not path.is_file():
         raise BundleError(f"{directory} is not a model bundle: {CONFIG} is missing")

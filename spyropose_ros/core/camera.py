@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spyropose_ros.core.errors import InputError
+
 CROP_PADDING = 1.5
 """Side of the crop over the apparent diameter of the object."""
 
@@ -28,7 +30,7 @@ def project(K: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def translation_from_boxes(boxes: Tensor, K: Tensor, diameter: float, size_ratio: float) -> Tensor:
-    """Translation of the object's bounding-sphere centre from tight 2D boxes.
+    """Estimate the translation of the object's bounding-sphere centre from tight 2D boxes.
 
     The centre lies on the ray through the middle of the box; its depth follows from the box's
     diagonal, which on average over views measures `size_ratio` times the projected diameter. (The
@@ -44,13 +46,13 @@ def translation_from_boxes(boxes: Tensor, K: Tensor, diameter: float, size_ratio
         Estimates in the camera frame, metres, [N, 3].
 
     Raises:
-        ValueError: if a box is empty or not finite.
+        InputError: if a box is empty or not finite.
     """
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"boxes must be [N, 4] (x0, y0, x1, y1), got {tuple(boxes.shape)}")
+        raise InputError(f"boxes must be [N, 4] (x0, y0, x1, y1), got {tuple(boxes.shape)}")
     size = boxes[:, 2:] - boxes[:, :2]
     if not bool(torch.isfinite(boxes).all()) or not bool((size > 0).all()):
-        raise ValueError(
+        raise InputError(
             "every box needs finite x0 < x1 and y0 < y1; drop empty detections before estimating"
         )
     focal = torch.stack((K[0, 0], K[1, 1]))
@@ -68,7 +70,7 @@ def crop_intrinsics(
     padding: float | Tensor = CROP_PADDING,
     roll: Tensor | None = None,
 ) -> Tensor:
-    """Intrinsics of square crops, each centred on an estimate and scaled to show it alike.
+    """Compute intrinsics of square crops, centred on the estimates and scaled to show them alike.
 
     Args:
         translation: estimates of the bounding-sphere centre, metres, [N, 3].
@@ -119,7 +121,7 @@ def crop_image(image: Tensor, K: Tensor, K_crop: Tensor, resolution: int) -> Ten
     columns = linear[:, None, :, 0] * pixel[:, None] + offset[:, None]  # [N, fine, 2]
     rows = linear[:, None, :, 1] * pixel[:, None]
     grid = rows.unsqueeze(2) + columns.unsqueeze(1)  # [N, fine, fine, 2]
-    # One image and all crops below each other: nothing is copied for a crop
+    # One grid with all crops below each other: the image is not copied for each
     samples = F.grid_sample(
         image.float().div(255).unsqueeze(0),
         grid.view(1, -1, fine, 2),
@@ -130,14 +132,14 @@ def crop_image(image: Tensor, K: Tensor, K_crop: Tensor, resolution: int) -> Ten
 
 
 def _region(image: Tensor, back: Tensor, resolution: int) -> tuple[Tensor, Tensor | float]:
-    """The part of an image that crops show, and the pixel it begins at, x and y.
+    """Return the part of an image that crops show, and its first pixel, x and y.
 
     Args:
         image: [3, H, W].
         back: pixels of the crops -> pixels of the image, float64 [N, 2, 3].
         resolution: side of the crops in pixels.
     """
-    if image.device.type != "cpu":  # to wait for the bounds would take longer
+    if image.device.type != "cpu":  # reading the bounds back would take longer
         return image, 0.0
     ends = torch.tensor([-0.5, resolution - 0.5], dtype=back.dtype)
     corners = F.pad(torch.cartesian_prod(ends, ends), (0, 1), value=1.0) @ back.mT  # [N, 4, 2]
@@ -150,13 +152,13 @@ def _region(image: Tensor, back: Tensor, resolution: int) -> tuple[Tensor, Tenso
 
 
 def to_grid_sample(pixels: Tensor, width: int, height: int) -> Tensor:
-    """Pixel coordinates [..., 2] -> grid_sample coordinates ([-1, 1] spans the image's edges)."""
+    """Convert pixels [..., 2] to grid_sample coordinates ([-1, 1] spans the image's edges)."""
     size = torch.tensor((width, height), dtype=pixels.dtype, device=pixels.device)
     return (2 * pixels + 1) / size - 1
 
 
 def resized_intrinsics(K: Tensor, scale: float) -> Tensor:
-    """Intrinsics of an image resized by a factor, pixel centres at integers.
+    """Return the intrinsics of an image resized by a factor, pixel centres at integers.
 
     Args:
         K: third row (0, 0, 1), [B, 3, 3].
@@ -172,10 +174,10 @@ def resized_intrinsics(K: Tensor, scale: float) -> Tensor:
 def apparent_size_ratio(
     vertices: np.ndarray, diameter: float, n_views: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """How large an object's box looks, compared with its bounding sphere.
+    """Measure how large an object's box looks, compared with its bounding sphere.
 
     The ratio of a view is hypot(w / fx, h / fy) * z / diameter for the tight box (w, h) of the
-    whole object at depth z. Its mean turns a detector's box into a depth estimate.
+    whole object at depth z. Its mean converts a detector's box to a depth estimate.
 
     Args:
         vertices: [V, 3], relative to the centre of the bounding sphere, metres.
@@ -186,11 +188,11 @@ def apparent_size_ratio(
     Returns:
         Mean and standard deviation of the ratio over the views.
     """
-    from scipy.spatial import ConvexHull  # only where a model is made
+    from scipy.spatial import ConvexHull  # needed only when a model is made
     from scipy.spatial.transform import Rotation
 
     vertices = np.asarray(vertices, np.float64)
-    vertices = vertices[ConvexHull(vertices).vertices]  # the others bound no projection
+    vertices = vertices[ConvexHull(vertices).vertices]  # the others never bound a projection
     rotations = Rotation.random(n_views, random_state=np.random.default_rng(seed)).as_matrix()
     distance = 6 * diameter
     ratios = np.empty(n_views)

@@ -11,16 +11,18 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from spyropose_ros.core import se3_grid, so3, so3_grid
+from spyropose_ros.core import _resampling, se3_grid, so3, so3_grid
 from spyropose_ros.core._modes import Mode, modes
 from spyropose_ros.core._moments import LeafPoses, Moments, moments
 from spyropose_ros.core._ordering import descending
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.se3_grid import Cells
 from spyropose_ros.core.translation_grid import TranslationBox
 
 _HEAD_LEAVES = 20_000  # the most that modes are made of
 _KEY_BITS = 40  # more than a rotation cell's index has
-_LOWEST = -1e4  # log mass that is none, for products with a mass of 0
+_PAIRS_PER_PASS = 4_000_000  # of rotations that are compared at a time: bounds the memory
+_LOWEST = -1e4  # finite stand-in for log 0, for products with a mass of 0
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class PoseDistribution:
         return self._count
 
     def to(self, device: torch.device | str) -> "PoseDistribution":
-        """The same distribution on another device."""
+        """Return the same distribution on another device."""
         if self.box.center.device == torch.device(device):
             return self
         return PoseDistribution(
@@ -152,13 +154,13 @@ class PoseDistribution:
         return self.poses(slice(None))[1]
 
     def poses(self, leaves: slice | Tensor) -> tuple[Tensor, Tensor]:
-        """Object poses at the centres of some leaves: rotations [n, 3, 3], metres [n, 3]."""
+        """Return object poses at the centres of leaves: rotations [n, 3, 3], metres [n, 3]."""
         if isinstance(leaves, slice) and 0 <= (leaves.stop or -1) <= _HEAD_LEAVES:
             return self._head_poses.of(leaves)
         return self._poses_of(self._order[leaves]).of(slice(None))
 
     def top(self, n: int) -> Top:
-        """The n most probable leaves and the mass they leave out."""
+        """Return the n most probable leaves and the mass they leave out."""
         cells = self._first(n)
         rotations, translations = self.poses(slice(n))
         probabilities = self._log_p[cells].exp()
@@ -188,7 +190,7 @@ class PoseDistribution:
     # --- density and samples ---
 
     def log_density(self, rotation: Tensor, translation: Tensor) -> Tensor:
-        """Log density of object poses.
+        """Compute the log density of object poses.
 
         Args:
             rotation: [M, 3, 3].
@@ -213,7 +215,7 @@ class PoseDistribution:
     def sample(
         self, n: int, generator: torch.Generator | None = None, systematic: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """N poses: a leaf by its mass, then uniform within the cell.
+        """Draw n poses: a leaf by its mass, then uniform within the cell.
 
         Args:
             n: number of poses.
@@ -224,35 +226,46 @@ class PoseDistribution:
         Returns:
             rotations [n, 3, 3] and translations [n, 3] in metres.
         """
-        cdf = self.probabilities.double().cumsum(0)
-        u = torch.rand(n, generator=generator, device=cdf.device, dtype=torch.float64)
+        p = self.probabilities.double()
+        u = torch.rand(n, generator=generator, device=p.device, dtype=torch.float64)
         if systematic:
-            u = (torch.arange(n, device=cdf.device) + u[:1]) / n
-        u *= cdf[-1]
-        leaf = torch.searchsorted(cdf, u, right=True).clamp(max=len(cdf) - 1)
-        rotation = torch.empty((n, 3, 3), device=cdf.device)
-        position = torch.empty((n, 3), device=cdf.device, dtype=self.box.center.dtype)
+            leaf = _resampling.systematic(p, n, u[:1])
+        else:
+            cdf = p.cumsum(0)
+            u *= cdf[-1]
+            leaf = torch.searchsorted(cdf, u, right=True).clamp(max=len(cdf) - 1)
+        rotation = torch.empty((n, 3, 3), device=p.device)
+        position = torch.empty((n, 3), device=p.device, dtype=self.box.center.dtype)
         for level in self.levels[leaf].unique().tolist():
             here = (self.levels[leaf] == level).nonzero().squeeze(1)
             r, t = self._cells(level, leaf[here]).sample(self.box, generator)
             rotation[here], position[here] = r[0], t[0]
         return rotation, self._to_object(rotation, position)
 
+    def resample(self, n: int) -> Tensor:
+        """Choose n leaves, each floor or ceil of n times its mass; repeatable.
+
+        Returns:
+            Ranks in the order of the leaves, ascending, int64 [n].
+        """
+        return _resampling.systematic(self.probabilities, n)
+
     # --- summaries ---
 
     def mode(self) -> tuple[Tensor, Tensor]:
-        """Centre of the leaf of highest density: rotation [3, 3], translation [3]."""
+        """Return the centre of the leaf of highest density: rotation [3, 3], translation [3]."""
         density = self._log_p.double() - self._log_volumes[self._levels]
         densest = (density == density.max()).nonzero().squeeze(1)
-        rotation, translation = self._poses_of(densest[self._log_p[densest].argmax()][None]).of([0])
+        best = densest[self._log_p[densest].argmax()][None]
+        rotation, translation = self._poses_of(best).of(slice(None))
         return rotation[0], translation[0]
 
     def mean(self) -> tuple[Tensor, Tensor]:
-        """Chordal mean rotation [3, 3] and mean translation [3]."""
+        """Return the chordal mean rotation [3, 3] and the mean translation [3]."""
         return self._moments.rotations[0], self._moments.translations[0]
 
     def covariance(self) -> Tensor:
-        """Covariance about the mean, [6, 6], order x y z rx ry rz.
+        """Return the covariance about the mean, [6, 6], order x y z rx ry rz.
 
         Metres and radians; the rotation part is the rotation vector in the camera's fixed axes
         that carries the mean to the pose (REP-103). The poses within a leaf count as well, so that
@@ -267,7 +280,7 @@ class PoseDistribution:
         max_modes: int = 8,
         min_mass: float = 0.02,
     ) -> list[Mode]:
-        """Clusters of probability, by descending mass.
+        """Return clusters of probability, by descending mass.
 
         Greedy: the densest leaf left gathers all leaves within the radii; repeat. A ring of poses
         yields several neighbouring modes.
@@ -295,13 +308,13 @@ class PoseDistribution:
         )
 
     def credible_region(self, mass: float) -> CredibleRegion:
-        """Smallest set of leaves that holds at least the given mass (highest density first).
+        """Return the smallest set of leaves that holds at least the mass (highest density first).
 
         Raises:
-            ValueError: if mass is not in (0, 1].
+            InputError: if mass is not in (0, 1].
         """
         if not 0 < mass <= 1:
-            raise ValueError(f"the mass of a credible region must be in (0, 1], got {mass}")
+            raise InputError(f"the mass of a credible region must be in (0, 1], got {mass}")
         order = self.log_densities.argsort(descending=True, stable=True)
         p = self.probabilities.double()[order]
         n = min(int((p.cumsum(0) < mass).sum()) + 1, len(p))
@@ -315,33 +328,36 @@ class PoseDistribution:
         )
 
     def entropy(self) -> float:
-        """Differential entropy in nats, -E[log density]."""
+        """Return the differential entropy in nats, -E[log density]."""
         p, log_p = self._masses, self._log_p.double().clamp_min(_LOWEST)
         volumes = torch.bincount(self._levels, p, minlength=self.depth) @ self._log_volumes
         return float(volumes - p @ log_p)
 
     def effective_sample_size(self) -> float:
-        """1 / sum of squared leaf masses."""
+        """Return 1 / sum of squared leaf masses."""
         return 1.0 / float(self._masses @ self._masses)
 
     def rotation_spread(self, reference: Tensor | None = None) -> float:
-        """Expected angle to the nearest reference rotation in radians.
+        """Return the expected angle to the nearest reference rotation in radians.
 
         Args:
             reference: [K, 3, 3], for example all equivalent true rotations; the mode by default.
         """
         if reference is None:
             reference = self.mode()[0].unsqueeze(0)
-        p = self.probabilities
-        angle = torch.full_like(p, torch.inf)
-        for rotation in reference.to(self.rotations):  # K may be hundreds: keep memory at N
-            angle = torch.minimum(angle, so3.geodesic_angle(self.rotations, rotation))
-        return float((p * angle).sum())
+        reference, total = reference.to(self.rotations), 0.0
+        step = max(1, _PAIRS_PER_PASS // len(reference))  # there may be hundreds of references
+        leaves = zip(self.rotations.split(step), self.probabilities.split(step), strict=True)
+        for rotations, mass in leaves:
+            nearest = (rotations.flatten(1) @ reference.flatten(1).mT).argmax(1)  # largest trace
+            angle = so3.geodesic_angle(rotations, reference[nearest])
+            total += float((mass.double() * angle).sum())
+        return total
 
     def entropy_about_axis(
         self, axis: Tensor, bins: int = 72, generator: torch.Generator | None = None
     ) -> float:
-        """Differential entropy of the rotation angle about an axis of the object, in nats.
+        """Return the differential entropy of the angle about an axis of the object, in nats.
 
         The angle is the twist about the axis relative to the mode; its histogram is made of
         samples, so that coarse leaves are spread over their cells. Uniform gives log(2 pi) = 1.84.
@@ -354,23 +370,8 @@ class PoseDistribution:
         if generator is None:
             generator = torch.Generator(self.box.center.device).manual_seed(0)
         rotation, _ = self.sample(4096, generator)
-        relative = self.mode()[0].to(rotation).mT @ rotation  # twist about the object's axis
-        axis = axis.to(relative)
-        skew = torch.stack(
-            (
-                relative[:, 2, 1] - relative[:, 1, 2],
-                relative[:, 0, 2] - relative[:, 2, 0],
-                relative[:, 1, 0] - relative[:, 0, 1],
-            ),
-            -1,
-        )
-        # Swing-twist: twist = 2 atan2(q_v . axis, q_w), with q_v = skew / (4 q_w).
-        trace = relative.diagonal(dim1=-2, dim2=-1).sum(-1)
-        twist = 2 * torch.atan2(skew @ axis, 1 + trace)
-        index = (twist / (2 * math.pi) % 1.0 * bins).long().clamp(max=bins - 1)
-        p = torch.bincount(index, minlength=bins).double() / len(index)
-        p = p[p > 0]
-        return -float((p * (p * bins / (2 * math.pi)).log()).sum())
+        reference = self.mode()[0].to(rotation)
+        return so3.twist_entropy(rotation, reference, axis.to(rotation), bins)
 
     # --- internals: indices are of the cells as they were given ---
 
@@ -416,19 +417,19 @@ class PoseDistribution:
         return se3_grid.log_volume(self.box, 0) - splits * math.log(8 * 2**self.box.axes)
 
     def _first(self, n: int) -> Tensor:
-        """The n most probable leaves, sorted."""
+        """Return the n most probable leaves, sorted."""
         return self._head[:n] if n <= _HEAD_LEAVES else self._order[:n]
 
     def _densities_of(self, cells: Tensor) -> Tensor:
-        """Log densities, float64 [n]."""
+        """Return the log densities of cells, float64 [n]."""
         levels = self._levels.index_select(0, cells)
         return self._log_p.index_select(0, cells).double() - self._log_volumes[levels]
 
     def _poses_of(self, cells: Tensor) -> LeafPoses:
-        """Poses at centres; every rotation is computed once."""
+        """Compute the poses at the centres of cells; every rotation is computed once."""
         levels = self._levels.index_select(0, cells)
         keys = levels << _KEY_BITS | self._rotation_index.index_select(0, cells)
-        keys, turn = keys.unique(return_inverse=True)
+        keys, slot = keys.unique(return_inverse=True)
         rotation_levels = keys >> _KEY_BITS
         rotations = so3_grid.rotations(keys & ((1 << _KEY_BITS) - 1), rotation_levels)
         # Components first: the long axis last makes these small products several times faster.
@@ -436,11 +437,11 @@ class PoseDistribution:
         corner = torch.stack(axes) if axes else cells.new_zeros((0, len(cells)))  # [axes, n]
         coordinates = (corner + 0.5) / 2 ** (levels + 1)
         arm = (rotations @ self.center).mT.contiguous()  # [3, U]
-        offset = self.box.basis[0] @ (coordinates - 0.5).to(arm.dtype) - arm.index_select(1, turn)
-        return LeafPoses(rotations, rotation_levels, turn, offset + self.box.center[0, :, None])
+        offset = self.box.basis[0] @ (coordinates - 0.5).to(arm.dtype) - arm.index_select(1, slot)
+        return LeafPoses(rotations, rotation_levels, slot, offset + self.box.center[0, :, None])
 
     def _cells(self, level: int, leaf: Tensor) -> Cells:
-        """Leaves of one level, by their place in the order, as a batch of one."""
+        """Return leaves of one level, by their rank in the order, as a batch of one."""
         cells = self._order[leaf]
         return Cells(
             level,
@@ -449,5 +450,5 @@ class PoseDistribution:
         )
 
     def _to_object(self, rotation: Tensor, position: Tensor) -> Tensor:
-        """Bounding-sphere centres in the camera frame -> translations of the object frame."""
+        """Convert centres in the camera frame to translations of the object frame, [n, 3]."""
         return position - rotation @ self.center

@@ -1,9 +1,17 @@
-"""What the package raises for its users to mend."""
+"""What the package raises. Every error of its own derives from `SpyroposeError`."""
 
 
 class SpyroposeError(Exception):
-    """Something that a user can mend; the message says what is wrong and what to do."""
+    """An error that the user can fix; the message says what is wrong and what to do."""
 
 
 class BundleError(SpyroposeError):
     """A model bundle cannot be used; the message names the reason and the remedy."""
+
+
+class InputError(SpyroposeError, ValueError):
+    """An argument or a setting has the wrong shape, type or range."""
+
+
+class ScorerError(SpyroposeError, FloatingPointError):
+    """A scorer's answer cannot be normalised."""

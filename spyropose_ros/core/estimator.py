@@ -14,10 +14,12 @@ from torch import Tensor
 from spyropose_ros.core import camera
 from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.distribution import PoseDistribution
-from spyropose_ros.core.kernels.captured_search import ReplayedSearch
+from spyropose_ros.core.errors import InputError
+from spyropose_ros.core.kernels.captured_search import CapturedSearch
 from spyropose_ros.core.pose_prior import GridPrior, PosePrior
+from spyropose_ros.core.pyramid import PosePyramid
 from spyropose_ros.core.scorer import NetworkScorer, View, search_heads
-from spyropose_ros.core.search import PosePyramid, search, search_exhaustively
+from spyropose_ros.core.search import search, search_exhaustively
 from spyropose_ros.core.search_settings import CROPS, SearchSettings
 from spyropose_ros.core.translation_grid import TranslationBox, check_estimates
 
@@ -25,13 +27,17 @@ from spyropose_ros.core.translation_grid import TranslationBox, check_estimates
 class Estimator:
     """Pose distributions of one object.
 
+    On a GPU a network of keypoints computes in float16, and a search of a fixed beam (no mass
+    tolerance, no prior) is captured in CUDA graphs, one for each batch size. Not for two threads
+    at once.
+
     Args:
-        bundle: the trained model.
+        bundle: the trained model; its weights and temperatures must not change afterwards.
         device: where to run; the GPU if there is one by default.
         settings: of the search.
 
     Raises:
-        ValueError: unknown or absent device, or a depth that the model does not have.
+        InputError: unknown or absent device, or a depth that the model does not have.
     """
 
     def __init__(
@@ -45,22 +51,24 @@ class Estimator:
         self.settings = settings
         self.depth = settings.depth or bundle.model.config.depth
         if not 1 <= self.depth <= bundle.model.config.depth:
-            raise ValueError(
+            raise InputError(
                 f"depth {self.depth} is not available: the model has {bundle.model.config.depth} "
                 "levels"
             )
         self.model = bundle.model.eval()
         self.rotation_only = bundle.model.config.rotation_only
         self._dtype = torch.float32
-        if settings.half_precision and self.device.type == "cuda" and not self.rotation_only:
+        if self.device.type == "cuda" and not self.rotation_only:
             self._dtype = torch.float16
             self.model = copy.deepcopy(self.model)  # the bundle's stays float32
             self.model.extractor.half()  # poses and projections need float32
-        self.model.to(self.device, memory_format=torch.channels_last)
+        # PyTorch's own annotations lack the memory format.
+        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._heads = search_heads(self.model)
-        self._replayed = None
-        if settings.cuda_graphs:
-            self._replayed = ReplayedSearch(self._scorer, self.depth, settings.beam)
+        self._temperatures = list(bundle.temperatures)
+        self._captured: CapturedSearch | None = None
+        if self.device.type == "cuda" and settings.mass_tolerance == 0 and not settings.exhaustive:
+            self._captured = CapturedSearch(self._scorer, self.depth, settings.beam)
         self._center = torch.tensor(bundle.object.center, device=self.device)
 
     @classmethod
@@ -81,7 +89,7 @@ class Estimator:
         translation_estimates: np.ndarray | None = None,
         priors: Sequence[PosePrior | None] | None = None,
     ) -> list[PoseDistribution]:
-        """Distributions of the object's pose, one per box, in one batched pass.
+        """Estimate distributions of the object's pose, one per box, in one batched pass.
 
         A model of rotations only takes the translation estimates for the truth.
 
@@ -97,7 +105,7 @@ class Estimator:
             N distributions of the object frame in the camera's optical frame.
 
         Raises:
-            ValueError: malformed image, intrinsics or boxes, or another number of priors.
+            InputError: malformed image, intrinsics or boxes, or another number of priors.
         """
         pyramid = self.search(image, K, boxes, translation_estimates, priors)
         return self._distributions(pyramid) if pyramid is not None else []
@@ -111,12 +119,12 @@ class Estimator:
         translation_estimates: np.ndarray | None = None,
         priors: Sequence[PosePrior | None] | None = None,
     ) -> PosePyramid | None:
-        """As `estimate`, with all levels kept, for evaluation. None for no boxes."""
+        """Estimate as `estimate` does, but keep all levels, for evaluation; None for no boxes."""
         boxes = np.asarray(boxes, dtype=np.float32)
         if boxes.size == 0:
             return None
         if boxes.ndim != 2 or boxes.shape[1] != 4:
-            raise ValueError(f"boxes must be [N, 4] (x0, y0, x1, y1), got {boxes.shape}")
+            raise InputError(f"boxes must be [N, 4] (x0, y0, x1, y1), got {boxes.shape}")
         info = self.bundle.object
         if translation_estimates is None:
             estimate = camera.translation_from_boxes(
@@ -128,7 +136,7 @@ class Estimator:
         else:
             estimate = torch.as_tensor(translation_estimates, dtype=torch.float32)
             if estimate.shape != (len(boxes), 3):
-                raise ValueError(
+                raise InputError(
                     f"translation_estimates must be [{len(boxes)}, 3], one for each box, "
                     f"got {tuple(estimate.shape)}"
                 )
@@ -137,14 +145,14 @@ class Estimator:
         return self.search_crops(crops, K_crop, self.box(estimate), priors)
 
     def box(self, estimate: Tensor) -> TranslationBox:
-        """Region of translations that is searched around estimates [B, 3] of the centre, metres."""
+        """Return the region of translations to search around centre estimates [B, 3], metres."""
         if self.rotation_only:
             check_estimates(estimate)
             return TranslationBox.known(estimate)
         return TranslationBox.from_view(estimate, self.bundle.object.diameter)
 
     def crops(self, image: np.ndarray, K: np.ndarray, estimate: Tensor) -> tuple[Tensor, Tensor]:
-        """What the model sees around translation estimates, V = settings.crops times each.
+        """Cut out what the model sees around translation estimates, V = settings.crops times each.
 
         Args:
             image: RGB uint8 [H, W, 3].
@@ -155,19 +163,19 @@ class Estimator:
             Crops in [0, 1], [N V, 3, h, w], and their intrinsics, [N V, 3, 3].
 
         Raises:
-            ValueError: malformed image or intrinsics.
+            InputError: malformed image or intrinsics.
         """
         config, diameter = self.model.config, self.bundle.object.diameter
         pixels, intrinsics = self._image(image), self._intrinsics(K)
         resolution, views = config.crop_resolution, self.settings.crops
-        size, turn = torch.tensor(CROPS[:views], device=self.device).T.repeat(1, len(estimate))
+        size, roll = torch.tensor(CROPS[:views], device=self.device).T.repeat(1, len(estimate))
         K_crop = camera.crop_intrinsics(
             estimate.repeat_interleave(views, 0),
             diameter,
             intrinsics,
             resolution,
             config.crop_padding * size,
-            turn.deg2rad(),
+            roll.deg2rad(),
         )
         # The same rounding as a stored crop in training.
         crops = camera.crop_image(pixels, intrinsics, K_crop, resolution)
@@ -193,8 +201,8 @@ class Estimator:
         crops = crops.unflatten(0, (-1, self.settings.crops))
         K_crop = K_crop.unflatten(0, (-1, self.settings.crops))
         prior = None if priors is None else self._prior(priors, box)
-        if self._replayed is not None and prior is None:
-            return self._replayed(crops, K_crop, box)
+        if self._captured is not None and prior is None:
+            return self._captured(crops, K_crop, box)
         scorer = self._scorer(crops, K_crop)
         return self._search(scorer, box, prior, self.settings.mass_tolerance)
 
@@ -208,7 +216,7 @@ class Estimator:
         prior: PosePrior | None = None,
         box: TranslationBox | None = None,
     ) -> PoseDistribution:
-        """One distribution from several views of one object.
+        """Estimate one distribution from several views of one object.
 
         The pyramid is built in the world frame; every cell is projected into every view and the
         views' logits are fused at every level. Fused levels are sharp: with a mass tolerance above
@@ -230,7 +238,7 @@ class Estimator:
             Distribution of the object frame in the world frame.
 
         Raises:
-            ValueError: no view, unequal counts, or an estimate behind a camera.
+            InputError: no view, unequal counts, or an estimate behind a camera.
         """
         pyramid = self.search_multiview(
             images, Ks, world_from_cameras, translation_estimate, fusion, prior, box
@@ -248,9 +256,9 @@ class Estimator:
         prior: PosePrior | None = None,
         box: TranslationBox | None = None,
     ) -> PosePyramid:
-        """As `estimate_multiview`, with all levels kept, for evaluation."""
+        """Estimate as `estimate_multiview` does, but keep all levels, for evaluation."""
         if not len(images) == len(Ks) == len(world_from_cameras) > 0:
-            raise ValueError(
+            raise InputError(
                 f"need as many images, Ks and camera poses, at least one; got {len(images)}, "
                 f"{len(Ks)}, {len(world_from_cameras)}"
             )
@@ -261,7 +269,7 @@ class Estimator:
             R, t = _split(camera_from)
             estimate = (R @ center + t).unsqueeze(0)
             if estimate[0, 2] <= 0:
-                raise ValueError("the translation estimate lies behind one of the cameras")
+                raise InputError("the translation estimate lies behind one of the cameras")
             crops, K_crop = self.crops(image, K, estimate)
             views += [
                 View(self._features(crops[v : v + 1]), K_crop[v : v + 1], R, t)
@@ -273,8 +281,8 @@ class Estimator:
                 box = self.box(estimate).moved(*_split(world_from[-1]))
 
         divisor = _fusion_divisor(fusion, len(images)) * self.settings.crops
-        scorer = NetworkScorer(self._heads, self.bundle.temperatures, views, divisor)
-        # Several views make the coarse levels far too sure of themselves to save anything there
+        scorer = NetworkScorer(self._heads, self._temperatures, views, divisor)
+        # Several views make the coarse levels far too sharp to leave any mass there.
         tolerance = self.settings.mass_tolerance if len(images) == 1 else 0.0
         return self._search(scorer, box, self._prior([prior], box), tolerance)
 
@@ -285,7 +293,7 @@ class Estimator:
         self.estimate(np.zeros((480, 640, 3), np.uint8), K, boxes)
 
     def _prior(self, priors: Sequence[PosePrior | None], box: TranslationBox) -> GridPrior | None:
-        """Priors on the grids of the boxes; None where nothing is known of any."""
+        """Put priors on the grids of the boxes; None where nothing is known of any."""
         prior = GridPrior(priors, box, self.depth)
         return None if all(known is None for known in priors) else prior
 
@@ -305,22 +313,22 @@ class Estimator:
         return [pyramid.distribution(b, self._center, diameter) for b in range(len(pyramid.box))]
 
     def _scorer(self, crops: Tensor, K_crop: Tensor) -> NetworkScorer:
-        """Mean over crops [B, V, 3, H, W] with intrinsics [B, V, 3, 3]."""
+        """Return a scorer that averages over crops [B, V, 3, H, W], intrinsics [B, V, 3, 3]."""
         views = [View(self._features(crops[:, v]), K_crop[:, v]) for v in range(crops.shape[1])]
-        return NetworkScorer(self._heads, self.bundle.temperatures, views, len(views))
+        return NetworkScorer(self._heads, self._temperatures, views, len(views))
 
     def _features(self, crops: Tensor) -> Tensor:
-        """Of crops [B, 3, H, W]; see the model's `features`."""
+        """Compute the model's `features` of crops [B, 3, H, W]."""
         return self.model.features(crops.to(self._dtype))
 
     def _image(self, image: np.ndarray) -> Tensor:
-        """Checked image on the device, uint8 [3, H, W]."""
+        """Check an image and put it on the device, uint8 [3, H, W]."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ValueError(f"image must be RGB uint8 [H, W, 3], got {image.dtype} {image.shape}")
+            raise InputError(f"image must be RGB uint8 [H, W, 3], got {image.dtype} {image.shape}")
         return torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)
 
     def _intrinsics(self, K: np.ndarray) -> Tensor:
-        """Checked intrinsics on the device, float32 [3, 3]."""
+        """Check intrinsics and put them on the device, float32 [3, 3]."""
         K = np.asarray(K, dtype=np.float64)
         if (
             K.shape != (3, 3)
@@ -329,7 +337,7 @@ class Estimator:
             or K[1, 1] <= 0
             or (K[2] != (0, 0, 1)).any()
         ):
-            raise ValueError(
+            raise InputError(
                 "K must be a finite 3x3 matrix with positive focal lengths and the last row 0 0 1, "
                 f"got {K}"
             )
@@ -337,26 +345,26 @@ class Estimator:
 
 
 def _split(transform: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotation [3, 3] and translation [3] of a [4, 4] transform."""
+    """Split a [4, 4] transform into rotation [3, 3] and translation [3]."""
     return transform[:3, :3], transform[:3, 3]
 
 
 def _fusion_divisor(fusion: str | float, n_views: int) -> float:
-    """What the sum of the views' logits is divided by."""
+    """Return the number that the sum of the views' logits is divided by."""
     named = {"sum": 1.0, "root": n_views**0.5, "mean": float(n_views)}
-    divisor = named.get(fusion, fusion)
+    divisor = named.get(fusion, fusion) if isinstance(fusion, str) else fusion
     if isinstance(divisor, str) or not 0 < divisor < float("inf"):
-        raise ValueError(
+        raise InputError(
             f"fusion must be 'sum', 'root', 'mean' or a positive number, got {fusion!r}"
         )
     return divisor
 
 
 def resolve_device(name: str | torch.device | None) -> torch.device:
-    """The named device, checked; the GPU if there is one by default.
+    """Return the named device, checked; by default the GPU if there is one.
 
     Raises:
-        ValueError: unknown or absent, with the list of those that exist.
+        InputError: unknown or absent, with the list of those that exist.
     """
     gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     if name is None or name == "auto":
@@ -366,7 +374,7 @@ def resolve_device(name: str | torch.device | None) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         available = ", ".join(["cpu", *gpus])
-        raise ValueError(
+        raise InputError(
             f"device '{name}' is not available here; choose from {available}"
         ) from error
     return device

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from spyropose_ros.core import so3_grid
 from spyropose_ros.core.bundle import ModelBundle
+from spyropose_ros.core.errors import InputError
+from spyropose_ros.core.pyramid import Level, PosePyramid
 from spyropose_ros.core.se3_grid import Cells
-from spyropose_ros.core.search import Level, PosePyramid
 from spyropose_ros.core.translation_grid import TranslationBox
 
 MAX_DEPTH = 7
@@ -36,7 +37,7 @@ class ReferenceSearch:
         device: where to run; where the model is by default.
 
     Raises:
-        ValueError: more levels than the model has or than tables are stored for.
+        InputError: more levels than the model has or than tables are stored for.
     """
 
     def __init__(
@@ -49,12 +50,13 @@ class ReferenceSearch:
         depth = depth or bundle.model.config.depth
         available = min(bundle.model.config.depth, MAX_DEPTH)
         if not 1 <= depth <= available:
-            raise ValueError(f"depth must be 1 to {available} here, got {depth}")
+            raise InputError(f"depth must be 1 to {available} here, got {depth}")
         self.depth = depth
         self.beam = beam
-        self.device = torch.device(device or bundle.model.out_of_image.device)
+        self.device = torch.device(device or next(bundle.model.parameters()).device)
         model = copy.deepcopy(bundle.model).float().eval()
-        self.model = model.to(self.device, memory_format=torch.contiguous_format)
+        # PyTorch's own annotations lack the memory format.
+        self.model = model.to(self.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         self.temperatures = bundle.temperatures
         self.tables = [rotation_table(level, self.device) for level in range(depth)]
         self.octants = _OCTANTS.to(self.device)
@@ -66,7 +68,7 @@ class ReferenceSearch:
 
     @torch.inference_mode()
     def search(self, crops: Tensor, K_crop: Tensor, box: TranslationBox) -> PosePyramid:
-        """Backbone and search; see `search_features`.
+        """Run backbone and search; see `search_features`.
 
         Args:
             crops: RGB in [0, 1], [B, 3, H, W] of the model's resolution.
@@ -77,12 +79,12 @@ class ReferenceSearch:
 
     @torch.inference_mode()
     def features(self, crops: Tensor) -> Tensor:
-        """Crops [B, 3, H, W] in [0, 1] -> feature map [B, C, h, w]."""
+        """Map crops [B, 3, H, W] in [0, 1] to feature maps [B, C, h, w]."""
         return self.model.extractor(crops.contiguous())
 
     @torch.inference_mode()
     def search_features(self, features: Tensor, K_crop: Tensor, box: TranslationBox) -> PosePyramid:
-        """The search without the backbone.
+        """Search without the backbone.
 
         Args:
             features: of the crops, [B, C, h, w].
@@ -93,17 +95,17 @@ class ReferenceSearch:
             The pyramid, with all levels.
 
         Raises:
-            ValueError: if the translations are known.
+            InputError: if the translations are known.
         """
         if box.axes != 3:
-            raise ValueError("the reference searches translations, too")
+            raise InputError("the reference searches translations, too")
         features = features.float().contiguous()
         batch = len(box)
         # The base level: 72 rotations, each with the 8 octants of the box.
         rotation = torch.arange(so3_grid.BASE_CELLS, device=self.device)
         rotation = rotation.repeat_interleave(8).expand(batch, -1)  # [B, N]
         position = self.octants.repeat(so3_grid.BASE_CELLS, 1).expand(batch, -1, -1)  # [B, N, 3]
-        mass = torch.zeros((batch, 1), device=self.device)  # log mass to be shared, of all first
+        mass = torch.zeros((batch, 1), device=self.device)  # log mass to share; at first all
 
         levels = []
         for level in range(self.depth):
@@ -125,7 +127,7 @@ class ReferenceSearch:
     def logits(
         self, features: Tensor, K_crop: Tensor, level: int, rotations: Tensor, translations: Tensor
     ) -> Tensor:
-        """Calibrated logits of poses.
+        """Compute calibrated logits of poses.
 
         Args:
             features: of the crops, [B, C, h, w].
@@ -139,12 +141,12 @@ class ReferenceSearch:
         """
         head, side = self.model.heads[level], self.model.config.crop_resolution
         embedded = head.embed(features)  # [B, E, h, w]
-        # Where the keypoints P would be seen
+        # Where the P keypoints would appear
         points = self.model.keypoints @ rotations.mT + translations.unsqueeze(2)  # [B, N, P, 3]
         image = points @ K_crop.unsqueeze(1).mT  # [B, N, P, 3]
         pixels = image[..., :2] / image[..., 2:]  # [B, N, P, 2]
         grid = (2 * pixels + 1) / side - 1  # -1 and 1 are the image's edges
-        # What the network sees there
+        # The features there
         values = F.grid_sample(embedded, grid, padding_mode="border", align_corners=False)
         values = values.permute(0, 2, 3, 1)  # [B, N, P, E]
         unseen = (grid.abs() > 1).any(-1, keepdim=True) | (points[..., 2:] <= 0)
@@ -153,7 +155,7 @@ class ReferenceSearch:
         return logits.view(len(features), -1) / self.temperatures[level]
 
     def _children(self, rotation: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
-        """8 rotations x 8 octants of each cell: [B, K], [B, K, 3] -> [B, 64 K], [B, 64 K, 3]."""
+        """Split cells [B, K], [B, K, 3] into 8 rotations x 8 octants, [B, 64 K], [B, 64 K, 3]."""
         batch, k = rotation.shape
         rotation = 8 * rotation.unsqueeze(2) + torch.arange(8, device=self.device)  # [B, K, 8]
         position = 2 * position.unsqueeze(2) + self.octants  # [B, K, 8, 3]
@@ -163,14 +165,14 @@ class ReferenceSearch:
 
 
 def _centres(box: TranslationBox, position: Tensor, level: int) -> Tensor:
-    """Middles of translation cells in metres, int64 [B, N, 3] -> [B, N, 3]."""
-    offset = (position.float() + 0.5) / 2 ** (level + 1) - 0.5  # in box units, from its middle
+    """Return the centres of translation cells in metres, int64 [B, N, 3] -> [B, N, 3]."""
+    offset = (position.float() + 0.5) / 2 ** (level + 1) - 0.5  # box units, from its centre
     return box.center.unsqueeze(1) + offset @ box.basis.mT
 
 
 @functools.lru_cache(maxsize=MAX_DEPTH)
 def rotation_table(level: int, device: torch.device) -> Tensor:
-    """Rotations of all cells of a level, [72 * 8^level, 3, 3]: 36 bytes each."""
+    """Tabulate the rotations of all cells of a level, [72 * 8^level, 3, 3]: 36 bytes each."""
     count = so3_grid.cell_count(level)
     table = torch.empty((count, 3, 3), device=device)
     for index in torch.arange(count, device=device).split(_ROTATIONS_AT_ONCE):

@@ -1,4 +1,4 @@
-"""What the network says of poses, from one or several views of the object."""
+"""Scores of poses by the network, from one or several views of the object."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class View:
     Attributes:
         features: of the crops, [B, ...].
         K_crop: intrinsics of the crops, third row (0, 0, 1), [B, 3, 3].
-        rotation: from the frame of the search into the camera's, [3, 3]; None where it is that.
+        rotation: from the frame of the search into the camera's, [3, 3]; None if they are one.
         translation: likewise, metres, [3].
     """
 
@@ -29,7 +29,7 @@ class View:
 
 
 def search_heads(model: PoseModel | RotationModel) -> FusedHeads | RotationModel:
-    """What scores families of poses for a model in evaluation whose weights no longer change."""
+    """Return what scores families of poses for a model in evaluation with fixed weights."""
     return model if isinstance(model, RotationModel) else FusedHeads(model)
 
 
@@ -55,14 +55,14 @@ class NetworkScorer:
         self._views = views
         self._divisor = divisor
 
-    def families(
+    def family_logits(
         self, level: int, image: Tensor, rotations: Tensor, translations: Tensor
     ) -> Tensor:
-        """Logits [M, R T]; see `search.FamilyScorer`."""
+        """Score families, [M, R T]; see `search.FamilyScorer`."""
         total = torch.zeros((), device=rotations.device)
         for view in self._views:
             R, t = rotations, translations
-            if view.rotation is not None:
+            if view.rotation is not None and view.translation is not None:
                 R, t = view.rotation @ R, t @ view.rotation.mT + view.translation
             total = total + self._heads.family_logits(
                 view.features, view.K_crop, level, image, R, t

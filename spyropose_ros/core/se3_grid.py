@@ -45,19 +45,24 @@ class Cells:
         return self.rotation_index.shape[1]
 
     def octant(self) -> Tensor:
-        """Which child of its parent each cell is, in the order of `children`, int64 [B, N]."""
+        """Return which child of its parent each cell is, in the order of `children`, [B, N]."""
         octant = self.rotation_index % so3_grid.BRANCHING
         for index in self.position_index.unbind(-1):
             octant = 2 * octant + index % 2
         return octant
 
+    def ancestors(self, level: int) -> "Cells":
+        """Return the cells of a coarser level, or the same, that contain each, [B, N]."""
+        up = self.level - level
+        return Cells(level, self.rotation_index >> 3 * up, self.position_index >> up)
+
     def children(self) -> "Cells":
-        """All C children of each cell, [B, N] -> [B, C N]; rotations outer, octants inner."""
+        """Return the C children of each cell, [B, C N]; rotations outer, octants inner."""
         axes = self.position_index.shape[-1]
         octants = _lattice(2, axes, self.position_index.device)  # [2^axes, axes]
-        turns = torch.arange(so3_grid.BRANCHING, device=octants.device)
+        children = torch.arange(so3_grid.BRANCHING, device=octants.device)
         rotation = so3_grid.BRANCHING * self.rotation_index.unsqueeze(2)  # [B, N, 1]
-        rotation = rotation + turns.repeat_interleave(len(octants))  # [B, N, C]
+        rotation = rotation + children.repeat_interleave(len(octants))  # [B, N, C]
         position = (2 * self.position_index.unsqueeze(2) + octants).flatten(2)  # [B, N, C axes / 8]
         position = position.unsqueeze(2).expand(-1, -1, so3_grid.BRANCHING, -1)  # copied in runs
         batch, n = self.rotation_index.shape
@@ -68,7 +73,7 @@ class Cells:
         )
 
     def take(self, index: Tensor) -> "Cells":
-        """Cells at positions index [B, K] of the list."""
+        """Select the cells with an index [B, K] in the list."""
         return Cells(
             self.level,
             self.rotation_index.gather(1, index),
@@ -78,14 +83,14 @@ class Cells:
         )
 
     def poses(self, box: TranslationBox) -> tuple[Tensor, Tensor]:
-        """Poses at the cells' centres: rotations [B, N, 3, 3], translations [B, N, 3]."""
+        """Return poses at the cells' centres: rotations [B, N, 3, 3], translations [B, N, 3]."""
         return (
             so3_grid.rotations(self.rotation_index, self.level),
             box.positions(self.position_index, self.level + 1),
         )
 
     def family_poses(self, box: TranslationBox) -> tuple[Tensor, Tensor]:
-        """The children's rotations [B, N, 8, 3, 3] and translations [B, N, 2^axes, 3] apart.
+        """Return the children's rotations [B, N, 8, 3, 3] and translations [B, N, 2^axes, 3] apart.
 
         Every rotation goes with every translation, in the order of `children`.
         """
@@ -101,14 +106,14 @@ class Cells:
     def sample(
         self, box: TranslationBox, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """One pose per cell, uniform within it: rotations [B, N, 3, 3], translations [B, N, 3]."""
+        """Draw one pose per cell, uniform within it: rotations [B, N, 3, 3], metres [B, N, 3]."""
         return (
             so3_grid.sample_in_cells(self.rotation_index, self.level, generator),
             box.sample_in_cells(self.position_index, self.level + 1, generator),
         )
 
     def keys(self) -> Tensor:
-        """One int64 per cell, unique within the level and inside the box, [B, N]."""
+        """Return an int64 for each cell, unique within the level and inside the box, [B, N]."""
         key = self.rotation_index
         for index in self.position_index.unbind(-1):
             key = key << (self.level + 1) | index
@@ -116,7 +121,7 @@ class Cells:
 
 
 def all_cells(box: TranslationBox, level: int = 0, positions_per_axis: int | None = None) -> Cells:
-    """All cells of a level in order, [B, 72 * 8^level * positions_per_axis^axes].
+    """Return all cells of a level in order, [B, 72 * 8^level * positions_per_axis^axes].
 
     Args:
         box: [B].
@@ -136,7 +141,7 @@ def all_cells(box: TranslationBox, level: int = 0, positions_per_axis: int | Non
 
 
 def all_poses(box: TranslationBox, level: int) -> tuple[Tensor, Tensor]:
-    """All rotations [B, R, 3, 3] and translations [B, T, 3] of a level apart.
+    """Return all rotations [B, R, 3, 3] and translations [B, T, 3] of a level apart.
 
     Every rotation goes with every translation, in the order of `all_cells`.
     """
@@ -147,12 +152,12 @@ def all_poses(box: TranslationBox, level: int) -> tuple[Tensor, Tensor]:
 
 
 def containing(rotation: Tensor, position: Tensor, box: TranslationBox, level: int) -> Cells:
-    """Cells of poses [B, N, 3, 3], [B, N, 3]; check `box.contains` before relying on them."""
+    """Find the cells of poses [B, N, 3, 3], [B, N, 3]; check `box.contains` before using them."""
     return Cells(level, so3_grid.index(rotation, level), box.index(position, level + 1))
 
 
 def log_volume(box: TranslationBox, level: int) -> Tensor:
-    """Log of a cell's volume in (pi^2-convention rotation volume) x m^3, [B].
+    """Return the log volume of a cell in (pi^2-convention rotation volume) x m^3, [B].
 
     Per rotation volume alone where the translation is known.
     """
@@ -161,11 +166,11 @@ def log_volume(box: TranslationBox, level: int) -> Tensor:
 
 
 def uniform_log_density(box: TranslationBox) -> Tensor:
-    """Log density of the uniform distribution over SO(3) x box, [B]."""
+    """Return the log density of the uniform distribution over SO(3) x box, [B]."""
     return -box.volume.double().log() - math.log(so3_grid.TOTAL_VOLUME)
 
 
 def _lattice(n: int, axes: int, device: torch.device) -> Tensor:
-    """All integer points of [0, n)^axes, the last axis fastest, int64 [n^axes, axes]."""
+    """List the integer points of [0, n)^axes, the last axis fastest, int64 [n^axes, axes]."""
     steps = n ** torch.arange(axes - 1, -1, -1, device=device)
     return torch.arange(n**axes, device=device).unsqueeze(1) // steps % n

@@ -1,8 +1,10 @@
-"""Rotations as matrices [..., 3, 3]: exp, log, mean, distance and uniform samples.
+"""Rotations as matrices [..., 3, 3]: exp, log, mean, distance, twist and uniform samples.
 
 Everything else works on matrices; quaternions in ROS's order are the business of
 `spyropose_ros.ros.pipeline.rotations`.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -88,6 +90,48 @@ def geodesic_angle(a: Tensor, b: Tensor) -> Tensor:
     # |a - b|_F^2 = 8 sin^2(angle / 2); the arccos of the trace would lose half the digits near 0.
     half_sin = (a - b).square().sum((-2, -1)).div(8).clamp(0, 1).sqrt()
     return 2 * torch.atan2(half_sin, (1 - half_sin.square()).clamp_min(0).sqrt())
+
+
+def twist(rotation: Tensor, axis: Tensor) -> Tensor:
+    """Return the angle of each rotation about an axis: the twist of its swing-twist decomposition.
+
+    Args:
+        rotation: [..., 3, 3].
+        axis: unit vector, [3].
+
+    Returns:
+        Angles in radians, in [-2 pi, 2 pi], [...].
+    """
+    # twist = 2 atan2(q_v . axis, q_w), with q_v = vector / (4 q_w) and 4 q_w^2 = 1 + trace.
+    vector = torch.stack(
+        (
+            rotation[..., 2, 1] - rotation[..., 1, 2],
+            rotation[..., 0, 2] - rotation[..., 2, 0],
+            rotation[..., 1, 0] - rotation[..., 0, 1],
+        ),
+        -1,
+    )
+    trace = rotation.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return 2 * torch.atan2(vector @ axis, 1 + trace)
+
+
+def twist_entropy(rotations: Tensor, reference: Tensor, axis: Tensor, bins: int = 72) -> float:
+    """Return the differential entropy of the twist about an axis, from a histogram of samples.
+
+    Args:
+        rotations: samples of the rotation of an object, [N, 3, 3].
+        reference: rotation that the twist is relative to, [3, 3].
+        axis: unit vector in object coordinates, [3].
+        bins: of the histogram over the full circle.
+
+    Returns:
+        Nats; uniform samples give log(2 pi) = 1.84.
+    """
+    angle = twist(reference.mT @ rotations, axis)
+    index = (angle / (2 * math.pi) % 1.0 * bins).long().clamp(max=bins - 1)
+    p = torch.bincount(index, minlength=bins).double() / len(index)
+    p = p[p > 0]
+    return -float((p * (p * bins / (2 * math.pi)).log()).sum())
 
 
 def random_rotations(

@@ -33,22 +33,22 @@ BASE_CELLS = BASE_PIXELS * BASE_TILTS
 
 
 def cell_count(level: int) -> int:
-    """Number of cells of a level: 72 * 8^level."""
+    """Return the number of cells of a level, 72 * 8^level."""
     return BASE_CELLS * BRANCHING**level
 
 
 def cell_volume(level: int) -> float:
-    """Volume of one cell, pi^2 / (72 * 8^level)."""
+    """Return the volume of one cell, pi^2 / (72 * 8^level)."""
     return TOTAL_VOLUME / cell_count(level)
 
 
 def cell_radius(level: int) -> float:
-    """Half the tilt step of a level in radians: the angle that one cell stands for."""
+    """Return half the tilt step of a level in radians: the angle that one cell stands for."""
     return math.pi / (BASE_TILTS * 2**level)
 
 
 def children(index: Tensor) -> Tensor:
-    """Indices of the 8 children, one level finer.
+    """Return the indices of the 8 children, one level finer.
 
     Args:
         index: cells, int64 [...].
@@ -60,12 +60,12 @@ def children(index: Tensor) -> Tensor:
 
 
 def parent(index: Tensor) -> Tensor:
-    """Index of the parent, one level coarser. Int64 [...] -> [...]."""
+    """Return the index of the parent, one level coarser, int64 [...] -> [...]."""
     return index // BRANCHING
 
 
 def rotations(index: Tensor, level: int | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Rotation at the centre of each cell.
+    """Compute the rotation at the centre of each cell.
 
     Args:
         index: cells, int64 [...].
@@ -75,11 +75,13 @@ def rotations(index: Tensor, level: int | Tensor, dtype: torch.dtype = torch.flo
     Returns:
         Rotation matrices [..., 3, 3].
     """
-    finest, half = level, 0.5
+    half: float | Tensor = 0.5
     if isinstance(level, Tensor):  # each cell's corner on the finest of the levels
         finest = int(level.max()) if level.numel() else 0
         up = finest - level
         index, half = index << 3 * up, 0.5 * 2**up
+    else:
+        finest = level
     face, x, y, tilt = _split(index, finest)
     steps = 2**finest
     centre = lambda i, n: (i.to(dtype) + half) / n  # noqa: E731
@@ -89,7 +91,7 @@ def rotations(index: Tensor, level: int | Tensor, dtype: torch.dtype = torch.flo
 
 
 def sample_in_cells(index: Tensor, level: int, generator: torch.Generator | None = None) -> Tensor:
-    """One rotation per cell, exactly uniform (Haar) within it.
+    """Draw one rotation per cell, exactly uniform (Haar) within it.
 
     Args:
         index: cells of this level, int64 [...].
@@ -112,7 +114,7 @@ def sample_in_cells(index: Tensor, level: int, generator: torch.Generator | None
 
 
 def index(rotation: Tensor, level: int) -> Tensor:
-    """The cell that contains each rotation.
+    """Find the cell that contains each rotation.
 
     Args:
         rotation: rotation matrices [..., 3, 3].
@@ -128,12 +130,12 @@ def index(rotation: Tensor, level: int) -> Tensor:
     # frame^T R = Rz(tilt); read the angle from its upper left block.
     cos = (frame[..., 0] * rotation[..., 0]).sum(-1) + (frame[..., 1] * rotation[..., 1]).sum(-1)
     sin = (frame[..., 1] * rotation[..., 0]).sum(-1) - (frame[..., 0] * rotation[..., 1]).sum(-1)
-    turn = torch.atan2(sin, cos).div(2 * math.pi).remainder(1.0)
+    tilt = torch.atan2(sin, cos).div(2 * math.pi).remainder(1.0)
 
     steps = 2**level
     to_step = lambda v, n: (v * n).floor().long().clamp(0, n - 1)  # noqa: E731
     return _join(
-        face, to_step(x, steps), to_step(y, steps), to_step(turn, BASE_TILTS * steps), level
+        face, to_step(x, steps), to_step(y, steps), to_step(tilt, BASE_TILTS * steps), level
     )
 
 
@@ -141,7 +143,7 @@ def index(rotation: Tensor, level: int) -> Tensor:
 
 
 def _split(index: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Flat index -> base pixel, in-face x and y, tilt step (all int64)."""
+    """Split a flat index into base pixel, in-face x and y, and tilt step (all int64)."""
     x = torch.zeros_like(index)
     y = torch.zeros_like(index)
     tilt = torch.zeros_like(index)
@@ -155,7 +157,7 @@ def _split(index: Tensor, level: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _join(face: Tensor, x: Tensor, y: Tensor, tilt: Tensor, level: int) -> Tensor:
-    """Inverse of `_split`."""
+    """Invert `_split`."""
     out = (face * BASE_TILTS + (tilt >> level)) << (3 * level)
     for bit in range(level):
         digit = ((tilt >> bit) & 1) | (((x >> bit) & 1) << 1) | (((y >> bit) & 1) << 2)
@@ -167,7 +169,7 @@ def _join(face: Tensor, x: Tensor, y: Tensor, tilt: Tensor, level: int) -> Tenso
 
 
 def _compose(face: Tensor, x: Tensor, y: Tensor, tilt: Tensor) -> Tensor:
-    """LocalFrame(direction) * Rz(tilt), [..., 3, 3]."""
+    """Compute LocalFrame(direction) * Rz(tilt), [..., 3, 3]."""
     frame = _local_frame(face, _face_to_direction(face, x, y))
     cos, sin = tilt.cos().unsqueeze(-1), tilt.sin().unsqueeze(-1)
     fx, fy, fz = frame.unbind(-1)
@@ -175,7 +177,7 @@ def _compose(face: Tensor, x: Tensor, y: Tensor, tilt: Tensor) -> Tensor:
 
 
 def _face_to_direction(face: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """In-face coordinates in [0, 1]^2 -> unit vectors [..., 3] (area preserving)."""
+    """Map in-face coordinates in [0, 1]^2 to unit vectors [..., 3] (area preserving)."""
     # Row and column offsets of the base pixels (Gorski et al. 2005, section 5.2).
     row = 2 + face // 4  # 2, 3, 4: north, belt, south
     column = 2 * (face % 4) + (row != 3)
@@ -192,12 +194,12 @@ def _face_to_direction(face: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def _direction_to_face(direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Unit vectors [..., 3] -> base pixel int64 and in-face x, y in [0, 1]."""
+    """Map unit vectors [..., 3] to base pixels, int64, and in-face x, y in [0, 1]."""
     dx, dy, z = direction.unbind(-1)
-    turn = torch.atan2(dy, dx).div(math.pi / 2).remainder(4.0)  # longitude in quarter turns
+    longitude = torch.atan2(dy, dx).div(math.pi / 2).remainder(4.0)  # in quadrants
 
     # Equatorial belt: ascending and descending edge lines.
-    up, down = 0.5 + turn - 0.75 * z, 0.5 + turn + 0.75 * z
+    up, down = 0.5 + longitude - 0.75 * z, 0.5 + longitude + 0.75 * z
     up_line, down_line = up.floor(), down.floor()
     face_belt = torch.where(
         up_line == down_line,
@@ -207,8 +209,8 @@ def _direction_to_face(direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     x_belt, y_belt = down - down_line, 1 - (up - up_line)
 
     # Polar caps. 1 - |z| from the horizontal part, which does not cancel at the poles.
-    quadrant = turn.floor().clamp(max=3)
-    part = turn - quadrant
+    quadrant = longitude.floor().clamp(max=3)
+    part = longitude - quadrant
     one_minus_z = (dx.square() + dy.square()) / (1 + z.abs())
     width = (3 * one_minus_z).sqrt().clamp(max=1.0)
     p, q = part * width, (1 - part) * width
@@ -224,7 +226,7 @@ def _direction_to_face(direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @functools.lru_cache(maxsize=8)
 def _base_frames(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Frames of the 12 base pixels, [12, 3, 3]: z = pixel centre, x = normalize((1,1,1) x z)."""
+    """Return frames of the 12 base pixels, [12, 3, 3]: z = centre, x = normalize((1,1,1) x z)."""
     face = torch.arange(BASE_PIXELS)
     half = torch.full((BASE_PIXELS,), 0.5, dtype=torch.float64)
     z = _face_to_direction(face, half, half)
@@ -234,7 +236,7 @@ def _base_frames(dtype: torch.dtype, device: torch.device) -> Tensor:
 
 
 def _local_frame(face: Tensor, direction: Tensor) -> Tensor:
-    """Base frame of the pixel carried to the direction by the minimal rotation, [..., 3, 3]."""
+    """Carry the pixel's base frame to the direction by the minimal rotation, [..., 3, 3]."""
     base = _base_frames(direction.dtype, direction.device)[face]
     centre = base[..., 2]
     # Minimal rotation from c to d applied to a vector u orthogonal to c:

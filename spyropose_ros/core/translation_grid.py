@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spyropose_ros.core.errors import InputError
+
 
 @dataclass(frozen=True)
 class TranslationBox:
@@ -25,10 +27,10 @@ class TranslationBox:
     center: Tensor
     basis: Tensor
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         batch, shapes = self.center.shape[0], ((3, 3), (3, 0))
         if self.center.shape != (batch, 3) or self.basis.shape not in [(batch, *s) for s in shapes]:
-            raise ValueError(
+            raise InputError(
                 f"TranslationBox needs center [B, 3] and basis [B, 3, 3] or [B, 3, 0], "
                 f"got {tuple(self.center.shape)} and {tuple(self.basis.shape)}"
             )
@@ -37,7 +39,7 @@ class TranslationBox:
     def from_view(
         cls, center: Tensor, diameter: Tensor | float, orientation: Tensor | None = None
     ) -> "TranslationBox":
-        """Box aligned with the viewing frustum: one step in any axis changes the image alike.
+        """Make boxes aligned with the viewing frustum: a step in any axis changes the image alike.
 
         A cube of side `diameter` (rotated by `orientation`), stretched by z / diameter in depth and
         sheared along the viewing ray; it spans the diameter sideways, 0.5 z to 1.5 z in depth.
@@ -49,7 +51,7 @@ class TranslationBox:
             orientation: rotations of the cube before the stretch, [B, 3, 3]; identity by default.
 
         Raises:
-            ValueError: if an estimate is not finite or not in front of the camera.
+            InputError: if an estimate is not finite or not in front of the camera.
         """
         check_estimates(center)
         cube = cls.cubic(center, diameter, orientation).basis
@@ -62,7 +64,7 @@ class TranslationBox:
     def cubic(
         cls, center: Tensor, side: Tensor | float, orientation: Tensor | None = None
     ) -> "TranslationBox":
-        """Cube of the given side in metres, for several views. |det basis| = side^3."""
+        """Make cubes of the given side in metres, for several views. |det basis| = side^3."""
         if orientation is None:
             orientation = torch.eye(3, dtype=center.dtype, device=center.device)
         orientation = orientation.to(center).expand(len(center), 3, 3)
@@ -70,22 +72,22 @@ class TranslationBox:
 
     @classmethod
     def known(cls, center: Tensor) -> "TranslationBox":
-        """Translations that are known exactly, [B, 3] metres: nothing of them is searched."""
+        """Make boxes of translations that are known exactly, [B, 3] metres, and not searched."""
         return cls(center, center.new_empty((len(center), 3, 0)))
 
     def moved(self, rotation: Tensor, translation: Tensor) -> "TranslationBox":
-        """The same boxes seen from another frame: rotation [3, 3] and translation [3] into it."""
+        """Return the same boxes in another frame: rotation [3, 3] and translation [3] into it."""
         return TranslationBox(self.center @ rotation.mT + translation, rotation @ self.basis)
 
     def __len__(self) -> int:
         return len(self.center)
 
     def __getitem__(self, b: int) -> "TranslationBox":
-        """Box b as a batch of one."""
+        """Return box b as a batch of one."""
         return TranslationBox(self.center[b : b + 1], self.basis[b : b + 1])
 
     def to(self, device: torch.device | str) -> "TranslationBox":
-        """The same boxes on another device."""
+        """Return the same boxes on another device."""
         return TranslationBox(self.center.to(device), self.basis.to(device))
 
     @property
@@ -101,48 +103,48 @@ class TranslationBox:
         return torch.linalg.det(self.basis).abs()
 
     def shifted(self, u: Tensor) -> "TranslationBox":
-        """Boxes moved by -basis u (u in box units, [B, axes]): the training's grid offset."""
+        """Move boxes by -basis u (u in box units, [B, axes]): the training's grid offset."""
         return TranslationBox(self.center - (self.basis @ u.unsqueeze(-1)).squeeze(-1), self.basis)
 
     def coordinates(self, position: Tensor) -> Tensor:
-        """Unit-cube coordinates of positions [B, N, 3] in metres -> [B, N, axes]."""
+        """Convert positions [B, N, 3] in metres to unit-cube coordinates [B, N, axes]."""
         if self.axes == 0:
             return position.new_empty((*position.shape[:2], 0), dtype=torch.float64)
         offset = (position - self.center.unsqueeze(1)).double()
         return torch.linalg.solve(self.basis.double(), offset.mT).mT + 0.5
 
     def from_coordinates(self, coordinates: Tensor) -> Tensor:
-        """Positions in metres of unit-cube coordinates, [B, N, axes] -> [B, N, 3]."""
+        """Convert unit-cube coordinates [B, N, axes] to positions in metres, [B, N, 3]."""
         offset = (coordinates - 0.5).to(self.basis.dtype) @ self.basis.mT
         return offset + self.center.unsqueeze(1)
 
     def positions(self, index: Tensor, level: int) -> Tensor:
-        """Centres of cells in metres, int64 [B, N, axes] -> [B, N, 3]."""
+        """Return the centres of cells in metres, int64 [B, N, axes] -> [B, N, 3]."""
         return self.from_coordinates((index.to(self.basis.dtype) + 0.5) / 2**level)
 
     def index(self, position: Tensor, level: int) -> Tensor:
-        """Cells of positions [B, N, 3], int64 [B, N, axes]; outside they leave [0, 2^level)."""
+        """Find the cells of positions [B, N, 3], int64 [B, N, axes], also beyond [0, 2^level)."""
         return (self.coordinates(position) * 2**level).floor().long()
 
     def contains(self, position: Tensor) -> Tensor:
-        """Whether positions [B, N, 3] lie inside, bool [B, N]; always, where they are known."""
+        """Return whether positions [B, N, 3] lie inside, bool [B, N]; always, where known."""
         g = self.coordinates(position)
         return ((g >= 0) & (g < 1)).all(-1)
 
     def sample_in_cells(
         self, index: Tensor, level: int, generator: torch.Generator | None = None
     ) -> Tensor:
-        """One position per cell, uniform within it. Int64 [B, N, axes] -> [B, N, 3] metres."""
+        """Draw one position per cell, uniform within it, int64 [B, N, axes] -> metres [B, N, 3]."""
         u = torch.rand(index.shape, generator=generator, device=index.device, dtype=torch.float64)
         return self.from_coordinates((index + u) / 2**level)
 
 
 def check_estimates(center: Tensor) -> None:
-    """Raise ValueError if a translation [B, 3] is not finite or not in front of the camera."""
+    """Raise InputError if a translation [B, 3] is not finite or not in front of the camera."""
     if not bool((center.isfinite().all(-1) & (center[:, 2] > 0)).all()):
-        raise ValueError("translation estimates must be finite and in front of the camera (z > 0)")
+        raise InputError("translation estimates must be finite and in front of the camera (z > 0)")
 
 
 def _as_batch(value: Tensor | float, like: Tensor) -> Tensor:
-    """Scalar or [B] -> [B] on the device and in the dtype of `like` [B, 3]."""
+    """Expand a scalar or [B] to [B] on the device and in the dtype of `like` [B, 3]."""
     return torch.as_tensor(value, dtype=like.dtype, device=like.device).expand(len(like))

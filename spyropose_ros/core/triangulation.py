@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from spyropose_ros.core import camera
+from spyropose_ros.core.errors import InputError
 
 LATERAL_STD = 0.08
 """Standard deviation across the ray, over the diameter: the box is not centred on the sphere."""
@@ -24,7 +25,7 @@ def locate(
     diameter: float,
     size_ratio: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What each box says of the bounding-sphere centre.
+    """Estimate the bounding-sphere centre from each box alone.
 
     Args:
         boxes: x0, y0, x1, y1 in pixels, [V, 4].
@@ -37,12 +38,12 @@ def locate(
         Positions in the world, metres, [V, 3], and their covariances, [V, 3, 3].
 
     Raises:
-        ValueError: no box, unequal counts, or an empty box.
+        InputError: no box, unequal counts, or an empty box.
     """
     boxes, Ks = np.asarray(boxes, dtype=float), np.asarray(Ks, dtype=float)
     poses = np.asarray(world_from_cameras, dtype=float)
     if not len(boxes) == len(Ks) == len(poses) > 0:
-        raise ValueError(
+        raise InputError(
             "need as many boxes, Ks and camera poses, at least one; "
             f"got {len(boxes)}, {len(Ks)}, {len(poses)}"
         )
@@ -61,7 +62,7 @@ def locate(
 
 
 def fuse(positions: np.ndarray, covariances: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Independent Gaussian estimates of one position as one: [V, 3], [V, 3, 3] -> [3], [3, 3]."""
+    """Fuse independent Gaussian estimates of a position, [V, 3], [V, 3, 3] -> [3], [3, 3]."""
     information = np.linalg.inv(covariances)
     covariance = np.linalg.inv(information.sum(0))
     return covariance @ np.einsum("vij,vj->i", information, positions), covariance
@@ -74,7 +75,7 @@ def triangulate(
     diameter: float,
     size_ratio: float,
 ) -> np.ndarray:
-    """Bounding-sphere centre in the world, metres, [3]; arguments and errors as for `locate`.
+    """Estimate the centre in the world, metres, [3]; arguments and errors as for `locate`.
 
     A single view gives what `camera.translation_from_boxes` gives.
     """

@@ -13,7 +13,6 @@ from spyropose_ros.ros.messages.conversions import pose_arrays
 from spyropose_ros.ros.pipeline.rotations import matrices
 
 _AXIS_SAMPLES = 4096
-_AXIS_BINS = 72
 _CENTRAL_SAMPLES = 512
 
 
@@ -85,13 +84,7 @@ class ReceivedDistribution:
             axis: Unit vector in object coordinates.
         """
         rotations, _ = self.sample(_AXIS_SAMPLES, torch.Generator().manual_seed(0))
-        relative = (self.mode()[0].mT @ rotations).double().numpy()
-        skew = relative.transpose(0, 2, 1) - relative
-        vector = np.stack([skew[:, 1, 2], skew[:, 2, 0], skew[:, 0, 1]], 1)
-        twist = 2 * np.arctan2(vector @ axis, 1 + relative.trace(axis1=1, axis2=2))
-        counts, _ = np.histogram(twist % (2 * np.pi), _AXIS_BINS, (0, 2 * np.pi))
-        p = counts[counts > 0] / _AXIS_SAMPLES
-        return float(-(p * np.log(p * _AXIS_BINS / (2 * np.pi))).sum())
+        return so3.twist_entropy(rotations, self.mode()[0], torch.tensor(axis))
 
     def centrality(self, rotation: np.ndarray) -> float:
         """How far out a rotation lies among the drawn ones.

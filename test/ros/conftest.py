@@ -49,7 +49,7 @@ def save_untrained_model(directory, name: str, seed: int) -> str:
 
 @pytest.fixture(scope="session")
 def mug_bundle(tmp_path_factory):
-    return save_untrained_model(tmp_path_factory.mktemp("models") / "mug", "mug", seed=0)
+    return save_untrained_model(tmp_path_factory.mktemp("models") / "mug", "mug", seed=2)
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from sensor_msgs.msg import Image
 from visualization_msgs.msg import Marker, MarkerArray
 
 import graph
+from spyropose_ros.core import plots
 from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.core.plots import rotation_plot
 from spyropose_ros.ros.messages.conversions import check_invariants, pose_arrays
 from spyropose_ros.ros.pipeline import parameters, rotations
 from spyropose_ros.ros.pipeline.drops import Reason
@@ -95,9 +95,9 @@ def test_pictures_and_markers_have_the_images_header(start):
 def test_pictures_are_not_drawn_without_a_subscriber(start, monkeypatch):
     drawn = []
     for name in ("overlay", "rotation_plot"):
-        original = getattr(rotation_plot, name)
+        original = getattr(plots, name)
         monkeypatch.setattr(
-            rotation_plot, name, lambda *a, _f=original, **k: (drawn.append(1), _f(*a, **k))[1]
+            plots, name, lambda *a, _f=original, **k: (drawn.append(1), _f(*a, **k))[1]
         )
     peer = start()
     receive(peer, graph.detection())

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from spyropose_ros.core import se3_grid, so3
+from spyropose_ros.core import se3_grid
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.search import PosePyramid
 from training.data.source import EvaluationObject, Sample
@@ -22,8 +22,6 @@ MSSD_THRESHOLDS = np.arange(0.05, 0.51, 0.05)  # of the diameter
 MSPD_THRESHOLDS = np.arange(5, 51, 5)  # pixels at an image width of 640
 OUTSIDE_FLOOR = -10.0
 """Gain over the uniform box that a truth outside the box is given in means (its density is 0)."""
-
-_PAIRS_PER_PASS = 4_000_000  # bounds the memory of the spread
 
 
 def image_metrics(
@@ -57,7 +55,7 @@ def image_metrics(
         "uniform": uniform,
         "gain_per_level": levels,
         "truth_rank": _rank(distribution, annotated + uniform),
-        "spread": _spread(distribution, equivalents),
+        "spread": math.degrees(distribution.rotation_spread(torch.from_numpy(equivalents).float())),
         "entropy": distribution.entropy(),
         "unexpanded_mass": distribution.unexpanded_mass,
         "evaluations": int(pyramid.evaluations[0]),
@@ -104,21 +102,6 @@ def _rank(distribution: PoseDistribution, log_density: float) -> float:
         return 1.0
     denser = distribution.log_densities > log_density + 1e-6
     return min(float(distribution.probabilities.double()[denser].sum()), 1.0)
-
-
-def _spread(distribution: PoseDistribution, equivalents: np.ndarray) -> float:
-    """Expected angle to the nearest equivalent truth, degrees."""
-    reference = torch.from_numpy(equivalents).float()  # [M, 3, 3]
-    total = 0.0
-    step = max(1, _PAIRS_PER_PASS // len(reference))
-    leaves = zip(
-        distribution.rotations.split(step), distribution.probabilities.split(step), strict=True
-    )
-    for rotations, mass in leaves:
-        nearest = (rotations.flatten(1) @ reference.flatten(1).mT).argmax(1)  # largest trace
-        angle = so3.geodesic_angle(rotations, reference[nearest])
-        total += float((mass.double() * angle).sum())
-    return math.degrees(total)
 
 
 def _answers(

@@ -195,7 +195,7 @@ def distinct_levels(
         number of base cells, then K C.
     """
     cells = grid.all_cells(0)
-    truth = _slot(cells, _ancestors(finest, 0))
+    truth = _slot(cells, finest.ancestors(0))
     log_weight = torch.zeros(cells.rotation_index.shape, device=truth.device)
     run = cells.count // so3_grid.BASE_CELLS
     for level in range(finest.level + 1):
@@ -209,7 +209,7 @@ def distinct_levels(
         )
         cells = cells.take(kept).children()
         log_weight = log_weight.repeat_interleave(cells.branching, 1)
-        truth = _ancestors(finest, level + 1).octant()  # in the first family
+        truth = finest.ancestors(level + 1).octant()  # in the first family
         run = cells.branching // so3_grid.BRANCHING
 
 
@@ -289,7 +289,7 @@ def independent_levels(
     log_q = None  # of the sampled parents, [B, S]
     run = n_cells // so3_grid.BASE_CELLS
     for level in range(finest.level + 1):
-        true, negatives = _score(scorer, grid, _ancestors(finest, level), cells, run)
+        true, negatives = _score(scorer, grid, finest.ancestors(level), cells, run)
         yield true, negatives + log_weight
         if level < finest.level:
             sampled, log_q = _ancestral_sample(negatives.detach(), log_q, n_samples, random)
@@ -304,13 +304,7 @@ def _uniform_levels(
     """Logits of the truth [B, 1] and of n uniform cells [B, n], from level `first` on."""
     for level in range(first, finest.level + 1):
         cells = grid.uniform_cells(level, n, random)
-        yield _score(scorer, grid, _ancestors(finest, level), cells)
-
-
-def _ancestors(cells: Cells, level: int) -> Cells:
-    """The cells of a coarser level that contain the cells [B, N]."""
-    up = cells.level - level
-    return Cells(level, cells.rotation_index >> 3 * up, cells.position_index >> up)
+        yield _score(scorer, grid, finest.ancestors(level), cells)
 
 
 def _score(

@@ -5,14 +5,15 @@ from collections.abc import Callable
 from torch import Tensor
 
 from spyropose_ros.core.kernels.cuda_graphs import Graphed
+from spyropose_ros.core.pyramid import Level, PosePyramid
 from spyropose_ros.core.scorer import NetworkScorer
 from spyropose_ros.core.se3_grid import Cells
-from spyropose_ros.core.search import Level, PosePyramid, check, grow
+from spyropose_ros.core.search import check, grow
 from spyropose_ros.core.translation_grid import TranslationBox
 
 
-class ReplayedSearch:
-    """Backbone and search of a batch of crops, replayed from CUDA graphs.
+class CapturedSearch:
+    """Backbone and search of a batch of crops, captured in CUDA graphs.
 
     Args:
         scorer_of: crops [B, V, 3, H, W] and their intrinsics [B, V, 3, 3] -> scorer.
@@ -27,7 +28,7 @@ class ReplayedSearch:
         self._graphed = Graphed(self._levels)
 
     def __call__(self, crops: Tensor, K_crop: Tensor, box: TranslationBox) -> PosePyramid:
-        """The pyramids of boxes [B]; raises as `search.search` does."""
+        """Search boxes [B]; raises as `search.search` does."""
         flat = iter(self._graphed(crops, K_crop, box.center, box.basis))
         levels = []
         for r in range(self._depth):
@@ -39,7 +40,7 @@ class ReplayedSearch:
     def _levels(
         self, crops: Tensor, K_crop: Tensor, center: Tensor, basis: Tensor
     ) -> tuple[Tensor, ...]:
-        """What makes up the levels, one after the other."""
+        """Search, and return the tensors of the levels, one level after the other."""
         scorer, box = self._scorer_of(crops, K_crop), TranslationBox(center, basis)
         flat: list[Tensor] = []
         for level in grow(scorer, box, self._depth, self._beam):

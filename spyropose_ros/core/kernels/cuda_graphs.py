@@ -1,11 +1,12 @@
 """One CUDA graph per batch size.
 
 A search is some hundred small kernels, and for one detection most take less time than their launch;
-replaying their recording is one launch.
+replaying a graph of them is one launch.
 """
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,19 +14,19 @@ from torch import Tensor
 log = logging.getLogger(__name__)
 
 BUCKETS = (1, 2, 4, 8, 16, 32)
-"""Batch sizes that are recorded; others are filled up to the next of them."""
+"""Batch sizes that are captured; others are filled up to the next of them."""
 
-_WARM_UPS = 3  # PyTorch's advice: lazily made constants, workspaces and compiled kernels first
+_WARM_UPS = 3  # as PyTorch advises: for lazy constants, workspaces and compiled kernels
 
 
 class Graphed:
-    """A function of batches that is replayed from a recording of its kernels.
+    """A function of batches whose kernels are captured once and then replayed.
 
     Args:
         function: tensors [B, ...] in, tuple of tensors [B, ...] out, each batch element for itself.
-            It runs in inference mode, makes no decision on values and reads nothing that is changed
-            between calls but its arguments. Not for two threads at once. A ValueError or
-            FloatingPointError must be left to the caller: during a replay none is raised.
+            It runs in inference mode, makes no decision on values and reads nothing that changes
+            between calls but its arguments. Not for two threads at once. Checks of values are left
+            to the caller: a replay raises no errors of the function.
         buckets: ascending batch sizes.
     """
 
@@ -34,14 +35,14 @@ class Graphed:
     ):
         self._function = function
         self._buckets = buckets
-        self._recordings: dict[tuple, _Recording] = {}
-        self._recordable = True
+        self._captures: dict[tuple, _Capture] = {}
+        self._capturable = True
 
     @torch.inference_mode()
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """What the function returns for inputs [B, ...], as tensors of their own.
+        """Return what the function returns for inputs [B, ...], as tensors of their own.
 
-        Batches larger than the last bucket run in parts. On CPUs, and after a recording failed,
+        Batches larger than the last bucket run in parts. On CPUs, and after a capture failed,
         which is logged once, the function is called as it is, with the same padding.
         """
         n, largest = len(inputs[0]), self._buckets[-1]
@@ -54,31 +55,31 @@ class Graphed:
         return tuple(output[:n] for output in outputs)
 
     def _run(self, inputs: list[Tensor]) -> tuple[Tensor, ...]:
-        if not (self._recordable and inputs[0].is_cuda):
+        if not (self._capturable and inputs[0].is_cuda):
             return self._function(*inputs)
         key = tuple((x.shape, x.dtype, x.device) for x in inputs)
-        if key not in self._recordings:
+        if key not in self._captures:
             # Only one is replayed at a time and its outputs are copied, so all share their memory.
-            pool = next((other.pool for other in self._recordings.values()), None)
+            pool = next((other.pool for other in self._captures.values()), None)
             stream = torch.cuda.current_stream(inputs[0].device)
             try:
-                self._recordings[key] = _Recording(self._function, inputs, pool)
+                self._captures[key] = _Capture(self._function, inputs, pool)
             except RuntimeError as error:
-                torch.cuda.set_stream(stream)  # a failed recording may leave its own
-                self._recordable = False
-                log.warning("no CUDA graphs, each kernel is launched by itself: %s", error)
+                torch.cuda.set_stream(stream)  # a failed capture may leave its own
+                self._capturable = False
+                log.warning("no CUDA graphs, kernels are launched one by one: %s", error)
                 return self._function(*inputs)
-        return self._recordings[key].replay(inputs)
+        return self._captures[key].replay(inputs)
 
 
-class _Recording:
+class _Capture:
     """The kernels of one call, and the memory that they read and write."""
 
     def __init__(
         self,
         function: Callable[..., tuple[Tensor, ...]],
         inputs: list[Tensor],
-        pool: tuple[int, int] | None,
+        pool: Any,
     ):
         self._inputs = [x.clone() for x in inputs]
         self._device = inputs[0].device
@@ -90,7 +91,7 @@ class _Recording:
                     function(*self._inputs)
             torch.cuda.current_stream().wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
-            # Other threads, of a node, may use the GPU while this one records.
+            # Other threads, of a node, may use the GPU during the capture.
             with torch.cuda.graph(
                 self._graph, pool=pool, stream=stream, capture_error_mode="thread_local"
             ):
@@ -106,5 +107,5 @@ class _Recording:
 
 
 def _filled_up(batch: Tensor, size: int) -> Tensor:
-    """[B, ...] -> [size, ...]: its last element again and again."""
+    """Fill a batch up with its last element, [B, ...] -> [size, ...]."""
     return torch.cat((batch, batch[-1:].expand(size - len(batch), *batch.shape[1:])))

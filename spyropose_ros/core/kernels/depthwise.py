@@ -5,16 +5,18 @@ arithmetic needs. Here a Numba kernel computes them, and those of the activation
 one pass.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from spyropose_ros.core.kernels.threads import run, side_by_side
+from spyropose_ros.core.kernels.threads import parts_in_parallel, run
 
 
 def filtered(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """relu6(conv(relu6(x))).
+    """Compute relu6(conv(relu6(x))).
 
     Args:
         x: [B, C, H, W], overwritten with relu6(x).
@@ -30,7 +32,7 @@ def filtered(x: Tensor, conv: nn.Conv2d) -> Tensor:
 
 
 def plain_filtered(x: Tensor, conv: nn.Conv2d) -> Tensor:
-    """The same in PyTorch's operations: for GPUs and for evaluation."""
+    """Compute the same in PyTorch's operations: for GPUs and for evaluation."""
     return F.relu6(conv(F.relu6(x, inplace=True)), inplace=True)
 
 
@@ -38,8 +40,8 @@ class _Filtered(torch.autograd.Function):
     """`filtered` on a CPU; bfloat16 under autocast, with gradients computed in float32."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-        x = x.data.clamp_(0, 6)  # what gave x has not kept it, or x is in these bounds already
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+        x = x.data.clamp_(0, 6)  # nothing else needs x, or it is in these bounds already
         y = F.conv2d(x, weight.to(x), bias.to(x), stride, weight.shape[-1] // 2, 1, len(weight))
         y.clamp_(0, 6)
         ctx.save_for_backward(x, y, weight)
@@ -48,7 +50,7 @@ class _Filtered(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dy: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, y, weight = ctx.saved_tensors
         dx, dweight, dbias = _gradients(x, y, dy, weight, ctx.stride)
         wanted = zip(ctx.needs_input_grad, (dx.to(x), dweight, dbias), strict=False)
@@ -58,7 +60,7 @@ class _Filtered(torch.autograd.Function):
 def _gradients(
     x: Tensor, y: Tensor, dy: Tensor, weight: Tensor, stride: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients to the input before its activation, the weight and the bias, in float32.
+    """Compute gradients to the input before its activation, the weight and the bias, in float32.
 
     Args:
         x: input after its activation, [B, C, H, W].
@@ -75,7 +77,7 @@ def _gradients(
     dx, dtaps, dbias = torch.empty_like(maps[0]), torch.empty_like(taps), torch.empty(len(weight))
     given = [t.numpy() for t in (*maps, taps)]
     results = [t.numpy() for t in (dx, dtaps, dbias)]
-    with side_by_side():
+    with parts_in_parallel():
         run(
             lambda first: kernel(*given, first, *results),
             range(0, len(weight), numba_depthwise.BLOCK),

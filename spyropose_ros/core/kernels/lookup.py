@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 def padded(height: int, width: int) -> int:
-    """Rows of a padded map, see `Lookup`."""
+    """Return the number of rows of a padded map, see `Lookup`."""
     return height * width + width + 2
 
 
@@ -29,13 +29,13 @@ class Lookup:
     weights: Tensor
 
     def sum_of(self, table: Tensor) -> Tensor:
-        """Sums of rows of the table [U, H] -> [N, H]."""
+        """Sum rows of a table, [U, H] -> [N, H]."""
         rows, weights = self.rows.flatten(1), self.weights.flatten(1)
         return F.embedding_bag(rows, table, per_sample_weights=weights, mode="sum")
 
 
 def look_up(image: Tensor, rotated: Tensor, moved: Tensor, shape: torch.Size) -> Lookup:
-    """Where N = M R T poses put their keypoints.
+    """Look up where N = M R T poses put their keypoints.
 
     Args:
         image: batch element of each family, int64 [M].
@@ -57,7 +57,7 @@ def look_up(image: Tensor, rotated: Tensor, moved: Tensor, shape: torch.Size) ->
 
 
 def plain_look_up(image: Tensor, rotated: Tensor, moved: Tensor, shape: torch.Size) -> Lookup:
-    """The same in tensor operations, whose results all pass through memory: for GPUs."""
+    """Do the same in tensor operations, whose results all pass through memory: for GPUs."""
     batch, _, height, width = shape
     rotated, moved = rotated.unsqueeze(3), moved[:, :, None, :, None]
     z = rotated[2] + moved[2]  # [M, R, T, P]

@@ -1,5 +1,6 @@
-"""The CPU's kernel of the gradients of depthwise convolutions; apart, for Numba's import time."""
+"""The CPU's kernel for gradients of depthwise convolutions; imports Numba, which takes time."""
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -7,12 +8,12 @@ from numba import types
 
 from spyropose_ros.core.kernels.numba_kernels import compiled
 
-BLOCK = 48  # channels of a pass: what it keeps then stays in the nearest cache
+BLOCK = 48  # channels of a pass, so that its buffers stay in the L1 cache
 
 
 @cache
-def gradients(size: int, stride: int):
-    """The kernel for convolutions of a size and a stride, compiled when it is first asked for."""
+def gradients(size: int, stride: int) -> Callable:
+    """Return the kernel for convolutions of a size and a stride, compiled on first use."""
     edge, run = size // 2, 4  # output pixels at once, whose gradients stay in registers
     span = (run - 1) * stride + size  # input pixels that a run of output pixels sees
 
@@ -28,7 +29,7 @@ def gradients(size: int, stride: int):
         fastmath={"contract", "nsz", "reassoc"},
     )
     def kernel(x, y, dy, weight, first, dx, dweight, dbias):
-        """Gradients of y = relu6(convolution(x) + bias), x = relu6(...), for a block of channels.
+        """Compute gradients of y = relu6(convolution(x) + bias), x = relu6(...), for some channels.
 
         Args:
             x: input, 0 to 6, float32 [B, H, W, C].
@@ -46,7 +47,7 @@ def gradients(size: int, stride: int):
         runs = (columns + run - 1) // run
         wide = (runs * run - 1) * stride + size
         zero, six = np.float32(0), np.float32(6)
-        # Zeros around the image; and channels are as many as the compiler knows.
+        # Padded with zeros; the compiler knows the number of channels.
         image = np.zeros((height, wide, BLOCK), np.float32)
         dimage = np.empty((height, wide, BLOCK), np.float32)
         drow = np.zeros((runs * run, BLOCK), np.float32)

@@ -1,4 +1,7 @@
-"""The CPU's kernels of the search; apart from their users because importing Numba takes time."""
+"""The CPU's kernels of the search; imports Numba, which takes time."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numba
 import numpy as np
@@ -9,19 +12,23 @@ _GELU_TOP = (0.39894199, 0.035141658, 0.0047615659, 1.8284988e-4, 6.5305489e-6, 
 _GELU_BOTTOM = (0.25475067, 0.029398287, 0.0019623891, 7.8606878e-5, 1.1953757e-6)
 
 
-def compiled(*arguments, fastmath=False):
-    """Compiled now, or read from the cache beside the source or in the user's cache folder.
+def compiled(
+    *arguments: types.Type, fastmath: bool | set[str] = False
+) -> Callable[[Callable], Callable]:
+    """Compile now, or read from the cache beside the source or in the user's cache folder.
 
     Without types of arguments it is compiled at the first call, for those it is called with.
     """
     signature = [types.void(*arguments)] if arguments else []
-    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
 
-    def decorate(function):
+    njit: Callable = numba.njit  # its annotations reject options in a dictionary
+
+    def decorate(function: Callable) -> Callable:
         try:
-            return numba.njit(*signature, cache=True, **options)(function)
-        except RuntimeError:  # neither can be written: the compiler's seconds every time
-            return numba.njit(*signature, **options)(function)
+            return njit(*signature, cache=True, **options)(function)
+        except RuntimeError:  # no cache can be written: compiled every time, for seconds
+            return njit(*signature, **options)(function)
 
     return decorate
 
@@ -37,7 +44,7 @@ def compiled(*arguments, fastmath=False):
     types.float32[:, :, ::1],
 )
 def look_up(image, rotated, moved, batch, height, width, rows, weights):
-    """Where N = M R T poses put their keypoints, in one pass that keeps all else in registers.
+    """Look up where N = M R T poses put their keypoints, in one pass that stays in registers.
 
     Args:
         image: batch element of each family, int64 [M].
@@ -80,7 +87,7 @@ def look_up(image, rotated, moved, batch, height, width, rows, weights):
 
 @compiled(types.float32[::1], fastmath={"contract", "arcp", "nsz"})
 def gelu(values):
-    """GELU in place, to 3e-7 of its value or of 1, in vector instructions.
+    """Apply GELU in place, to 3e-7 of its value or of 1, in vector instructions.
 
     The error function is a rational function, fitted to it in the least squares of the error of
     GELU: a library's, called for each value, takes twice the time.

@@ -1,4 +1,4 @@
-"""The CPU's kernels that read maps at keypoints; apart, for Numba's import time."""
+"""The CPU's kernels that read maps at keypoints; imports Numba, which takes time."""
 
 import numpy as np
 from numba import types
@@ -21,7 +21,7 @@ _CONTRACT = {"contract", "nsz"}
     fastmath=_CONTRACT,
 )
 def sample(pixels, outside, keypoints, K, rotations, translations, values, corners, fractions):
-    """What a map shows where N poses put P keypoints, bilinearly.
+    """Interpolate a map bilinearly where N poses put P keypoints.
 
     Args:
         pixels: the map, float32 [h, w, E], both sides at least 2.
@@ -74,7 +74,7 @@ def sample(pixels, outside, keypoints, K, rotations, translations, values, corne
     fastmath=_CONTRACT,
 )
 def scatter(dvalues, corners, fractions, dpixels, doutside):
-    """Gradients of `sample`.
+    """Compute the gradients of `sample`.
 
     Args:
         dvalues: gradient to its values, float32 [N, P, E].

@@ -1,12 +1,12 @@
-"""The weights of a level's head, as the fast formulations read them."""
+"""The weights of a level's head, and its MLP, as the fast formulations use them."""
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spyropose_ros.core.kernels.activation import gelu_
-from spyropose_ros.core.network.keypoint_model import PoseModel
+from spyropose_ros.core.network.keypoint_model import Head, PoseModel
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,9 @@ class PackedHead:
 
     @classmethod
     def of(cls, model: PoseModel, level: int) -> "PackedHead":
-        """The head of a level, as the model computes it in evaluation."""
-        head = model.heads[level]
+        """Pack the head of a level, as the model computes it in evaluation."""
+        head = cast(Head, model.heads[level])
+        assert head.embed.bias is not None
         (first, first_bias), *hidden, (last, last_bias) = _linears(head.mlp)
         return cls(
             head.embed.weight.flatten(1),
@@ -50,22 +51,33 @@ class PackedHead:
         )
 
     def layers_after_first(self, first: Tensor) -> Tensor:
-        """The rest of the MLP: the first layer's output [N, H], overwritten, to logits [N]."""
+        """Apply the rest of the MLP to the first layer's output [N, H], overwritten: logits [N]."""
         x = gelu_(first)
         for weight, bias in self.hidden:
             x = gelu_(F.linear(x, weight, bias))
         return x @ self.last + self.last_bias
 
 
+def gelu_(x: Tensor) -> Tensor:
+    """Apply GELU; on a CPU to x [N, H] itself, which must be float32 and without gradients."""
+    if x.device.type != "cpu":
+        return F.gelu(x)
+    from spyropose_ros.core.kernels import numba_kernels  # importing Numba takes half a second
+
+    numba_kernels.gelu(x.view(-1).numpy())
+    return x
+
+
 def _linears(mlp: nn.Sequential) -> list[tuple[Tensor, Tensor]]:
-    """Weights and biases of an MLP's linear layers, each with the batch norm that follows it."""
+    """Return weights and biases of an MLP's linear layers, with the batch norms folded in."""
     linears: list[tuple[Tensor, Tensor]] = []
     for layer in mlp:
         if isinstance(layer, nn.Linear):
             linears.append((layer.weight, layer.bias))
         elif isinstance(layer, nn.BatchNorm1d):
             weight, bias = linears.pop()
-            scale = layer.weight * (layer.running_var + layer.eps).rsqrt()
-            shift = layer.bias - layer.running_mean * scale
+            state = layer.state_dict()
+            scale = layer.weight * (state["running_var"] + layer.eps).rsqrt()
+            shift = layer.bias - state["running_mean"] * scale
             linears.append((weight * scale.unsqueeze(1), bias * scale + shift))
     return linears

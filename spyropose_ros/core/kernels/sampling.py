@@ -1,12 +1,14 @@
 """What a feature map shows at the keypoints of poses, with gradients that are fast on CPUs."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from spyropose_ros.core.camera import project, resized_intrinsics, to_grid_sample
-from spyropose_ros.core.kernels.threads import run, side_by_side
+from spyropose_ros.core.kernels.threads import parts_in_parallel, run
 
 
 def sampled(
@@ -19,7 +21,7 @@ def sampled(
     resolution: int,
     hidden: float = 0.0,
 ) -> Tensor:
-    """Bilinear values of the maps where poses put keypoints; no gradients to the poses.
+    """Interpolate maps bilinearly where poses put keypoints; no gradients to the poses.
 
     Args:
         maps: [B, E, h, w].
@@ -54,11 +56,11 @@ def plain_sampled(
     resolution: int,
     hidden: float = 0.0,
 ) -> Tensor:
-    """The same in PyTorch's operations: for GPUs, evaluation and hidden keypoints."""
+    """Compute the same in PyTorch's operations: for GPUs, evaluation and hidden keypoints."""
     points = keypoints @ rotations.mT + translations.unsqueeze(2)  # [B, N, P, 3]
     pixels, depth = project(K_crop.unsqueeze(1), points)
     grid = to_grid_sample(pixels, resolution, resolution)  # [B, N, P, 2]
-    maps = maps.to(grid)  # its gradient is summed up in the same precision
+    maps = maps.to(grid)  # so is its gradient, which is a sum
     values = F.grid_sample(maps, grid, padding_mode="border", align_corners=False)
     values = values.permute(0, 2, 3, 1)  # [B, N, P, E]
     if hidden > 0:
@@ -74,7 +76,7 @@ class _Sampled(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx,
+        ctx: Any,
         maps: Tensor,
         outside: Tensor,
         keypoints: Tensor,
@@ -96,7 +98,7 @@ class _Sampled(torch.autograd.Function):
             image, *others = (t[b] for t in own)
             numba_sampling.sample(image, *shared, *others)
 
-        with side_by_side():
+        with parts_in_parallel():
             run(one, range(batch))
         ctx.save_for_backward(corners, fractions)
         ctx.like = maps.dtype, pixels.shape
@@ -104,13 +106,13 @@ class _Sampled(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, dvalues: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, dvalues: Tensor) -> tuple[Tensor | None, ...]:
         from spyropose_ros.core.kernels import numba_sampling
 
         dtype, shape = ctx.like
         dpixels, doutside = torch.zeros(shape), torch.zeros((shape[0], shape[-1]))
         given = dvalues.contiguous(), *ctx.saved_tensors, dpixels, doutside
         own = [t.numpy() for t in given]
-        with side_by_side():
+        with parts_in_parallel():
             run(lambda b: numba_sampling.scatter(*(t[b] for t in own)), range(len(dpixels)))
         return dpixels.permute(0, 3, 1, 2).to(dtype), doutside.sum(0), *4 * [None]

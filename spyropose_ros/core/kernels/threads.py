@@ -1,9 +1,9 @@
-"""Parts of a computation that do not depend on each other, on the cores of a CPU.
+"""Independent parts of a computation on the cores of a CPU.
 
-PyTorch shares out every operation by itself and its threads wait for each other after each,
-actively: a search is thousands of small operations, and a core that another process keeps busy
-stops them all. Here whole parts of the work go to threads that take the next one when they are
-done, so a slow core takes fewer.
+PyTorch splits every single operation, and its threads wait for each other after each, actively: a
+search is thousands of small operations, and a core that another process keeps busy stops them all.
+Here whole parts of the work go to threads that take the next one when they are done, so a slow core
+takes fewer.
 """
 
 import os
@@ -20,18 +20,18 @@ import torch
 Part = TypeVar("Part")
 Result = TypeVar("Result")
 
-_here = threading.local()  # the number of threads inside `side_by_side`
+_here = threading.local()  # the number of threads inside `parts_in_parallel`
 
 
 @contextmanager
-def side_by_side() -> Iterator[None]:
-    """Within it `run` uses as many threads as PyTorch did, and each operation only one.
+def parts_in_parallel() -> Iterator[None]:
+    """Let `run` use as many threads as PyTorch did, and each operation only one.
 
     A thread that calls PyTorch for the first time while another one is in here stays at one thread
     for an operation: PyTorch takes over the number then.
     """
     threads = torch.get_num_threads()
-    if threads == 1:  # or within another one
+    if threads == 1:  # or nested
         yield
         return
     _here.threads = threads
@@ -44,7 +44,7 @@ def side_by_side() -> Iterator[None]:
 
 
 def run(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
-    """The results of the parts, in their order; one after the other outside `side_by_side`.
+    """Return the results of parts, in order; they run one by one outside `parts_in_parallel`.
 
     Args:
         function: of one part, without gradients.
@@ -56,7 +56,7 @@ def run(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Resul
     helpers = min(getattr(_here, "threads", 1), len(parts)) - 1
     if helpers < 1:
         return [function(part) for part in parts]
-    results: list[Result | None] = [None] * len(parts)
+    results: dict[int, Result] = {}
     waiting = deque(enumerate(parts))
     inference = torch.is_inference_mode_enabled()  # of this thread, as gradients are
 
@@ -81,11 +81,11 @@ def run(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Resul
     for error in errors:
         if error is not None:
             raise error
-    return results
+    return [results[index] for index in range(len(parts))]
 
 
 def _take(waiting: deque[tuple[int, Part]]) -> tuple[int, Part] | None:
-    """The next part, for this thread alone."""
+    """Take the next part, for this thread alone; None if none is left."""
     try:
         return waiting.popleft()
     except IndexError:
@@ -94,8 +94,8 @@ def _take(waiting: deque[tuple[int, Part]]) -> tuple[int, Part] | None:
 
 @cache
 def _pool(helpers: int) -> ThreadPoolExecutor:
-    """Threads that wait for work; the interpreter ends them."""
+    """Return threads that wait for work; the interpreter ends them."""
     return ThreadPoolExecutor(helpers, thread_name_prefix="search")
 
 
-os.register_at_fork(after_in_child=_pool.cache_clear)  # a fork has none of the threads
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a fork has no threads of the pool

@@ -6,11 +6,10 @@ projections serve 64 poses. And the first layer of the MLP is linear in the feat
 keypoint, so it is applied to the pixels of the feature map instead of to the poses: what remains
 per pose is a weighted sum over rows of a table.
 
-On a GPU with Triton a kernel of `triton_scorer` takes over from the projections on. The plain
+On a GPU with Triton a kernel of `triton_heads` takes over from the projections on. The plain
 formulation is `PoseModel.logits`; all agree to rounding.
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -25,8 +24,6 @@ from spyropose_ros.core.kernels.packed_head import PackedHead
 from spyropose_ros.core.kernels.threads import run
 from spyropose_ros.core.network.keypoint_model import PoseModel
 
-log = logging.getLogger(__name__)
-
 _POSES_PER_PASS = 4096  # what a pass computes stays in a CPU's cache
 _SMALL_MAP = 1024  # pixels up to which finding the used ones takes longer than using all
 _CROWDED = 0.25  # rows over keypoints of poses, up to which a table of just these rows pays
@@ -37,7 +34,7 @@ class FusedHeads:
     """The heads of a model, as it computes them in evaluation, packed once.
 
     Args:
-        model: whose weights no longer change.
+        model: in evaluation, on the device to run on; its weights no longer change.
     """
 
     @torch.no_grad()
@@ -45,7 +42,9 @@ class FusedHeads:
         self._heads = [PackedHead.of(model, level) for level in range(model.config.depth)]
         self._keypoints = model.keypoints
         self._resolution = model.config.crop_resolution
-        self._kernel = triton_heads.available()
+        self._kernel = triton_heads.available(model.keypoints.device) and triton_heads.runs(
+            self._heads[0], next(model.extractor.parameters()).dtype
+        )
 
     @torch.no_grad()
     def family_logits(
@@ -57,7 +56,7 @@ class FusedHeads:
         rotations: Tensor,
         translations: Tensor,
     ) -> Tensor:
-        """Unnormalised log-likelihoods of families of poses: R rotations times T translations each.
+        """Score families of poses: R rotations times T translations each.
 
         Args:
             features: from `PoseModel.features`, [B, C, h, w]; in half precision on a GPU, the
@@ -69,7 +68,7 @@ class FusedHeads:
             translations: of the bounding-sphere centre, metres, [M, T, 3].
 
         Returns:
-            [M, R T], rotations outer, translations inner.
+            Unnormalised log-likelihoods [M, R T], rotations outer, translations inner.
         """
         head = self._heads[level]
         scale = features.shape[-1] / self._resolution
@@ -77,31 +76,25 @@ class FusedHeads:
         rotated = (projector.unsqueeze(1) @ rotations) @ self._keypoints.mT  # [M, R, 3, P]
         rotated = rotated.permute(2, 0, 1, 3).contiguous()  # [3, M, R, P]
         moved = (projector @ translations.mT).transpose(0, 1).contiguous()  # [3, M, T]
-        if features.is_cuda and self._kernel:
+        if self._kernel:
             weights = head.embed_weight.to(features), head.embed_bias.to(features)
             embedded = F.linear(features.permute(0, 2, 3, 1), *weights)  # [B, h, w, E]
-            try:
-                return triton_heads.family_logits(embedded, image, rotated, moved, head)
-            except Exception as error:  # no compiler, or a GPU that is too small or too old
-                if isinstance(error, torch.OutOfMemoryError):
-                    raise
-                self._kernel = False
-                log.warning("no Triton kernel, PyTorch scores the poses: %s", error)
+            return triton_heads.family_logits(embedded, image, rotated, moved, head)
         features = features.float()
         if features.device.type != "cpu" or len(features) == 1:
-            return _logits(head, features, image, rotated, moved)
+            return _family_logits(head, features, image, rotated, moved)
         logits = rotated.new_empty((len(image), rotated.shape[2] * moved.shape[2]))
         for b in range(len(features)):  # one by one, their tables stay in a CPU's cache
             own = (image == b).nonzero().squeeze(1)
             families = torch.zeros_like(own), rotated[:, own], moved[:, own]
-            logits[own] = _logits(head, features[b : b + 1], *families)
+            logits[own] = _family_logits(head, features[b : b + 1], *families)
         return logits
 
 
-def _logits(
+def _family_logits(
     head: PackedHead, features: Tensor, image: Tensor, rotated: Tensor, moved: Tensor
 ) -> Tensor:
-    """Logits [M, R T].
+    """Compute logits [M, R T].
 
     Args:
         head: of the level.
@@ -116,7 +109,7 @@ def _logits(
         moved = moved.repeat_interleave(rotated.shape[2], 1)
         rotated = rotated.flatten(1, 2).unsqueeze(2)
     parts = _split(image, rotated, moved, _POSES_PER_TABLE)
-    logits = [_part_logits(head, features, *part) for part in parts]
+    logits = [_family_logits_of_part(head, features, *part) for part in parts]
     return torch.cat(logits).view(-1, family)
 
 
@@ -124,18 +117,20 @@ FirstLayer = Callable[[Lookup], Tensor]
 """The first layer of the poses of a look-up, [N, H]."""
 
 
-def _split(image: Tensor, rotated: Tensor, moved: Tensor, poses: int) -> list[tuple[Tensor, ...]]:
-    """Parts of the families with about so many poses each."""
+def _split(
+    image: Tensor, rotated: Tensor, moved: Tensor, poses: int
+) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Split families into parts of about so many poses each."""
     n = max(1, poses // (rotated.shape[2] * moved.shape[2]))
     return list(zip(image.split(n), rotated.split(n, 1), moved.split(n, 1), strict=True))
 
 
-def _part_logits(
+def _family_logits_of_part(
     head: PackedHead, features: Tensor, image: Tensor, rotated: Tensor, moved: Tensor
 ) -> Tensor:
-    """Logits [M R T] through one table; arguments as for `_logits`."""
+    """Compute logits [M R T] through one table; arguments as for `_family_logits`."""
     poses = len(image) * rotated.shape[2] * moved.shape[2]
-    if features.device.type != "cpu":  # arithmetic costs less than rows, and counting them a wait
+    if features.device.type != "cpu":  # counting rows would synchronise, and saves little
         lookup = look_up(image, rotated, moved, features.shape)
         return head.layers_after_first(_without_table(head, features)(lookup))
     passes = _split(image, rotated, moved, _POSES_PER_PASS)
@@ -153,7 +148,7 @@ def _part_logits(
 
 
 def _padded_pixels(head: PackedHead, features: Tensor) -> Tensor:
-    """Embedded pixels and what is outside, [B padded, E]."""
+    """Embed the pixels and what is outside, [B padded, E]."""
     (batch, _, height, width), inside = features.shape, features[0, 0].numel()
     pixels = features.new_empty((batch, padded(height, width), len(head.out_of_image)))
     pixels[:, inside:] = head.out_of_image
@@ -163,7 +158,7 @@ def _padded_pixels(head: PackedHead, features: Tensor) -> Tensor:
 
 
 def _without_table(head: PackedHead, features: Tensor) -> FirstLayer:
-    """The first layer of embedded pixels, summed up by their weights."""
+    """Return the first layer of embedded pixels that are summed up by their weights."""
     pixels = _padded_pixels(head, features)
     keypoint = torch.arange(len(head.first), dtype=torch.int32, device=pixels.device)
     weight = head.first.flatten(0, 1).mT  # [H, P E]
@@ -178,7 +173,7 @@ def _without_table(head: PackedHead, features: Tensor) -> FirstLayer:
 
 
 def _through_dense_table(head: PackedHead, features: Tensor) -> FirstLayer:
-    """The first layer of every pixel as every keypoint, of which each pose sums up a few."""
+    """Return the first layer of every pixel as every keypoint; each pose sums up a few of them."""
     pixels = _padded_pixels(head, features)
     keypoints, _, hidden = head.first.shape
     table = pixels.new_empty((keypoints, len(pixels), hidden))
@@ -189,10 +184,10 @@ def _through_dense_table(head: PackedHead, features: Tensor) -> FirstLayer:
 
 
 def _of_crowds(head: PackedHead, features: Tensor, lookups: list[Lookup]) -> FirstLayer:
-    """Through a table of those rows that are looked up, where that pays.
+    """Return the first layer through a table of the rows that are looked up, where that pays.
 
     Poses crowd together as the search narrows down. Then they share few of a large map's pixels;
-    before, a table is not worth its while.
+    before that, a table costs more than it saves.
 
     Args:
         head: of the level.

@@ -2,33 +2,63 @@
 
 Neither the gathered features nor a hidden layer ever reach the GPU's memory: per pose only its
 logit is stored. Needs Triton, which PyTorch's CUDA builds for Linux bring; without it, and on CPUs,
-`fused` does the same in PyTorch.
+`torch_heads` does the same in PyTorch.
 """
 
+import logging
 from contextlib import nullcontext
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from spyropose_ros.core.kernels.packed_head import PackedHead
+from spyropose_ros.core.kernels.packed_head import PackedHead
+
+log = logging.getLogger(__name__)
 
 _MANY_POSES = 16_384
 
 
-def available() -> bool:
-    """Whether there are Triton and a GPU for it."""
-    return find_spec("triton") is not None and torch.cuda.is_available()
+def available(device: torch.device) -> bool:
+    """Return whether Triton is installed and the device is one for it."""
+    return device.type == "cuda" and find_spec("triton") is not None
+
+
+def runs(head: PackedHead, dtype: torch.dtype) -> bool:
+    """Run the kernel for a head once with every size of its tile, and return whether it can.
+
+    This also compiles it, which takes seconds. Where it cannot run, a warning says why.
+
+    Args:
+        head: weights, on the device to run on.
+        dtype: precision of the feature maps.
+
+    Raises:
+        torch.OutOfMemoryError: the device has no memory left.
+    """
+    keypoints, channels, _ = head.first.shape
+    embedded = head.last.new_zeros((1, 2, 2, channels), dtype=dtype)
+    try:
+        for families in (1, -(-_MANY_POSES // 64)):
+            image = torch.zeros(families, dtype=torch.long, device=embedded.device)
+            rotated = head.last.new_ones((3, families, 8, keypoints))
+            moved = head.last.new_ones((3, families, 8))
+            # Reading a value waits for the kernel, which may fail only while it runs.
+            family_logits(embedded, image, rotated, moved, head)[0, 0].item()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # Triton's own: no compiler, or a GPU that is too small or too old
+        log.warning("the Triton kernel does not run here, PyTorch scores the poses: %s", error)
+        return False
+    return True
 
 
 def family_logits(
-    embedded: Tensor, image: Tensor, rotated: Tensor, moved: Tensor, head: "PackedHead"
+    embedded: Tensor, image: Tensor, rotated: Tensor, moved: Tensor, head: PackedHead
 ) -> Tensor:
-    """Unnormalised log-likelihoods of families of poses: R rotations times T translations each.
+    """Score families of poses: R rotations times T translations each.
 
-    The first call for a head and a size of the tile compiles the kernel, which takes seconds.
+    The first call for a head and a size of the tile compiles the kernel, see `runs`.
 
     Args:
         embedded: feature maps, embedded for the level of the head, float32, float16 or bfloat16,
@@ -40,7 +70,7 @@ def family_logits(
         head: weights, on the same device.
 
     Returns:
-        Float32 [M, R T], rotations outer, translations inner.
+        Unnormalised log-likelihoods, float32 [M, R T], rotations outer, translations inner.
     """
     import triton
 
@@ -87,7 +117,7 @@ def family_logits(
 
 
 def _tile(n: int, width: int, dtype: torch.dtype) -> tuple[int, int, int]:
-    """Poses per program, warps per program, and columns of a layer that are computed at a time.
+    """Choose poses per program, warps per program, and columns of a layer computed at a time.
 
     Every program reads all weights, so large tiles save traffic; but there should be more programs
     than the 100 or so multiprocessors of a GPU, and a tile's sums of a layer have to stay in

@@ -1,4 +1,4 @@
-"""The kernel of `triton_scorer`; apart from it because importing this needs Triton."""
+"""The kernel of `triton_heads`, in a module of its own because importing it needs Triton."""
 
 import triton
 from triton import language as tl
@@ -31,7 +31,7 @@ def score_families(
     BLOCK: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
-    """Logits of n poses, POSES per program; tensors as for `triton_scorer.family_logits`.
+    """Score n poses, POSES per program; tensors as for `triton_heads.family_logits`.
 
     Sizes are not specialised: families may be of any number without compiling again.
 
@@ -99,7 +99,7 @@ def score_families(
 
 @triton.jit
 def _look_up(maps, u, v, z, outside, height, width, E: tl.constexpr, CHANNELS: tl.constexpr):
-    """Bilinear values at homogeneous pixels [POSES], or those of outside, [POSES, CHANNELS]."""
+    """Interpolate at homogeneous pixels [POSES], `outside` beyond the map, [POSES, CHANNELS]."""
     inverse = 1.0 / tl.maximum(z, 1e-12)
     u, v = u * inverse, v * inverse
     inside = (z > 0) & (u >= -0.5) & (u <= width - 0.5) & (v >= -0.5) & (v <= height - 0.5)
@@ -123,10 +123,10 @@ def _look_up(maps, u, v, z, outside, height, width, E: tl.constexpr, CHANNELS: t
 
 @triton.jit
 def _zeros(POSES: tl.constexpr, BLOCK: tl.constexpr, BLOCKS: tl.constexpr):
-    """A tuple of blocks of columns."""
+    """Return a tuple of blocks of columns."""
     blocks = ()
     for _ in tl.static_range(BLOCKS):
-        blocks = blocks + (tl.zeros((POSES, BLOCK), tl.float32),)
+        blocks = blocks + (tl.zeros((POSES, BLOCK), tl.float32),)  # type: ignore[assignment]
     return blocks
 
 
@@ -143,7 +143,7 @@ def _add_product(
     BLOCK: tl.constexpr,
     BLOCKS: tl.constexpr,
 ):
-    """Blocks of columns of sums + x @ weight, x being [POSES, ROWS]."""
+    """Compute sums + x @ weight in blocks of columns, x being [POSES, ROWS]."""
     row = tl.arange(0, ROWS)[:, None]
     added = ()
     for b in tl.static_range(BLOCKS):
@@ -151,17 +151,18 @@ def _add_product(
         mask = (row < rows) & (column < columns)
         part = tl.load(weight + row * row_stride + column * column_stride, mask, 0.0)
         # tf32x3 is as exact as float32 and still runs on tensor cores; halves ignore it.
-        added = added + (tl.dot(x, part, sums[b], input_precision="tf32x3"),)
+        product = tl.dot(x, part, sums[b], input_precision="tf32x3")
+        added = added + (product,)  # type: ignore[assignment]
     return added
 
 
 @triton.jit
 def _activate(sums, bias, dtype, H, BLOCK: tl.constexpr, BLOCKS: tl.constexpr):
-    """GELU of sums + bias, block by block, in the precision of the next product."""
+    """Compute GELU of sums + bias, block by block, in the precision of the next product."""
     activated = ()
     for b in tl.static_range(BLOCKS):
         column = b * BLOCK + tl.arange(0, BLOCK)
         x = sums[b] + tl.load(bias + column, column < H, 0.0).to(tl.float32)[None, :]
         x = 0.5 * x * (1 + tl.erf(x * 0.7071067811865476))
-        activated = activated + (x.to(dtype),)
+        activated = activated + (x.to(dtype),)  # type: ignore[assignment]
     return activated

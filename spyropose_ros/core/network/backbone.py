@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.network import efficientnet_lite
 from spyropose_ros.core.network.efficientnet_lite import EfficientNetLite
 from spyropose_ros.core.network.resnet import ResNet
@@ -25,7 +26,7 @@ _RESNET18 = {
     "hidden_sizes": [64, 128, 256, 512],
     "depths": [2, 2, 2, 2],
 }
-NAMED_BACKBONES = {
+NAMED_BACKBONES: dict[str, tuple[str | None, dict]] = {
     "resnet18": ("microsoft/resnet-18", _RESNET18),
     "resnet50": (
         "microsoft/resnet-50",
@@ -53,7 +54,7 @@ _FAMILIES = {"resnet": ResNet, "efficientnet_lite": EfficientNetLite}  # the oth
 
 
 def resolve_backbone(name: str, pretrained: bool = True) -> tuple[dict, dict | None]:
-    """Architecture and, when they can be had, pretrained weights.
+    """Look up an architecture and, if available, its pretrained weights.
 
     Args:
         name: a key of `NAMED_BACKBONES` or a hub id that `AutoBackbone` knows.
@@ -63,12 +64,15 @@ def resolve_backbone(name: str, pretrained: bool = True) -> tuple[dict, dict | N
         The architecture for `ModelConfig.backbone` and a state dict or None.
 
     Raises:
-        ValueError: if the name is neither built in nor to be had from the hub.
+        InputError: if the name is neither built in nor available from the hub.
     """
-    source, architecture = NAMED_BACKBONES.get(name, (name, None))
+    source: str | None = name
+    architecture: dict | None = None
+    if name in NAMED_BACKBONES:
+        source, architecture = NAMED_BACKBONES[name]
     if source is not None and (pretrained or architecture is None):
         try:
-            if source == efficientnet_lite.PACKAGE:
+            if architecture is not None and source == efficientnet_lite.PACKAGE:
                 return architecture, efficientnet_lite.published_weights(architecture["stages"])
             from transformers import AutoBackbone
 
@@ -77,11 +81,12 @@ def resolve_backbone(name: str, pretrained: bool = True) -> tuple[dict, dict | N
         except Exception as error:  # the hub's HTTP client has errors of its own
             if architecture is None:
                 known = ", ".join(NAMED_BACKBONES)
-                raise ValueError(
+                raise InputError(
                     f"backbone '{name}' is not built in ({known}) and the hub did not provide it: "
                     f"{error}"
                 ) from error
             log.warning("no pretrained weights for %s, from scratch: %s", name, error)
+    assert architecture is not None  # a name without one comes from the hub, or not at all
     return architecture, None
 
 
@@ -94,8 +99,8 @@ class Encoder(nn.Module):
         architecture: `transformers` configuration with its model_type.
 
     Raises:
-        ValueError: for a model_type, or what a ResNet's options say, that there is not.
-        TypeError: for options that an EfficientNet-Lite does not have.
+        InputError: for an unknown model_type or unsupported options of a ResNet.
+        TypeError: for unknown options of an EfficientNet-Lite.
     """
 
     def __init__(self, architecture: dict):
@@ -108,19 +113,19 @@ class Encoder(nn.Module):
         else:
             self.backbone = _from_transformers(family, options)
             self.width = self.backbone.channels[-1]
-        # Of images in [0, 1]; the paper's where the backbone has no wishes.
+        # Of images in [0, 1]; the paper's unless the backbone has its own.
         self.image_mean = getattr(self.backbone, "image_mean", 0.5)
         self.image_std = getattr(self.backbone, "image_std", 0.2)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """[B, 3, H, W] in [0, 1] -> taps [B, C_i, H_i, W_i], fine to coarse."""
+        """Encode images [B, 3, H, W] in [0, 1] as taps [B, C_i, H_i, W_i], fine to coarse."""
         maps = self.backbone((image - self.image_mean) / self.image_std)
         maps = getattr(maps, "feature_maps", maps)  # as `transformers` wraps them
         return list({tap.shape[-1]: tap for tap in maps}.values())  # the last of each size
 
 
 def _from_transformers(family: str, options: dict) -> nn.Module:
-    """A backbone of another family, with fresh weights."""
+    """Make a backbone of another family, with fresh weights."""
     from transformers import AutoBackbone, AutoConfig
 
     config = AutoConfig.for_model(family, **options)
@@ -167,7 +172,7 @@ class FeatureExtractor(nn.Module):
         self.out = nn.Conv2d(feature_channels, feature_channels, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """[B, 3, H, W] in [0, 1] -> [B, feature_channels, H / stride, W / stride]."""
+        """Map [B, 3, H, W] in [0, 1] to [B, feature_channels, H / stride, W / stride]."""
         taps = self.encoder(image)[self.finest :]
         taps = [F.relu(conv(tap)) for conv, tap in zip(self.taps, taps, strict=True)]
         x = taps.pop()
@@ -178,7 +183,7 @@ class FeatureExtractor(nn.Module):
 
 
 def _resize(x: Tensor, size: int) -> Tensor:
-    """Bilinear to size x size."""
+    """Resize bilinearly to size x size."""
     if x.shape[-1] == size:
         return x
     return F.interpolate(x, (size, size), mode="bilinear", align_corners=False)

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
+from spyropose_ros.core.errors import InputError
+
 SCORERS = ("keypoints", "vector")
 
 
@@ -46,22 +48,22 @@ class ModelConfig:
     batchnorm: bool = False
     fourier_components: int = 3
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.scorer not in SCORERS:
-            raise ValueError(f"scorer must be one of {', '.join(SCORERS)}, got '{self.scorer}'")
+            raise InputError(f"scorer must be one of {', '.join(SCORERS)}, got '{self.scorer}'")
         if self.scorer == "keypoints" and self.crop_resolution < 2 * self.feature_stride:
-            raise ValueError(
+            raise InputError(
                 f"a feature map needs two pixels a side: {self.crop_resolution} px at a stride of "
                 f"{self.feature_stride} have one"
             )
         if self.scorer == "vector" and not self.rotation_only:
-            raise ValueError("the vector scorer sees no translation: it needs rotation_only")
+            raise InputError("the vector scorer sees no translation: it needs rotation_only")
 
     def to_dict(self) -> dict:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> "ModelConfig":
-        """Inverse of `to_dict`; TypeError on unknown or missing keys."""
+        """Invert `to_dict`; TypeError on unknown or missing keys."""
         return cls(**(values | {"decoder_channels": tuple(values["decoder_channels"])}))

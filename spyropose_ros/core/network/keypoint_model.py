@@ -7,9 +7,12 @@ levels share the feature map.
 Source: Haugaard et al., ICCVW 2023, section 3 and the sizes in its supplement.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.kernels.sampling import sampled
 from spyropose_ros.core.network.backbone import Encoder, FeatureExtractor
 from spyropose_ros.core.network.config import ModelConfig
@@ -47,13 +50,15 @@ class PoseModel(nn.Module):
         keypoints: points of the object relative to its bounding-sphere centre, metres, [P, 3].
 
     Raises:
-        ValueError: no keypoints, or of another shape.
+        InputError: no keypoints, or of another shape.
     """
+
+    keypoints: Tensor
 
     def __init__(self, config: ModelConfig, keypoints: Tensor):
         super().__init__()
         if keypoints.ndim != 2 or keypoints.shape[1] != 3 or len(keypoints) == 0:
-            raise ValueError(f"keypoints must be [P, 3], got {tuple(keypoints.shape)}")
+            raise InputError(f"keypoints must be [P, 3], got {tuple(keypoints.shape)}")
         self.config = config
         self.extractor = FeatureExtractor(
             config.backbone,
@@ -72,9 +77,9 @@ class PoseModel(nn.Module):
         return self.extractor.encoder
 
     def features(self, crops: Tensor) -> Tensor:
-        """Crops [B, 3, H, W] in [0, 1] -> feature map [B, C, h, w]."""
+        """Map crops [B, 3, H, W] in [0, 1] to feature maps [B, C, h, w]."""
         if crops.shape[-1] != self.config.crop_resolution:
-            raise ValueError(
+            raise InputError(
                 f"the model needs crops of {self.config.crop_resolution} px, got {crops.shape[-1]}"
             )
         return self.extractor(crops)
@@ -82,7 +87,7 @@ class PoseModel(nn.Module):
     def logits(
         self, features: Tensor, K_crop: Tensor, level: int, rotations: Tensor, translations: Tensor
     ) -> Tensor:
-        """Unnormalised log-likelihoods of poses.
+        """Score poses.
 
         Args:
             features: from `features`, [B, C, h, w].
@@ -92,9 +97,9 @@ class PoseModel(nn.Module):
             translations: of the bounding-sphere centre, metres, [B, N, 3].
 
         Returns:
-            [B, N].
+            Unnormalised log-likelihoods [B, N].
         """
-        head = self.heads[level]
+        head = cast(Head, self.heads[level])
         embedded = head.embed(features)  # [B, E, h, w]
         hidden = self.config.point_dropout if self.training else 0.0
         poses = rotations, translations
@@ -113,7 +118,7 @@ class PoseModel(nn.Module):
 
 
 def make_model(config: ModelConfig, keypoints: Tensor) -> PoseModel | RotationModel:
-    """The network that a configuration describes, with fresh weights.
+    """Make the network that a configuration describes, with fresh weights.
 
     Args:
         config: architecture.

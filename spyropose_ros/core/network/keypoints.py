@@ -7,9 +7,11 @@ import itertools
 
 import numpy as np
 
+from spyropose_ros.core.errors import InputError
+
 
 def farthest_points(points: np.ndarray, n: int) -> np.ndarray:
-    """Farthest-point sampling, starting with the point farthest from the mean.
+    """Sample farthest points, starting with the point farthest from the mean.
 
     Args:
         points: surface samples, [M, 3].
@@ -19,12 +21,12 @@ def farthest_points(points: np.ndarray, n: int) -> np.ndarray:
         [n, 3].
 
     Raises:
-        ValueError: if there are fewer than n points.
+        InputError: if there are fewer than n points.
     """
     if len(points) < n:
-        raise ValueError(f"cannot choose {n} keypoints from {len(points)} points")
+        raise InputError(f"cannot choose {n} keypoints from {len(points)} points")
     distance = np.linalg.norm(points - points.mean(0), axis=1)
-    chosen = []
+    chosen: list[np.ndarray] = []
     for _ in range(n):
         point = points[distance.argmax()]
         # The distance to the mean only picks the first point.
@@ -35,6 +37,6 @@ def farthest_points(points: np.ndarray, n: int) -> np.ndarray:
 
 
 def box_keypoints(radius: float) -> np.ndarray:
-    """The 8 corners of the cube with half-side `radius` and of the cube half as large, [16, 3]."""
+    """Return the corners of the cube with half-side `radius` and of one half as large, [16, 3]."""
     corners = np.array(list(itertools.product((-1.0, 1.0), repeat=3)))
     return np.concatenate((corners * radius, corners * radius / 2))

@@ -6,7 +6,7 @@ import torch
 
 
 def current_autocast(device: torch.device) -> torch.autocast:
-    """The present autocast, to be entered again within `full_precision`."""
+    """Return the present autocast, to be entered again within `full_precision`."""
     return torch.autocast(
         device.type,
         torch.get_autocast_dtype(device.type),
@@ -15,7 +15,7 @@ def current_autocast(device: torch.device) -> torch.autocast:
 
 
 def full_precision(device: torch.device) -> AbstractContextManager:
-    """No autocast within: for geometry, where bfloat16 is off by pixels."""
+    """Switch autocast off: for geometry, where bfloat16 is off by pixels."""
     if torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
-    return nullcontext()  # exporters do not know the other
+    return nullcontext()  # exporters do not support autocast

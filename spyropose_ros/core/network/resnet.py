@@ -8,11 +8,14 @@ Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016.
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-_FIXED = {"num_channels": 3, "hidden_act": "relu"}  # a configuration may say so, and no other
+from spyropose_ros.core.errors import InputError
+
+_FIXED = {"num_channels": 3, "hidden_act": "relu"}  # the only values a configuration may have
 _REDUCTION = 4  # channels of a bottleneck over those of its 3x3 convolution
 
 
@@ -30,10 +33,10 @@ class ResNet(nn.Module):
             between two 1x1.
         downsample_in_first_stage: let the first stage halve the resolution as well.
         downsample_in_bottleneck: let the first convolution of a bottleneck do so, not the second.
-        **others: what a stored configuration says beyond that, such as the names of its classes.
+        **others: the rest of a stored configuration, such as the names of its classes; ignored.
 
     Raises:
-        ValueError: for blocks, channels or an activation that there are not.
+        InputError: for unsupported blocks, channels or activations.
     """
 
     def __init__(
@@ -44,16 +47,16 @@ class ResNet(nn.Module):
         layer_type: str = "bottleneck",
         downsample_in_first_stage: bool = False,
         downsample_in_bottleneck: bool = False,
-        **others,
+        **others: object,
     ):
         super().__init__()
         if layer_type not in ("basic", "bottleneck"):
-            raise ValueError(f"layer_type must be 'basic' or 'bottleneck', got {layer_type!r}")
+            raise InputError(f"layer_type must be 'basic' or 'bottleneck', got {layer_type!r}")
         if not 0 < len(hidden_sizes) == len(depths):
-            raise ValueError(f"{len(hidden_sizes)} hidden_sizes need as many depths, got {depths}")
+            raise InputError(f"{len(hidden_sizes)} hidden_sizes need as many depths, got {depths}")
         for name, value in _FIXED.items():
             if others.get(name, value) != value:
-                raise ValueError(f"{name} of a ResNet must be {value!r}, got {others[name]!r}")
+                raise InputError(f"{name} of a ResNet must be {value!r}, got {others[name]!r}")
         stem = _convolution(3, embedding_size, 7, 2)
         self.embedder = nn.ModuleDict({"embedder": stem, "pooler": nn.MaxPool2d(3, 2, padding=1)})
         stages = nn.ModuleList()
@@ -75,10 +78,10 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Normalised images [B, 3, H, W] -> maps [B, C_i, H_i, W_i], fine to coarse."""
+        """Encode normalised images [B, 3, H, W] as maps [B, C_i, H_i, W_i], fine to coarse."""
         stem = self.embedder["embedder"](image)
         maps, x = [stem], self.embedder["pooler"](stem)
-        for stage in self.encoder["stages"]:
+        for stage in cast(nn.ModuleList, self.encoder["stages"]):
             x = stage(x)
             maps.append(x)
         return maps
@@ -96,14 +99,13 @@ class Residual(nn.Module):
 
     def __init__(self, layer: nn.Sequential, channels_in: int, channels_out: int, stride: int):
         super().__init__()
-        if stride == 1 and channels_in == channels_out:
-            self.shortcut = nn.Identity()
-        else:
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or channels_in != channels_out:
             self.shortcut = _convolution(channels_in, channels_out, 1, stride, activation=False)
         self.layer = layer
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, channels_in, H, W] -> [B, channels_out, H / stride, W / stride]."""
+        """Map [B, channels_in, H, W] to [B, channels_out, H / stride, W / stride]."""
         y = self.layer(x)
         y += self.shortcut(x)
         return F.relu(y, inplace=True)
@@ -128,7 +130,7 @@ def _bottleneck(channels_in: int, channels: int, stride: int, early: bool) -> nn
 def _convolution(
     channels_in: int, channels_out: int, kernel: int, stride: int = 1, activation: bool = True
 ) -> nn.Sequential:
-    """Convolution and batch norm, with a ReLU behind them unless there is to be none."""
+    """Make a convolution and its batch norm, with a ReLU behind them if asked for."""
     convolution = nn.Conv2d(
         channels_in, channels_out, kernel, stride, padding=kernel // 2, bias=False
     )

@@ -20,6 +20,8 @@ class RotationModel(nn.Module):
         config: architecture.
     """
 
+    octaves: Tensor
+
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
@@ -32,14 +34,14 @@ class RotationModel(nn.Module):
         self.register_buffer("octaves", octaves, persistent=False)
 
     def features(self, crops: Tensor) -> Tensor:
-        """Crops [B, 3, H, W] in [0, 1] -> image vectors [B, hidden_dim]."""
+        """Map crops [B, 3, H, W] in [0, 1] to image vectors [B, hidden_dim]."""
         coarsest = self.encoder(crops)[-1]
         return self.image(coarsest.mean((2, 3)))
 
     def logits(
         self, features: Tensor, K_crop: Tensor, level: int, rotations: Tensor, translations: Tensor
     ) -> Tensor:
-        """Unnormalised log-likelihoods of rotations.
+        """Score rotations.
 
         Args:
             features: from `features`, [B, C].
@@ -49,9 +51,9 @@ class RotationModel(nn.Module):
             translations: not used.
 
         Returns:
-            [B, N].
+            Unnormalised log-likelihoods [B, N].
         """
-        return self._score(features, level, rotations)
+        return self._logits(features, level, rotations)
 
     def family_logits(
         self,
@@ -62,11 +64,11 @@ class RotationModel(nn.Module):
         rotations: Tensor,
         translations: Tensor,
     ) -> Tensor:
-        """As `fused.FusedHeads.family_logits`, [M, R]: each family has one, known translation."""
-        return self._score(features[image], level, rotations)
+        """Score families as `FusedHeads.family_logits` does, [M, R]: each has one translation."""
+        return self._logits(features[image], level, rotations)
 
-    def _score(self, features: Tensor, level: int, rotations: Tensor) -> Tensor:
-        """Logits [B, N] of rotations [B, N, 3, 3] by image vectors [B, C]."""
+    def _logits(self, features: Tensor, level: int, rotations: Tensor) -> Tensor:
+        """Score rotations [B, N, 3, 3] by image vectors [B, C]: logits [B, N]."""
         scaled = rotations.flatten(2).unsqueeze(-1) * self.octaves  # [B, N, 9, F]
         encoded = torch.cat((scaled.sin(), scaled.cos()), -1).flatten(2)  # [B, N, 9 * 2 F]
         summed = features.unsqueeze(1) + self.rotation(encoded)
@@ -75,7 +77,7 @@ class RotationModel(nn.Module):
 
 
 def _head(config: ModelConfig) -> nn.Sequential:
-    """MLP of one level: [B * N, hidden_dim] -> [B * N, 1]."""
+    """Make the MLP of one level, [B * N, hidden_dim] -> [B * N, 1]."""
     width = config.hidden_dim
     layers: list[nn.Module] = []
     for i in range(config.hidden_layers):

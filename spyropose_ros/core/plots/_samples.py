@@ -1,16 +1,18 @@
-"""Poses drawn from a distribution for a picture."""
+"""Poses drawn from a distribution for a figure."""
 
 import torch
 from torch import Tensor
 
 from spyropose_ros.core.distribution import PoseDistribution
+from spyropose_ros.core.errors import InputError
 
-_SEED = 0  # the same distribution always gives the same picture
+_SEED = 0  # a distribution always gives the same figure
 
 
 def fixed_samples(distribution: PoseDistribution, samples: int) -> tuple[Tensor, Tensor]:
-    """Rotations [N, 3, 3] and translations [N, 3] drawn with a fixed seed, float32 on the CPU."""
+    """Draw rotations [N, 3, 3], translations [N, 3] with a fixed seed, float32 on the CPU."""
     if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")
+        raise InputError(f"samples must be at least 1, got {samples}")
     generator = torch.Generator(device=distribution.probabilities.device).manual_seed(_SEED)
-    return tuple(part.detach().cpu().float() for part in distribution.sample(samples, generator))
+    rotations, translations = distribution.sample(samples, generator)
+    return rotations.detach().cpu().float(), translations.detach().cpu().float()

@@ -236,28 +236,8 @@ def resampled_poses(
     """
     message = PoseArray(header=header)
     for distribution in distributions:
-        drawn = systematic_resampling(distribution.probabilities.double().numpy(), count)
-        message.poses += poses(*distribution.poses(drawn))
+        message.poses += poses(*distribution.poses(distribution.resample(count)))
     return message
-
-
-def systematic_resampling(weights: np.ndarray, count: int) -> np.ndarray:
-    """Draws indices so that each comes up floor or ceil of ``count`` times its weight.
-
-    The usual random offset is fixed at one half, which makes the result repeatable.
-
-    Args:
-        weights: non-negative with a positive sum, [N].
-        count: how many are drawn.
-
-    Returns:
-        Ascending indices, int64 [count].
-
-    Source: Kitagawa, Monte Carlo filter and smoother, 1996.
-    """
-    cumulative = np.cumsum(weights)
-    positions = (np.arange(count) + 0.5) / count * cumulative[-1]
-    return np.searchsorted(cumulative, positions, side="right")
 
 
 def duration(seconds: float) -> Duration:

@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from spyropose_ros.core.kernels.activation import gelu_
+from spyropose_ros.core.kernels.packed_head import gelu_
 
 
 def test_gelu_is_as_exact_as_that_of_pytorch():

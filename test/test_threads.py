@@ -8,7 +8,7 @@ import threading
 import pytest
 import torch
 
-from spyropose_ros.core.kernels.threads import run, side_by_side
+from spyropose_ros.core.kernels.threads import parts_in_parallel, run
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def test_results_come_in_order_from_as_many_threads_as_pytorch_had(three_threads
             meeting.wait()
         return i * i, torch.get_num_threads()
 
-    with side_by_side():
+    with parts_in_parallel():
         assert torch.get_num_threads() == 1
         assert run(part, range(50)) == [(i * i, 1) for i in range(50)]
     assert torch.get_num_threads() == 3
@@ -38,8 +38,8 @@ def test_outside_there_is_one_thread(three_threads):
 
 
 def test_nested_use_changes_nothing(three_threads):
-    with side_by_side():
-        with side_by_side():
+    with parts_in_parallel():
+        with parts_in_parallel():
             assert run(lambda i: run(lambda j: i + j, range(3)), range(2)) == [[0, 1, 2], [1, 2, 3]]
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 3
@@ -58,11 +58,11 @@ def test_an_error_of_any_thread_is_raised_and_ends_the_work(three_threads, faili
         done.append(i)
         threading.Event().wait(0.01)
 
-    with pytest.raises(IndexError, match="a part's own"), side_by_side():
+    with pytest.raises(IndexError, match="a part's own"), parts_in_parallel():
         run(part, range(1000))
     assert len(done) < 999 or failing == "helper"  # the caller goes on without its helpers
     assert torch.get_num_threads() == 3
-    with side_by_side():
+    with parts_in_parallel():
         assert run(abs, [-1, -2, -3]) == [1, 2, 3]
 
 
@@ -74,14 +74,14 @@ def test_helpers_are_in_the_mode_of_the_caller(three_threads, inference):
         meeting.wait()
         return 2 * weight
 
-    with torch.no_grad(), torch.inference_mode(inference), torch.no_grad(), side_by_side():
+    with torch.no_grad(), torch.inference_mode(inference), torch.no_grad(), parts_in_parallel():
         results = run(part, range(3))
     assert [x.is_inference() for x in results] == [inference] * 3
     assert not any(x.requires_grad for x in results)
 
 
 def test_a_thread_that_starts_later_has_all_threads(three_threads):
-    with side_by_side():
+    with parts_in_parallel():
         run(abs, range(10))
     counts = []
     thread = threading.Thread(target=lambda: counts.append(torch.get_num_threads()))
@@ -92,13 +92,13 @@ def test_a_thread_that_starts_later_has_all_threads(three_threads):
 
 FORK = """
 import os, torch
-from spyropose_ros.core.kernels.threads import run, side_by_side
+from spyropose_ros.core.kernels.threads import run, parts_in_parallel
 torch.set_num_threads(3)
 for _ in range(3):
-    with side_by_side():
+    with parts_in_parallel():
         assert run(abs, range(30)) == list(range(30))
 child = os.fork()
-with side_by_side():
+with parts_in_parallel():
     assert run(abs, range(30)) == list(range(30))
 if child:
     assert os.waitpid(child, 0)[1] == 0

@@ -7,7 +7,7 @@ import torch
 
 from spyropose_ros.core import so3
 from spyropose_ros.core.kernels import torch_heads
-from spyropose_ros.core.kernels.threads import side_by_side
+from spyropose_ros.core.kernels.threads import parts_in_parallel
 from spyropose_ros.core.kernels.torch_heads import FusedHeads
 from spyropose_ros.core.network.backbone import NAMED_BACKBONES
 from spyropose_ros.core.network.config import ModelConfig
@@ -138,7 +138,7 @@ def test_several_threads_score_as_one_does(generator, monkeypatch, table):
     alone = heads.family_logits(features, K_crop, 1, *families)
     torch.set_num_threads(3)
     try:
-        with side_by_side():
+        with parts_in_parallel():
             together = heads.family_logits(features, K_crop, 1, *families)
     finally:
         torch.set_num_threads(1)

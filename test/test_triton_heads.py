@@ -1,5 +1,6 @@
 """The Triton kernel against the plain formulation, on a GPU or in Triton's interpreter."""
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from gpu_tools import INTERPRETED, needs_gpu
 from spyropose_ros.core import so3
 from spyropose_ros.core.kernels import triton_heads
 from spyropose_ros.core.kernels.packed_head import PackedHead
+from spyropose_ros.core.kernels.torch_heads import FusedHeads
 from spyropose_ros.core.network.keypoint_model import PoseModel
 
 pytest.importorskip("triton", reason="Triton comes for Linux on x86_64 only")
@@ -161,6 +163,75 @@ def test_the_last_tile_may_be_partial(device):
     whole = by_kernel(model, features, image, rotations, translations)
     part = by_kernel(model, features, image[3:], rotations[3:], translations[3:])
     torch.testing.assert_close(part, whole[3:], rtol=0, atol=1e-6)
+
+
+def failing_from(call, error):
+    """The kernel's launch, of which one and all that follow fail."""
+    launch, calls = triton_heads.family_logits, []
+
+    def family_logits(*arguments):
+        calls.append(arguments)
+        if len(calls) >= call:
+            raise error
+        return launch(*arguments)
+
+    return family_logits, calls
+
+
+@pytest.fixture
+def probed(device, monkeypatch):
+    """Where the kernel is tried, if need be in the interpreter, which is slow."""
+    monkeypatch.setattr(triton_heads, "available", lambda device: True)
+    monkeypatch.setattr(triton_heads, "_MANY_POSES", 128)
+    return device
+
+
+def test_the_heads_use_the_kernel_where_it_runs(probed, monkeypatch, caplog):
+    launch, calls = failing_from(9, AssertionError("not so often"))
+    monkeypatch.setattr(triton_heads, "family_logits", launch)
+    model = make_model(probed)
+    heads = FusedHeads(model)
+    assert [len(image) for _, image, *_ in calls] == [1, 2]  # once for each size of the tile
+    features, poses = feature_maps(model), make_families(probed, (8, 8))
+    found = heads.family_logits(features, K_CROP.to(features).expand(2, 3, 3), 0, *poses)
+    torch.testing.assert_close(found, plain(model, features, *poses), rtol=0, atol=1e-4)
+    assert len(calls) == 3
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_pytorch_scores_where_the_kernel_does_not_run(probed, monkeypatch, caplog, call):
+    launch, calls = failing_from(call, RuntimeError("no C compiler"))
+    monkeypatch.setattr(triton_heads, "family_logits", launch)
+    model = make_model(probed)
+    with caplog.at_level(logging.WARNING):
+        heads = FusedHeads(model)
+    [record] = caplog.records
+    assert "the Triton kernel does not run here" in record.message
+    assert "no C compiler" in record.message
+    features, poses = feature_maps(model), make_families(probed, (8, 8))
+    found = heads.family_logits(features, K_CROP.to(features).expand(2, 3, 3), 0, *poses)
+    torch.testing.assert_close(found, plain(model, features, *poses), rtol=0, atol=1e-4)
+    assert len(calls) == call
+    assert len(caplog.records) == 1
+
+
+def test_later_errors_of_the_kernel_are_raised(probed, monkeypatch):
+    launch, _ = failing_from(3, RuntimeError("an illegal memory access was encountered"))
+    monkeypatch.setattr(triton_heads, "family_logits", launch)
+    model = make_model(probed)
+    heads = FusedHeads(model)
+    features, poses = feature_maps(model), make_families(probed, (8, 8))
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            heads.family_logits(features, K_CROP.to(features).expand(2, 3, 3), 0, *poses)
+
+
+def test_too_little_memory_is_no_fault_of_the_kernel(probed, monkeypatch):
+    launch, _ = failing_from(1, torch.OutOfMemoryError("CUDA out of memory"))
+    monkeypatch.setattr(triton_heads, "family_logits", launch)
+    with pytest.raises(torch.OutOfMemoryError):
+        FusedHeads(make_model(probed))
 
 
 @needs_gpu
