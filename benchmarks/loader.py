@@ -30,7 +30,7 @@ def main() -> None:
 
     from benchmarks.clock import MEASURED, WARM_UP, step_seconds
     from training.data.streams import StreamData
-    from training.fitting.assembly import build_model, crop_settings, make_module, object_info
+    from training.fitting.assembly import assemble, crop_settings
     from training.fitting.precision import trainer_precision
 
     config = settings_of(args)
@@ -45,8 +45,7 @@ def main() -> None:
     loader = _rate(batches, config.optim.batch_size)
     del batches  # the loader's processes end here
 
-    info = object_info(source, config.network)
-    module = make_module(build_model(config.network, info, source), info, source, config)
+    module = assemble(source, config).module
     # A bare list would be taken for several loaders.
     batch = source.composer(crop)(batch)
     same = DataLoader([batch] * (WARM_UP + MEASURED), batch_size=None)

@@ -15,6 +15,7 @@ from training.config import AugmentationConfig, OptimConfig
 from training.data.streams import TRAIN, StepSampler, Stream
 from training.fitting.module import PoseModule
 from training.fitting.objective import ObjectiveConfig
+from training_tools import tiny
 
 # Layer norms: a batch norm's statistics are those of each process.
 BACKBONE = {"model_type": "convnextv2", "hidden_sizes": [8, 16, 24, 32], "depths": [1] * 4}
@@ -47,20 +48,8 @@ class KeepGradient(lightning.Callback):
 
 def main():
     torch.manual_seed(0)
-    config = ModelConfig(
-        BACKBONE,
-        depth=3,
-        crop_resolution=32,
-        feature_stride=4,
-        decoder_channels=(16, 16, 16),
-        feature_channels=8,
-        embed_dim=4,
-        hidden_dim=16,
-        hidden_layers=1,
-        dropout=0.0,
-        point_dropout=0.0,
-    )
-    model = PoseModel(config, 0.05 * torch.randn((8, 3)))
+    network = tiny(dropout=0.0, point_dropout=0.0).network
+    model = PoseModel(ModelConfig(BACKBONE, **network.shared()), 0.05 * torch.randn((8, 3)))
     optim = OptimConfig(max_steps=1, batch_size=2)
     still = AugmentationConfig(image_augmentations=False)
     module = PoseModule(model, 0.12, ObjectiveConfig(8), optim, still, seed=5)

@@ -67,7 +67,7 @@ class Command:
         """Cells of the table by name of the entry."""
         lines = [line for line in text.splitlines() if line.startswith("| ")]
         head, *rest = ([cell.strip() for cell in line[1:-1].split(" | ")] for line in lines)
-        return {row[0]: dict(zip(head, row, strict=True)) for row in rest[1:]}
+        return {row[0]: dict(zip(head, row, strict=True)) for row in rest}
 
 
 @pytest.fixture
@@ -154,14 +154,14 @@ def test_one_campaign_at_a_time_in_the_background(command):
     assert command.rows(status)["a"]["state"] == "training"
     assert f"running: a, training (process {pid}). step " in status
     code, output = command.run()
-    assert code != 0 and "one runs already: a, training" in output
+    assert code != 0 and "a campaign is already running: a, training" in output
     assert command.run("--stop")[0] == 0
     assert "stopped by SIGTERM" in log.read_text()
     assert (command.runs / "a" / "checkpoints" / "last.ckpt").is_file()
     assert "stopped; results" in (command.runs / "campaign.log").read_text()
     assert command.run("--status")[1].endswith("nothing is running\n")
     code, output = command.run("--stop")
-    assert code != 0 and "none is running" in output
+    assert code != 0 and "no campaign is running" in output
 
 
 def test_the_queue_of_the_project_is_readable():

@@ -217,7 +217,7 @@ def test_boxes_enclose_what_is_visible(source, composer, items):
     boxes = composer._boxes(visible, batch["K"])
     total = (batch["depth"] > 0).flatten(1).sum(1)
     assert bool((visible.flatten(1).sum(1) >= 0.6 * total - 1).all())
-    assert bool((occluders.count > 0).float().mean() > 0.8)
+    assert bool((occluders.counts > 0).float().mean() > 0.8)
     assert not bool((visible & ~(batch["depth"] > 0)).any())
     for n, box in enumerate(boxes):
         tight = mask_box(visible[n].numpy()).reshape(2, 2)

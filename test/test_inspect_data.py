@@ -44,8 +44,8 @@ def edit_poses(root, edit):
     bop_files.change(root / "test" / "000000" / "scene_gt.json", edit_all)
 
 
-def picture(table):
-    return cv2.cvtColor(cv2.imread(table["picture"]), cv2.COLOR_BGR2RGB).astype(int)
+def sheet(table):
+    return cv2.cvtColor(cv2.imread(table["sheet"]), cv2.COLOR_BGR2RGB).astype(int)
 
 
 def near(image, colour):
@@ -61,7 +61,7 @@ def test_a_good_data_set_raises_no_alarm(good):
     low, high = (float(text.strip(" m")) for text in table["distance"].split(".. "))
     assert 0.515 < low <= high < 0.525
     assert table["bounding sphere"].startswith("0.1000 m, 7")  # 400 px x 0.1 m / 0.52 m = 77 px
-    image = picture(table)
+    image = sheet(table)
     assert image.shape == (224 + 40, 4 * 224, 3)
     # The contour runs along the border between the can (blue) and its surroundings.
     tile = image[:224, :224]
@@ -77,7 +77,7 @@ def test_training_crops_are_drawn_as_they_are_turned(good):
     assert "WARNING" not in table
     assert "overlap by 0.9" in table["given : projected"]  # of the annotated images
     assert table["checked"] == "4 images"
-    image = picture(table)  # four items, each enlarged four times
+    image = sheet(table)  # four items, each enlarged four times
     assert image.shape == (256 + 40, 4 * 256, 3)
     for i in range(4):
         tile = image[:256, 256 * i : 256 * (i + 1)]
@@ -131,7 +131,7 @@ def test_wrong_frames_are_noticed(copy):
 def test_sources_without_boxes_or_meshes_are_drawn(tmp_path):
     table = inspect_data("shapes", "tet", "test", n=2, output=str(tmp_path / "tet.png"))
     assert "WARNING" not in table and "given : projected" not in table
-    image = picture(table)
+    image = sheet(table)
     assert near(image[:224, :224], GREEN).sum() > 200
     assert (image[:, 2 * 224 :] == 255).all()  # no third tile
 

@@ -271,7 +271,7 @@ def test_the_loss_of_a_perfect_scorer_tends_to_zero_with_distinct_families(gener
 
 
 def test_distinct_families_need_room_for_the_truth():
-    with pytest.raises(ValueError, match="n_samples of 2 or more"):
+    with pytest.raises(ValueError, match="n_samples >= 2"):
         ObjectiveConfig(1, sampling="distinct")
 
 

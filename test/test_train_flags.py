@@ -1,6 +1,6 @@
 """The command line of training: every flag reaches what it names, and the original's names work."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,11 +8,10 @@ import torch
 import yaml
 
 from spyropose_ros.core.bundle import ModelBundle
-from spyropose_ros.core.network.config import ModelConfig
 from training import cli
 from training.config import PRESETS, AugmentationConfig, TrainConfig
 from training.data.shapes import ShapesSource
-from training.fitting.assembly import build_model, crop_settings, make_module, object_info
+from training.fitting.assembly import assemble, crop_settings
 from training.fitting.augment import make_augmentation
 from training.fitting.objective import ObjectiveConfig
 from training.train import parse_args, settings_of, source_of
@@ -122,6 +121,8 @@ def test_every_setting_is_a_flag_and_survives_a_file(tmp_path):
     assert settings("--config", file, "--lr", 0.5).optim.lr == 0.5
     with pytest.raises(ValueError, match="unknown settings: colour"):
         TrainConfig.from_flat({"colour": 1})
+    retired = {"channels_last": True, "compile": False}
+    assert TrainConfig.from_flat(flat | retired) == PRESETS["default"]
 
 
 def another(value):
@@ -170,7 +171,7 @@ def test_the_precision_is_chosen_once(tmp_path):
 
 def test_views_are_of_rendered_objects(tmp_path):
     args = parse_args(["shapes", "cube", "--views", "uniform", "--runs", str(tmp_path)])
-    with pytest.raises(ValueError, match="--views is of objects that are rendered, not of shapes"):
+    with pytest.raises(ValueError, match="--views is for rendered objects, not for shapes"):
         source_of(args, settings_of(args))
 
 
@@ -249,44 +250,39 @@ def test_functions_as_commands():
 
 def test_every_network_setting_reaches_the_model():
     source = mug_source()
-    shared = {f.name for f in fields(ModelConfig)} & {f.name for f in fields(type(TINY.network))}
-    shared -= {"backbone", "fourier_components", "crop_padding"}
-    for change in (
-        *({"batchnorm": True}, {"depth": 3}, {"hidden_layers": 2}, {"embed_dim": 5}),
-        *({"dropout": 0.7}, {"point_dropout": 0.6}, {"hidden_dim": 9}, {"feature_channels": 7}),
-    ):
-        network = tiny(**change).network
-        config = build_model(network, object_info(source, network), source).config
-        assert {name: getattr(config, name) for name in shared} == {
-            name: getattr(network, name) for name in shared
-        }
-        assert (config.scorer, config.rotation_only, config.crop_padding) == (
-            "keypoints",
-            False,
-            1.5,
-        )
+    changes = {
+        **{"depth": 3, "crop_resolution": 64, "crop_padding": 1.7, "feature_stride": 8},
+        **{"decoder_channels": [24, 8], "feature_channels": 7, "embed_dim": 5, "hidden_dim": 9},
+        **{"hidden_layers": 2, "dropout": 0.7, "point_dropout": 0.6, "batchnorm": True},
+        **{"fourier_components": 4},
+    }
+    assert changes.keys() == TINY.network.shared().keys()
+    built = assemble(source, tiny(**changes)).module.model.config
+    assert (built.scorer, built.rotation_only) == ("keypoints", False)
+    assert built.shared() == changes | {"decoder_channels": (24, 8)}
+    own = assemble(source, TINY).module.model.config
+    assert own.shared() == TINY.network.shared() | {"crop_padding": 1.5}
+    assert all(own.shared()[name] != built.shared()[name] for name in changes)
 
 
 def test_another_bundle_can_be_the_start(tmp_path):
     """Its encoder and decoder; of the same object also its heads."""
     source = mug_source()
-    info = object_info(source, TINY.network)
-    first = build_model(TINY.network, info, source)
+    assembly = assemble(source, TINY)
+    first, info = assembly.module.model, assembly.info
     ModelBundle(first, info, [1.0] * 2).save_pretrained(tmp_path / "mug", half=False)
     other = replace(info, name="cup")
     ModelBundle(first, other, [1.0] * 2).save_pretrained(tmp_path / "cup", half=False)
     same = lambda a, b: all(map(torch.equal, a.parameters(), b.parameters()))  # noqa: E731
     for name in ("mug", "cup"):
-        network = tiny(start_from=str(tmp_path / name)).network
-        model = build_model(network, info, source)
+        model = assemble(source, tiny(start_from=str(tmp_path / name))).module.model
         assert same(model.extractor, first.extractor)
         assert same(model.heads, first.heads) == (name == "mug")
 
 
 def test_without_keypoints_the_vector_model_is_built():
-    source = ShapesSource("cube", 32)
-    network = tiny(keypoints="none", fourier_components=4).network
-    model = build_model(network, object_info(source, network), source)
+    config = tiny(keypoints="none", fourier_components=4)
+    model = assemble(ShapesSource("cube", 32), config).module.model
     assert model.config.scorer == "vector" and model.config.rotation_only
     assert model.config.crop_padding == 1.3
     assert model.rotation.in_features == 2 * 9 * 4
@@ -294,25 +290,26 @@ def test_without_keypoints_the_vector_model_is_built():
 
 def test_keypoints_need_what_they_need(tmp_path):
     with pytest.raises(ValueError, match="unknown translations: use fps or box"):
-        object_info(mug_source(), tiny(keypoints="none").network)
+        assemble(mug_source(), tiny(keypoints="none"))
     bare = ShapesSource("cube", 32)
     bare.mesh = None
     with pytest.raises(ValueError, match="no mesh: use --keypoints box or none"):
-        object_info(bare, TINY.network)
-    assert len(object_info(bare, tiny(keypoints="box").network).keypoints) == 16
+        assemble(bare, TINY)
+    whole = ShapesSource("cube", 32)
+    assert len(assemble(whole, tiny(keypoints="box")).info.keypoints) == 16
     bare.has_intrinsics = False
     with pytest.raises(ValueError, match="no camera model.*--keypoints none"):
-        object_info(bare, TINY.network)
+        assemble(bare, TINY)
 
 
 def test_geometry_of_the_object():
     source = mug_source()
-    info = object_info(source, TINY.network)
+    info = assemble(source, TINY).info
     points = np.array(info.keypoints)
     assert points.shape == (8, 3)
     assert np.linalg.norm(points, axis=1).max() <= info.diameter / 2 + 1e-5
     assert distance_to_surface(source.mesh, points + source.center).max() < 2e-6  # rounded
-    assert object_info(source, TINY.network) == info
+    assert assemble(source, TINY).info == info
 
 
 def test_crops_follow_the_settings():
@@ -327,9 +324,7 @@ def test_crops_follow_the_settings():
 
 
 def test_the_published_renderings_are_not_augmented():
-    source = ShapesSource("cube", 32)
-    info = object_info(source, TINY.network)
-    module = make_module(build_model(TINY.network, info, source), info, source, TINY)
+    module = assemble(ShapesSource("cube", 32), TINY).module
     crops = torch.rand((2, 3, 32, 32))
     assert torch.equal(module.augment(crops), crops) and module.surface is None
 

@@ -23,7 +23,7 @@ from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.scenes.renderer import Renderer
 from training.data.shapes import ShapesSource
 from training.data.source import CropSettings
-from training.fitting.assembly import build_model, object_info
+from training.fitting.assembly import assemble
 from training.fitting.checkpoints import Interrupted
 from training.fitting.fit import fit
 from training.fitting.module import PoseModule
@@ -78,7 +78,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(run, tmp_path, monkeypatc
     whole, resumed = (ModelBundle.from_pretrained(path / "bundle") for path in (run, tmp_path))
     assert resumed.record["steps"] == 6
     assert (run / "bundle" / WEIGHTS).read_bytes() == (tmp_path / "bundle" / WEIGHTS).read_bytes()
-    fresh = build_model(TINY.network, whole.object, mug_source())
+    fresh = assemble(mug_source(), TINY).module.model
     changed = [
         not torch.equal(a, b)
         for a, b in zip(whole.model.parameters(), fresh.parameters(), strict=True)
@@ -131,7 +131,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
             run_tiny(tmp_path, **STEADY)
     assert signal.getsignal(number) == before
     text = (tmp_path / "log.txt").read_text()
-    assert f"to go on, add --run-id {tmp_path.name}" in text
+    assert f"to resume, add --run-id {tmp_path.name}" in text
     run_tiny(tmp_path, **STEADY)
     assert weights(tmp_path) == weights(steady_run)
     assert validations(tmp_path) == validations(steady_run) and len(validations(tmp_path)) == 2
@@ -298,7 +298,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert process.returncode == 130
     assert first == "run cube: cube of shapes"
     assert all(re.match(r"step \d+(, \d|: validation LL )", line) for line in lines)
-    assert re.match(r"stopped by SIGINT after \d+ steps; to go on, add --run-id cube", last)
+    assert re.match(r"stopped by SIGINT after \d+ steps; to resume, add --run-id cube", last)
     assert log.read_text().splitlines() == [*lines, last]
     last = tmp_path / "cube" / "checkpoints" / "last.ckpt"
     assert torch.load(last, weights_only=True)["global_step"] > 0
@@ -317,7 +317,7 @@ def test_a_debug_run_does_not_count(tmp_path):
 
 
 def test_low_data_is_symsols(tmp_path):
-    with pytest.raises(ValueError, match="--low-data-regime is one of symsol, not of shapes"):
+    with pytest.raises(ValueError, match="--low-data-regime is for symsol, not for shapes"):
         train(parse_args(["shapes", "cube", "--low-data-regime", "--runs", str(tmp_path)]))
 
 
@@ -367,7 +367,7 @@ def test_two_hundred_steps_improve_every_variant(variant, tmp_path):
     )
     bundle = fit(source, settings, tmp_path, identity={}, accelerator="cpu", logger="none")
     trained = ModelBundle.from_pretrained(bundle)
-    untrained = build_model(settings.network, trained.object, source).eval()
+    untrained = assemble(source, settings).module.model.eval()
     assert gain(source, trained.model) > gain(source, untrained) + MARGIN
 
 
@@ -397,11 +397,12 @@ def test_overfitting_one_image_approaches_the_ceiling():
     source = mug_source()
     mug = source.model
     depth = 3
-    network = tiny(
+    config = tiny(
         **{"depth": depth, "crop_resolution": 64, "feature_stride": 2, "hidden_dim": 64},
         **{"embed_dim": 8, "dropout": 0.0, "point_dropout": 0.0},
-    ).network
-    info = object_info(source, network)
+    )
+    assembly = assemble(source, config)
+    info, model = assembly.info, assembly.module.model.train()
     K = np.array([[600.0, 0, 319.5], [0, 600.0, 239.5], [0, 0, 1]])
     rotation = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0.0], [0.48, 0.64, 0.6]])
     translation = np.array([0.02, -0.01, 0.6])
@@ -409,7 +410,6 @@ def test_overfitting_one_image_approaches_the_ceiling():
     image = Renderer(mug.mesh).render(rotation, translation, K, 640, 480).normals
     image = torch.from_numpy(np.uint8((image * 0.5 + 0.5) * 255)).permute(2, 0, 1)
     estimate = center + torch.tensor([[0.005, -0.004, 0.02]])
-    model = build_model(network, info, source).train()
     intrinsics = torch.from_numpy(K).float()
     K_crop = camera.crop_intrinsics(estimate, info.diameter, intrinsics, 64)
     crop = camera.crop_image(image, intrinsics, K_crop, 64)

@@ -1,4 +1,4 @@
-"""The standing benchmark on real photographs: `python -m training.benchmark lmo`.
+"""Benchmark on real photographs: `python -m training.benchmark lmo`.
 
 Every object is trained on renderings (unless a bundle is given or its run exists), its temperatures
 are fitted on the dev half of the photographs, and it is evaluated on both halves. Writes
@@ -7,10 +7,15 @@ are fitted on the dev half of the photographs, and it is evaluated on both halve
 
 import csv
 import logging
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from spyropose_ros.bop import LMO_OBJECTS
-from training import cli, provenance, runs
+from spyropose_ros.core.errors import InputError
+from training import cli, markdown, provenance, runs
 from training.calibrate import calibrate
 from training.evaluate import evaluate
 from training.evaluation.records import read_records
@@ -78,18 +83,28 @@ def benchmark(
         ValueError: another data set, or two bundles of one object.
     """
     if dataset != "lmo":
-        raise ValueError(f"there is a benchmark of 'lmo' only, not of '{dataset}'")
+        raise InputError(f"there is a benchmark of 'lmo' only, not of '{dataset}'")
     if bundles:
         models = bundles.split(",")
     else:
         models = [_trained(name, preset, device, data_root) for name in objects.split(",")]
     objects_of = [_record(model)["object"] for model in models]
     if len(set(objects_of)) < len(models):
-        raise ValueError(f"one bundle for each object, please; got {', '.join(objects_of)}")
+        raise InputError(f"one bundle for each object, please; got {', '.join(objects_of)}")
     reports: dict[str, dict[str, dict]] = {}
     for model in models:
-        options = {"seed": seed, "beam": beam, "crops": crops, "device": device}
-        found = {s: evaluate(model, s, data_root=data_root, **options) for s in SPLITS}
+        found = {
+            split: evaluate(
+                model,
+                split,
+                seed=seed,
+                beam=beam,
+                crops=crops,
+                device=device,
+                data_root=data_root,
+            )
+            for split in SPLITS
+        }
         reports[found["test"]["object"]] = found
     path = Path(f"{output}.md")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +116,7 @@ def benchmark(
 
 
 def _record(model: str) -> dict:
-    """What the bundle of a run, or in a folder, says of its training."""
+    """Return the training record of a run's bundle, or of a bundle's folder."""
     from spyropose_ros.core.bundle import ModelBundle
 
     return ModelBundle.from_pretrained(runs.bundle_directory(model)).record
@@ -120,8 +135,8 @@ def _trained(name: str, preset: str, device: str | None, data_root: str) -> str:
 
 
 def _value(summary: dict, key: str):
-    """A number of a summary; lengths in millimetres, means without their standard errors."""
-    value = summary
+    """Return a number of a summary; lengths in millimetres, means without their standard errors."""
+    value: Any = summary
     for part in key.split("/"):
         value = value[part]
     if isinstance(value, list):
@@ -130,7 +145,7 @@ def _value(summary: dict, key: str):
 
 
 def _rows(reports: dict[str, dict[str, dict]]) -> list[tuple[str, str, str, dict]]:
-    """(split, group, object, summary) in the order of the tables."""
+    """Return (split, group, object, summary) in the order of the tables."""
     return [
         (split, group, name, found[split]["metrics"][group])
         for split in reversed(SPLITS)
@@ -141,7 +156,7 @@ def _rows(reports: dict[str, dict[str, dict]]) -> list[tuple[str, str, str, dict
 
 
 def _text(reports: dict[str, dict[str, dict]], models: list[str], path: Path) -> list[str]:
-    """The tables in Markdown, with what they were made of."""
+    """Return the tables in Markdown, with what they were made of."""
     lines = [
         "# LM-O photographs",
         "",
@@ -164,22 +179,20 @@ def _text(reports: dict[str, dict[str, dict]], models: list[str], path: Path) ->
             f"images, seed {record['config']['seed']}, {record['seconds'] / 60:.0f} min on "
             f"{record['hardware']}; {calibrated}"
         )
-    header = "| object | " + " | ".join(_COLUMNS) + " |"
-    current = None
-    for split, group, name, summary in _rows(reports):
-        if (split, group) != current:
-            current = split, group
-            lines += ["", f"## {split}, {group}", "", header, "|---" * (len(_COLUMNS) + 1) + "|"]
-        cells = [
-            "-" if _value(summary, key) is None else form.format(_value(summary, key))
-            for key, form in _COLUMNS.values()
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    for (split, group), found in groupby(_rows(reports), itemgetter(0, 1)):
+        rows = ([name, *_cells(summary)] for *_, name, summary in found)
+        lines += ["", f"## {split}, {group}", "", *markdown.table(["object", *_COLUMNS], rows)]
     return [*lines, "", f"![figures]({path.stem}.png)"]
 
 
+def _cells(summary: dict) -> Iterator[str]:
+    for key, form in _COLUMNS.values():
+        value = _value(summary, key)
+        yield "-" if value is None else form.format(value)
+
+
 def _write_csv(path: Path, reports: dict[str, dict[str, dict]]) -> None:
-    """All numbers, a row per split, group and object."""
+    """Write all numbers, a row per split, group and object."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["split", "group", "object", *_COLUMNS])
@@ -189,7 +202,7 @@ def _write_csv(path: Path, reports: dict[str, dict[str, dict]]) -> None:
 
 
 def _figure(path: Path, reports: dict[str, dict[str, dict]], models: list[str]) -> None:
-    """Test half: accuracy, calibration, and entropy against what is visible."""
+    """Draw accuracy, calibration and entropy against what is visible, on the test half."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 4), layout="constrained")

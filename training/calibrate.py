@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spyropose_ros.core.bundle_files import CONFIG, write_config
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.search_settings import SearchSettings
 from training import cli, runs
 
@@ -84,11 +85,12 @@ def calibrate(
     if split is not None:
         source.check_split(split)
         if split == source.splits[0]:
-            raise ValueError(
+            raise InputError(
                 f"'{split}' is what {source.name} is evaluated on: temperatures that are fitted on "
                 "it flatter the evaluation; choose another split, or leave it out"
             )
     batches = list(_validation_batches(estimator, source, images, seed)) if split is None else []
+    searched: Iterable[Searched]
     for _ in range(_PASSES):
         if split is None:
             searched = map(partial(_searched, estimator), batches)
@@ -110,12 +112,12 @@ def calibrate(
 def _validation_batches(
     estimator: Estimator, source: Source, images: int, seed: int
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Crops as the training validates on, one by one."""
+    """Yield crops as the training validates on, one by one."""
     from training.data.source import CropSettings
     from training.data.streams import VALIDATION, item_generator
 
     if source.validates_on_test:
-        raise ValueError(
+        raise InputError(
             f"the validation images of {source.name} are test images, which must not be fitted on: "
             "train with --low-data-regime, or leave the temperatures off"
         )
@@ -145,7 +147,7 @@ def _searched(estimator: Estimator, item: dict[str, torch.Tensor]) -> Searched:
 def _evaluation(
     estimator: Estimator, source: Source, split: str, images: int, seed: int
 ) -> Iterator[Searched]:
-    """Images of an evaluation split, as the node sees them."""
+    """Yield images of an evaluation split, as the node sees them."""
     import torch
 
     from training.evaluation.protocol import Protocol
@@ -163,7 +165,7 @@ def _evaluation(
 def _true_cells(
     pyramid: PosePyramid, R: torch.Tensor, t: torch.Tensor
 ) -> list[tuple[torch.Tensor, int] | None]:
-    """Per level: log masses of the scored cells and which holds the truth, None if not scored."""
+    """Return per level the log masses of the scored cells and which holds the truth, or None."""
     from spyropose_ros.core import se3_grid
 
     R, t = R.to(pyramid.box.center)[None, None], t.to(pyramid.box.center)[None, None]
@@ -178,7 +180,7 @@ def _true_cells(
 
 
 def _fit(pairs: list[tuple[torch.Tensor, int]]) -> float:
-    """Temperature of least negative log-likelihood; 1 without data."""
+    """Return the temperature of least negative log-likelihood; 1 without data."""
     import torch
     from scipy.optimize import minimize_scalar
 

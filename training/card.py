@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from spyropose_ros.core.bundle_files import WEIGHTS
+from spyropose_ros.core.errors import MissingFileError
 from training import cli, runs
 from training.evaluation.report import find_reports, read_report, report_lines, title
 
@@ -41,7 +42,7 @@ def write_card(run_or_bundle: str, note: str = "") -> Path:
     loaded = ModelBundle.from_pretrained(directory)
     reports = find_reports(directory)
     if not reports:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{directory} has no report*.json: run python -m training.evaluate {directory} first"
         )
     record = loaded.record
@@ -58,7 +59,7 @@ def write_card(run_or_bundle: str, note: str = "") -> Path:
 
 
 def _model_lines(bundle: ModelBundle, directory: Path) -> list[str]:
-    """Object and size."""
+    """Return lines on object and size."""
     config, info = bundle.model.config, bundle.object
     parameters = sum(p.numel() for p in bundle.model.parameters())
     kind = "Rotation" if config.rotation_only else "Pose"
@@ -71,7 +72,7 @@ def _model_lines(bundle: ModelBundle, directory: Path) -> list[str]:
 
 
 def _training_lines(bundle: ModelBundle) -> list[str]:
-    """How, on what and for how long."""
+    """Return lines on how, on what and for how long it was trained."""
     record = bundle.record
     fitted = record.get("calibration")
     temperatures = (
@@ -93,13 +94,15 @@ def _training_lines(bundle: ModelBundle) -> list[str]:
 
 
 def _earlier_lines(record: dict) -> list[str]:
-    """The trainings that this one went on from, latest first."""
+    """Return the trainings that this one continued from, latest first."""
     lines = []
-    while record := record.get("started_from"):
+    earlier = record.get("started_from")
+    while earlier:
         lines.append(
-            f"- went on from `{record['command']}` ({record['steps']} steps, "
-            f"{record['seconds'] / 60:.0f} min, commit {record['git_commit']})"
+            f"- continued from `{earlier['command']}` ({earlier['steps']} steps, "
+            f"{earlier['seconds'] / 60:.0f} min, commit {earlier['git_commit']})"
         )
+        earlier = earlier.get("started_from")
     return lines
 
 

@@ -22,7 +22,7 @@ _STOPPED = 128  # plus the number of the signal: the exit code
 
 
 class Interrupted(Exception):
-    """A signal has ended the training after a checkpoint.
+    """A signal ended the training after a checkpoint.
 
     Args:
         number: of the signal.
@@ -36,7 +36,7 @@ class Interrupted(Exception):
 
 @contextmanager
 def one_line_errors(name: str) -> Iterator[None]:
-    """End the process with "name: what is wrong" where a user can mend it, and after Ctrl-C.
+    """End the process with "name: what is wrong" where a user can fix it, and after Ctrl-C.
 
     Missing or damaged files, settings that do not go together.
     """
@@ -69,7 +69,7 @@ def _interrupt(name: str, number: int, frame: FrameType | None) -> None:
 def normalise(
     arguments: Iterable[str], switches: Iterable[str], aliases: Mapping[str, str] = {}
 ) -> list[str]:
-    """Arguments as jsonargparse takes them.
+    """Rewrite arguments as jsonargparse takes them.
 
     Args:
         arguments: of the command line.
@@ -104,7 +104,7 @@ def normalise(
 def run(function: Callable, arguments: list[str] | None = None):
     """Call a function with the command line's arguments; its docstring is the help.
 
-    What a user can mend ends the process with one line.
+    What a user can fix ends the process with one line.
 
     Args:
         function: with annotated parameters; those without a default are positional.

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from training import cli, runs
+from spyropose_ros.core.errors import DataError, InputError, MissingFileError
+from training import cli, markdown, runs
 from training.evaluation.report import ACCURACIES, find_reports, levels_of, read_report
 
 METRICS = {
@@ -82,8 +83,11 @@ def compare(reports: list[str], output: str = "comparison") -> list[str]:
     dataset, split, protocol = entries[0].conditions
     lines = [f"# {dataset}, {split} split", "", f"{protocol[0].upper()}{protocol[1:]}.", ""]
     lines += [*_how(entries), ""]
-    tables = {title: _table(entries, *what) for title, what in METRICS.items()}
-    tables = {title: table for title, table in tables.items() if table is not None}
+    tables = {
+        title: table
+        for title, what in METRICS.items()
+        if (table := _table(entries, *what)) is not None
+    }
     objects = [*_objects(entries), "mean"]
     for title, table in tables.items():
         lines += [f"## {title}", "", *_markdown(objects, table), ""]
@@ -107,14 +111,14 @@ def _read(text: str) -> Entry:
         if len(found) != 1:
             found = [file for file in found if file.name == "report.json"]
         if not found:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{path} has no report.json: run python -m training.evaluate {name}, or name one "
                 "of several report files"
             )
         path = found[0]
     report, _ = read_report(path)
     if "variant" not in report:
-        raise ValueError(f"{path} is of an older version: run python -m training.evaluate again")
+        raise DataError(f"{path} is of an older version: run python -m training.evaluate again")
     return Entry(label or report["variant"], report["object"], report)
 
 
@@ -122,34 +126,34 @@ def _check(entries: list[Entry]) -> None:
     """Raise ValueError unless the entries fill a table that means something."""
     seen = set()
     for entry in entries:
-        place = entry.variant, entry.object_name
-        if place in seen:
-            raise ValueError(
+        cell = entry.variant, entry.object_name
+        if cell in seen:
+            raise InputError(
                 f"two reports are of '{entry.variant}' on {entry.object_name}: name the rows, as "
                 "in 'Ours, larger=RUN'"
             )
-        seen.add(place)
+        seen.add(cell)
         if entry.conditions != entries[0].conditions:
-            raise ValueError(
+            raise InputError(
                 f"'{entry.variant}' on {entry.object_name} was evaluated on {entry.conditions}, "
                 f"the first report on {entries[0].conditions}: these numbers do not compare"
             )
 
 
 def _how(entries: list[Entry]) -> list[str]:
-    """One line where all reports were made alike, otherwise one for each."""
+    """Return one line where all reports were made alike, otherwise one for each."""
     if len({entry.how for entry in entries}) == 1:
         return [f"Each: {entries[0].how}."]
     return [f"- {entry.variant}, {entry.object_name}: {entry.how}" for entry in entries]
 
 
 def _objects(entries: list[Entry]) -> list[str]:
-    """Columns in the order of the command line."""
+    """Return the columns in the order of the command line."""
     return list(dict.fromkeys(entry.object_name for entry in entries))
 
 
 def _table(entries: list[Entry], key: str, factor: float) -> dict[str, list[float]] | None:
-    """Values by variant, a column per object and their mean; nan where there is none."""
+    """Return values by variant, a column per object and their mean; nan where there is none."""
     values: dict[str, dict[str, float]] = {}
     for entry in entries:
         value = entry.summary.get(key)
@@ -166,15 +170,15 @@ def _table(entries: list[Entry], key: str, factor: float) -> dict[str, list[floa
 
 
 def _markdown(objects: list[str], table: dict[str, list[float]]) -> list[str]:
-    lines = ["| | " + " | ".join(objects) + " |", "|---|" + "---|" * len(objects)]
-    for variant, row in table.items():
-        cells = ["-" if np.isnan(value) else f"{value:.2f}" for value in row]
-        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
-    return lines
+    rows = (
+        [variant, *("-" if np.isnan(value) else f"{value:.2f}" for value in row)]
+        for variant, row in table.items()
+    )
+    return markdown.table(["", *objects], rows)
 
 
 def _write_csv(path: Path, objects: list[str], tables: dict[str, dict[str, list[float]]]) -> None:
-    """All tables below each other: metric, variant, one column per object, mean."""
+    """Write all tables below each other: metric, variant, one column per object, mean."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["metric", "variant", *objects])
@@ -185,7 +189,7 @@ def _write_csv(path: Path, objects: list[str], tables: dict[str, dict[str, list[
 
 
 def _plot(path: Path, entries: list[Entry]) -> None:
-    """LL over the levels: mean over objects, a line per variant."""
+    """Plot LL over the levels: mean over objects, a line per variant."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -208,7 +212,7 @@ def _plot(path: Path, entries: list[Entry]) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point; the command line by default."""
+    """Run the command."""
     parser = argparse.ArgumentParser(
         prog="python -m training.compare", description=__doc__.split("\n")[0]
     )

@@ -1,37 +1,28 @@
 """Settings of a training run and its presets. Every field is a flag of `training.train`."""
 
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Literal
+from typing import Any, Literal
+
+from spyropose_ros.core.errors import InputError
+from spyropose_ros.core.network.config import Architecture
 
 LOW_DATA_TRAIN, LOW_DATA_VALIDATION = 9_500, 500
 """SYMSOL's low-data regime: the first training images, and those after them that select a model."""
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
-    """Architecture by name; see `spyropose_ros.core.network.config.ModelConfig` for the meanings.
+class NetworkConfig(Architecture):
+    """Architecture of the network and the weights to start from.
 
     Attributes:
         backbone: "resnet18", "resnet50", "efficientnet-lite0", "resnet18-slim" or a hub id.
-        pretrained: start from published weights when they are to be had.
+        pretrained: start from published weights if available.
         start_from: bundle whose encoder and decoder are the start, and, if it is of the same
             object, those layers of its heads that have the same shape; "" for none.
         keypoints: "fps" (farthest points on the surface), "box" (corners of two cubes, needs no
             mesh) or "none" (an image vector; rotations only).
         n_keypoints: number of farthest points.
-        depth: number of pyramid levels.
-        crop_resolution: side of the crops, pixels.
         crop_padding: side of the crops over the projected diameter; 0 for the data set's own.
-        feature_stride: crop pixels per feature-map pixel.
-        decoder_channels: of the decoder's steps, coarse to fine.
-        feature_channels: of the feature map.
-        embed_dim: features per keypoint.
-        hidden_dim: width of the heads' MLPs.
-        hidden_layers: hidden layers of each MLP.
-        dropout: after each hidden layer.
-        point_dropout: probability that a keypoint is hidden for a whole image.
-        batchnorm: batch norm in the MLPs.
-        fourier_components: octaves of the rotation encoding, without keypoints.
     """
 
     backbone: str = "resnet18"
@@ -39,19 +30,7 @@ class NetworkConfig:
     start_from: str = ""
     keypoints: Literal["fps", "box", "none"] = "fps"
     n_keypoints: int = 16
-    depth: int = 7
-    crop_resolution: int = 224
     crop_padding: float = 0.0
-    feature_stride: int = 1
-    decoder_channels: tuple[int, ...] = (512, 256, 256, 128)
-    feature_channels: int = 128
-    embed_dim: int = 64
-    hidden_dim: int = 256
-    hidden_layers: int = 3
-    dropout: float = 0.1
-    point_dropout: float = 0.1
-    batchnorm: bool = False
-    fourier_components: int = 3
 
 
 @dataclass(frozen=True)
@@ -80,9 +59,9 @@ class ObjectiveConfig:
 
     def __post_init__(self):
         if self.last_level_only and self.importance_sampling:
-            raise ValueError("last_level_only needs importance_sampling off: nothing proposes")
+            raise InputError("last_level_only needs importance_sampling off: nothing proposes")
         if self.importance_sampling and self.sampling == "distinct" and self.n_samples < 2:
-            raise ValueError("distinct sampling needs n_samples of 2 or more: one is the truth's")
+            raise InputError("distinct sampling needs n_samples >= 2: one is the truth's")
 
     @property
     def positions_per_axis(self) -> int:
@@ -115,8 +94,6 @@ class OptimConfig:
             0 is off.
         precision: "auto" multiplies in bfloat16 where that is fast and else in float32; or as
             Lightning names it, e.g. "32-true", "bf16-mixed", "16-mixed".
-        channels_last: memory format of the convolutions.
-        compile: compile the encoder with torch.compile.
     """
 
     max_steps: int = 50_000
@@ -133,17 +110,15 @@ class OptimConfig:
     steps_per_epoch: int = 1000
     patience: int = 0
     precision: str = "32-true"
-    channels_last: bool = True
-    compile: bool = False
 
     def __post_init__(self):
         if (self.max_steps > 0) == (self.hours > 0):
-            raise ValueError("either max_steps or hours end a training: give one of them")
+            raise InputError("either max_steps or hours end a training: give one of them")
 
 
 @dataclass(frozen=True)
 class AugmentationConfig:
-    """Changes of the crops' pixels, on the batch's device. `shapes` and SYMSOL are not changed.
+    """Augmentation of the crops on the batch's device; not applied to `shapes` and SYMSOL.
 
     Attributes:
         image_augmentations: on or off as a whole.
@@ -244,8 +219,8 @@ class TrainConfig:
     seed: int = 0
 
     def to_flat(self) -> dict:
-        """Plain values by field name, for YAML, JSON and flags."""
-        flat = {}
+        """Return plain values by field name, for YAML, JSON and flags."""
+        flat: dict[str, Any] = {}
         for part in PARTS:
             flat |= asdict(getattr(self, part))
         plain = {k: list(v) if isinstance(v, tuple) else v for k, v in flat.items()}
@@ -253,12 +228,13 @@ class TrainConfig:
 
     @classmethod
     def from_flat(cls, values: dict) -> "TrainConfig":
-        """Inverse of `to_flat`; what is missing has the paper's value.
+        """Read what `to_flat` gives; what is missing has the paper's value.
 
         Raises:
             ValueError: unknown names.
         """
-        values, parts = dict(values), {}
+        values = {name: value for name, value in values.items() if name not in _RETIRED}
+        parts = {}
         for part, kind in PARTS.items():
             known = {f.name for f in fields(kind)} & values.keys()
             given = {name: values.pop(name) for name in known}
@@ -267,7 +243,7 @@ class TrainConfig:
             )
         seed = values.pop("seed", 0)
         if values:
-            raise ValueError(f"unknown settings: {', '.join(sorted(values))}")
+            raise InputError(f"unknown settings: {', '.join(sorted(values))}")
         return cls(**parts, seed=seed)
 
 
@@ -280,6 +256,9 @@ PARTS = {
     "bop": BopOptions,
 }
 """The settings that are classes of their own."""
+
+_RETIRED = frozenset({"channels_last", "compile"})
+"""Former settings, in the records of earlier runs and bundles; they change no result."""
 
 _PAPER = TrainConfig(data=DataConfig(detector_noise="paper"))
 

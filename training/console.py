@@ -1,4 +1,4 @@
-"""What of a training's log a screen shows."""
+"""The part of a training's log that the terminal shows."""
 
 import logging
 import sys
@@ -8,7 +8,7 @@ PROGRESS = "training.fitting.progress"
 
 
 def console() -> logging.Handler:
-    """Handler of the screen, without what a terminal's line shows already."""
+    """Return the handler of the screen, without what a terminal's line shows already."""
     handler = logging.StreamHandler(sys.stderr)
     if sys.stderr.isatty():
         handler.addFilter(lambda record: record.name != PROGRESS)

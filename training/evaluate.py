@@ -17,6 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spyropose_ros.bop.results import BopEstimate, with_image_times, write_results
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.search_settings import SearchSettings
 from training import cli, runs
 from training.evaluation.records import RecordFile
@@ -88,7 +89,7 @@ def evaluate(
     )
     source, split = evaluation.source, evaluation.split
     if results_csv is not None and source.rotation_only:
-        raise ValueError(f"{source.name} has known translations: there is no BOP result of it")
+        raise InputError(f"{source.name} has known translations: there is no BOP result of it")
     head = evaluation.head(protocol.describe(evaluation.estimator.bundle, source.rotation_only))
     stem = "report" + ("" if split == source.splits[0] else f"_{split}") + protocol.suffix
     stem += "_exhaustive" * evaluation.estimator.settings.exhaustive
@@ -96,7 +97,7 @@ def evaluate(
     _measure(evaluation, limit, file)
     records = file.records[:limit]
     if not records:
-        raise ValueError(f"{source.name} has no image to evaluate in its split '{split}'")
+        raise InputError(f"{source.name} has no image to evaluate in its split '{split}'")
     if results_csv is not None:
         write_results(results_csv, with_image_times(map(_bop_estimate, records)))
     seconds = (r["seconds"] for r in records)
@@ -117,7 +118,7 @@ def _measure(evaluation: Evaluation, limit: int | None, file: RecordFile) -> Non
 
 
 def visibility_groups(records: list[dict]) -> dict[str, list[dict]]:
-    """All records, and those parts by what is visible that are neither empty nor everything."""
+    """Return all records, and their parts by visibility that are neither empty nor everything."""
     groups = {
         "visible >= 0.9": [r for r in records if r["visible_fraction"] >= 0.9],
         "visible >= 0.5": [r for r in records if r["visible_fraction"] >= 0.5],
@@ -133,7 +134,7 @@ def visibility_groups(records: list[dict]) -> dict[str, list[dict]]:
 
 
 def _bop_estimate(record: dict) -> BopEstimate:
-    """The leading mode, its mass as the score."""
+    """Return the leading mode, its mass as the score."""
     return BopEstimate(
         record["scene"],
         record["image"],

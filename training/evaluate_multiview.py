@@ -25,6 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spyropose_ros.bop import BopFrame
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.search_settings import SearchSettings
 from training import cli, runs
 from training.evaluation.records import RecordFile
@@ -118,7 +119,7 @@ def evaluate_multiview(
     _measure(evaluation, view_groups(source, split, seed, views), fusion, limit, file)
     records = file.records[:limit]
     if not records:
-        raise ValueError(f"{source.name} has no group of views in its split '{split}'")
+        raise InputError(f"{source.name} has no group of views in its split '{split}'")
     head["groups"] = len(records)
     parts = {
         f"{views} views": [
@@ -133,7 +134,7 @@ def evaluate_multiview(
 
 
 def view_groups(source: Source, split: str, seed: int, views: int) -> Iterator[list[View]]:
-    """Every object of every group of images that show it.
+    """Return every object of every group of images that show it.
 
     Args:
         source: the object.
@@ -163,20 +164,20 @@ def view_groups(source: Source, split: str, seed: int, views: int) -> Iterator[l
 
 
 def tracks(frame: BopFrame) -> dict[int, Track]:
-    """What is the same in all frames of a scene, by the index of the annotation.
+    """Return what is the same in all frames of a scene, by the index of the annotation.
 
     The place among the annotations of the same object: that follows the index where all frames
     annotate everything, and holds where another object is sometimes left out.
     """
     found: dict[int, Track] = {}
     for instance in frame.instances:
-        place = sum(object_id == instance.object_id for object_id, _ in found.values())
-        found[instance.index] = instance.object_id, place
+        number = sum(object_id == instance.object_id for object_id, _ in found.values())
+        found[instance.index] = instance.object_id, number
     return found
 
 
 def _views(samples: list[Sample]) -> list[View]:
-    """Views with the motion of the camera around the object."""
+    """Return views with the motion of the camera around the object."""
     poses = [_pose(sample) for sample in samples]
     return [
         View(sample, poses[0] @ np.linalg.inv(pose))
@@ -185,7 +186,7 @@ def _views(samples: list[Sample]) -> list[View]:
 
 
 def _pose(sample: Sample) -> np.ndarray:
-    """True pose of the object, [4, 4]."""
+    """Return the true pose of the object, [4, 4]."""
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = sample.rotation, sample.translation
     return pose
@@ -227,14 +228,14 @@ def _measure(
 
 
 def _search_alone(evaluation: Evaluation, sample: Sample, estimate: np.ndarray) -> PosePyramid:
-    """One view in its own cubic box."""
+    """Return one view in its own cubic box."""
     from training.evaluation.protocol import search_box
 
     return search_box(evaluation.estimator, sample, _cube(evaluation, estimate))
 
 
 def _cube(evaluation: Evaluation, estimate: np.ndarray) -> TranslationBox:
-    """The paper's region of translations for several views."""
+    """Return the paper's region of translations for several views."""
     import torch
 
     from spyropose_ros.core.translation_grid import TranslationBox
@@ -244,7 +245,7 @@ def _cube(evaluation: Evaluation, estimate: np.ndarray) -> TranslationBox:
 
 
 def _noisy_position(evaluation: Evaluation, sample: Sample) -> np.ndarray:
-    """The paper's estimate for the cubic box, metres, [3]; the sample decides the noise."""
+    """Return the paper's estimate for the cubic box, metres, [3]; the sample decides the noise."""
     from training.data.crops import truncated_offset
     from training.evaluation.protocol import sample_generator
 

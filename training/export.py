@@ -15,11 +15,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from spyropose_ros.core.errors import InputError
 from training import cli, provenance, runs
 
 if TYPE_CHECKING:
     from spyropose_ros.core.bundle import ModelBundle
-    from training.export_parts import Part, Shape
+    from training.exporting.parts import Part, Shape
 
 MANIFEST = "export.json"
 
@@ -57,13 +58,13 @@ def export(
     Raises:
         ValueError: unknown format or opset, or missing packages.
         BundleError: missing or damaged bundle.
-        RuntimeError: a file computes something else than PyTorch.
+        ExportError: a file computes something other than PyTorch.
     """
     _check_request(format, opset)
     runs.require_bundle(run_or_bundle)
 
     from spyropose_ros.core.bundle import ModelBundle
-    from training.export_parts import (
+    from training.exporting.parts import (
         CHECKED,
         TRACED,
         compare,
@@ -96,14 +97,14 @@ def export(
 def _check_request(format: str, opset: int) -> None:
     """Raise ValueError for what cannot be written."""
     if format not in SUFFIX:
-        raise ValueError(f"format must be one of {', '.join(get_args(Format))}, got '{format}'")
+        raise InputError(f"format must be one of {', '.join(get_args(Format))}, got '{format}'")
     if format != "onnx":
         return
     if opset not in OPSETS:
-        raise ValueError(f"opset must be {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
+        raise InputError(f"opset must be {OPSETS[0]} to {OPSETS[-1]}, got {opset}")
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(
+        raise InputError(
             f"the format onnx needs {', '.join(missing)}: pip install {' '.join(missing)}, "
             "or .[export] in the source tree"
         )
@@ -112,7 +113,7 @@ def _check_request(format: str, opset: int) -> None:
 def _manifest(
     bundle: ModelBundle, parts: list[Part], shapes: dict[str, Shape], format: str, opset: int
 ) -> dict:
-    """What export.json says."""
+    """Return the content of export.json."""
     config, info = bundle.model.config, bundle.object
     backbone, *heads = (
         {"file": p.name + SUFFIX[format], "inputs": p.inputs, "output": p.output} for p in parts

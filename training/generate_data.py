@@ -1,4 +1,4 @@
-"""Make a training set from a CAD file: `python -m training.generate_data part.stl --units mm`.
+"""Generate a training set from a CAD file: `python -m training.generate_data part.stl --units mm`.
 
 Writes a data set in the BOP format with random views, light, backgrounds and occluders. After a
 kill, the same command completes the set.
@@ -63,7 +63,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Command line."""
+    """Run the command."""
     args = _parse(arguments)
     name = args.name or args.mesh.stem
     with cli.one_line_errors("error"):

@@ -1,4 +1,4 @@
-"""Look at a data set: `python -m training.inspect_data lmo duck`.
+"""Inspect a data set: `python -m training.inspect_data lmo duck`.
 
 Writes a sheet of crops as the network sees them, with what the annotation says drawn on top: the
 object's silhouette (green), its axes (x red, y green, z blue), keypoints (white) and the
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.network.keypoints import box_keypoints, farthest_points
 from training.cli import run
 from training.config import BopOptions
@@ -66,7 +67,7 @@ def inspect_data(
         split: "train" and "validation" show what the training sees, turned crops and all; the
             other splits, such as "test", what the evaluation sees.
         n: number of crops on the sheet.
-        output: the picture; inspect_<dataset>_<object>_<split>.png by default.
+        output: the image; inspect_<dataset>_<object>_<split>.png by default.
         crop_resolution: side of the crops, pixels.
         max_roll: largest in-plane turn of the training's crops, degrees, as for the training.
         seed: of the simulated detector.
@@ -80,15 +81,15 @@ def inspect_data(
     from training.data.inspection_sheet import draw_sheet
 
     source = open_source(dataset, object_name, data_root, bop=BopOptions(camera=camera))
-    checked, shown = _look(source, split, n, crop_resolution, max_roll, seed)
-    picture = draw_sheet(shown, source.mesh, _keypoints(source), source.diameter)
+    checked, shown = _inspected(source, split, n, crop_resolution, max_roll, seed)
+    sheet = draw_sheet(shown, source.mesh, _keypoints(source), source.diameter)
     path = Path(output or f"inspect_{source.name.replace('/', '_')}_{split}.png")
     if not cv2.haveImageWriter(str(path)):
-        raise ValueError(f"cannot write {path}: give --output a name that ends with .png")
+        raise InputError(f"cannot write {path}: give --output a name that ends with .png")
     path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
 
-    table = {"data set": f"{source.name}, {split}", "picture": str(path)}
+    table = {"data set": f"{source.name}, {split}", "sheet": str(path)}
     table |= summary(source, checked)
     for name, value in table.items():
         if name == "WARNING":
@@ -99,7 +100,7 @@ def inspect_data(
 
 
 def summary(source: Source, checked: list[Check]) -> dict[str, str]:
-    """The numbers that show mistakes.
+    """Return the numbers that show mistakes.
 
     Args:
         source: the data set.
@@ -174,10 +175,10 @@ def diagnose(source: Source, depths: np.ndarray, overlap: float, scale: float) -
     )
 
 
-def _look(
+def _inspected(
     source: Source, split: str, n: int, resolution: int, max_roll: float, seed: int
 ) -> tuple[list[Check], list[View]]:
-    """What is checked, and the n crops that are shown.
+    """Return what is checked, and the n crops that are shown.
 
     Training items do not tell the annotated box: where the source has samples of the same images,
     these are checked.
@@ -198,12 +199,12 @@ def _look(
 
 
 def _spread(length: int, n: int) -> np.ndarray:
-    """Up to n indices from the first to the last, evenly."""
+    """Return up to n indices from the first to the last, evenly."""
     return np.unique(np.linspace(0, length - 1, n).round().astype(int))
 
 
 def _sample(sample: Sample, source: Source, resolution: int) -> Check:
-    """The crop that the estimator would cut out; the detector's and the projected box."""
+    """Return the crop that the estimator would cut out; the detector's and the projected box."""
     import torch
 
     from spyropose_ros.core import camera
@@ -221,12 +222,12 @@ def _sample(sample: Sample, source: Source, resolution: int) -> Check:
     K_crop = camera.crop_intrinsics(estimate, source.diameter, K, resolution, source.crop_padding)
     image = torch.from_numpy(sample.image).permute(2, 0, 1)
     crop = camera.crop_image(image, K, K_crop, resolution)[0]
-    K_crop = K_crop[0].double().numpy()
-    to_crop = K_crop @ np.linalg.inv(sample.K)
+    K_view = K_crop[0].double().numpy()
+    to_crop = K_view @ np.linalg.inv(sample.K)
     view = View(
         sample.id,
         _to_uint8(crop),
-        K_crop,
+        K_view,
         *pose,
         estimate[0].double().numpy(),
         diameter,
@@ -236,13 +237,13 @@ def _sample(sample: Sample, source: Source, resolution: int) -> Check:
     )
     if source.mesh is None or sample.visible_fraction < _WHOLE:
         return view, None
-    places = project(sample.K, view.in_camera(source.mesh.vertices))
-    low, high = np.clip([places.min(0), places.max(0)], -0.5, (width - 0.5, height - 0.5))
+    pixels = project(sample.K, view.in_camera(source.mesh.vertices))
+    low, high = np.clip([pixels.min(0), pixels.max(0)], -0.5, (width - 0.5, height - 0.5))
     return view, np.stack([sample.box, np.concatenate([low, high])])
 
 
 def _items(source: Source, split: str, n: int, crop: CropSettings, seed: int) -> list[View]:
-    """Crops of the training, spread over it."""
+    """Yield crops of the training, spread over it."""
     from training.data.inspection_sheet import View, sphere_pixels
 
     items = (source.training_items if split == "train" else source.validation_items)(crop)
@@ -263,7 +264,7 @@ def _items(source: Source, split: str, n: int, crop: CropSettings, seed: int) ->
 
 
 def _keypoints(source: Source) -> np.ndarray:
-    """As the training chooses them by default, object frame, [N, 3]."""
+    """Return the keypoints that the training chooses by default, object frame, [N, 3]."""
     if source.mesh is None:
         return box_keypoints(source.diameter / 2) + source.center
 
@@ -274,7 +275,7 @@ def _keypoints(source: Source) -> np.ndarray:
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes; 0 for boxes that are not finite."""
+    """Return the intersection over union of two boxes; 0 for boxes that are not finite."""
     size = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
     if not (size > 0).all():  # false for NaN
         return 0.0
@@ -283,12 +284,12 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _diagonal(box: np.ndarray) -> float:
-    """Length of a box's diagonal, at least a hair, for boxes out of the image have none."""
+    """Return a box's diagonal; at least a tiny length, as boxes outside the image have none."""
     return max(float(np.hypot(*(box[2:] - box[:2]))), 1e-6)
 
 
 def _to_uint8(crop: torch.Tensor) -> np.ndarray:
-    """A crop [3, h, w] in [0, 1] as an RGB picture [h, w, 3]."""
+    """Return a crop [3, h, w] in [0, 1] as an RGB image [h, w, 3]."""
     return crop.mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
 
 

@@ -1,4 +1,4 @@
-"""Where a result comes from: version, commit, hardware, command."""
+"""Origin of a result: version, commit, hardware, command."""
 
 import platform
 import re
@@ -12,16 +12,18 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 def package_version() -> str:
-    """Installed version, or package.xml's when running from the source tree."""
+    """Return the installed version, or package.xml's when running from the source tree."""
     try:
         return metadata.version("spyropose_ros")
     except metadata.PackageNotFoundError:
         manifest = (_ROOT / "package.xml").read_text()
-        return re.search(r"<version>(.+?)</version>", manifest)[1]
+        found = re.search(r"<version>(.+?)</version>", manifest)
+        assert found is not None
+        return found[1]
 
 
 def git_commit() -> str:
-    """Short hash of the source tree, with "+" when it was changed; "unknown" outside git."""
+    """Return the source tree's short hash, with "+" when it was changed; "unknown" outside git."""
     try:
         call = ["git", "-C", str(_ROOT), "describe", "--always", "--dirty=+"]
         return subprocess.run(call, capture_output=True, text=True, check=True).stdout.strip()
@@ -30,7 +32,7 @@ def git_commit() -> str:
 
 
 def hardware(device: str = "cpu") -> str:
-    """Processor or GPU by name, threads, torch version."""
+    """Return processor or GPU by name, threads, torch version."""
     import torch
 
     if device.startswith("cuda"):
@@ -45,11 +47,11 @@ def hardware(device: str = "cpu") -> str:
 
 
 def program() -> str:
-    """How this process was started, without its arguments."""
+    """Return how this process was started, without its arguments."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return f"python -m {spec.name}" if spec else f"python {sys.argv[0]}"
 
 
 def command() -> str:
-    """The command line of this process."""
+    """Return the command line of this process."""
     return f"{program()} {shlex.join(sys.argv[1:])}".strip()

@@ -1,13 +1,14 @@
-"""Where runs and their bundles lie, and which data a bundle was trained for."""
+"""Where runs and their bundles are stored, and which data a bundle was trained on."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spyropose_ros.core.bundle_files import read_object
+from spyropose_ros.core.errors import DataError
+from spyropose_ros.core.files import sha256
 from training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ IDENTITY, SETTINGS = "run.yaml", "config.yaml"
 
 
 def bundle_directory(run_or_bundle: str) -> str:
-    """Folder of a run's bundle, or the name itself where there is no such run.
+    """Return the folder of a run's bundle, or the name itself if there is no such run.
 
     Args:
         run_or_bundle: run id, folder of a run, folder of a bundle or hub id.
@@ -45,7 +46,7 @@ def require_bundle(run_or_bundle: str) -> None:
 
 
 def bundle_source(bundle: ModelBundle, data_root: str, dataset: str | None = None) -> Source:
-    """The data that a bundle was trained for, or another data set that shows its object.
+    """Return the data that a bundle was trained for, or another data set that shows its object.
 
     Args:
         bundle: whose object it is.
@@ -60,7 +61,7 @@ def bundle_source(bundle: ModelBundle, data_root: str, dataset: str | None = Non
     try:
         dataset, object_name = dataset or bundle.record["dataset"], bundle.record["object"]
     except KeyError as error:
-        raise ValueError(
+        raise DataError(
             f"the record of {bundle.name} has no {error}: it was not made by training.train of "
             "this version; train it again"
         ) from error
@@ -73,17 +74,15 @@ def bundle_source(bundle: ModelBundle, data_root: str, dataset: str | None = Non
 
 
 def fingerprint(bundle: ModelBundle) -> str:
-    """Sha256 of all that decides a bundle's answers: weights, temperatures, object."""
-    digest = hashlib.sha256()
-    for name, tensor in bundle.model.state_dict().items():
-        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    """Return the SHA-256 of all that decides a bundle's answers: weights, temperatures, object."""
+    weights = bundle.model.state_dict().items()
+    tensors = (name.encode() + tensor.cpu().numpy().tobytes() for name, tensor in weights)
     rest = [bundle.temperatures, vars(bundle.object), bundle.model.config.to_dict()]
-    digest.update(json.dumps(rest).encode())
-    return digest.hexdigest()
+    return sha256(*tensors, json.dumps(rest).encode())
 
 
 def variant(bundle: ModelBundle) -> str:
-    """The paper's name for how a bundle was trained: "Ours", "w/o IS", "w/ box KP", ...
+    """Return the paper's name for how a bundle was trained: "Ours", "w/o IS", "w/ box KP", ...
 
     "Implicit-PDF style" is trained, and searched, on the finest level alone.
     """

@@ -19,6 +19,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace
 
 from spyropose_ros.core.bundle_files import CONFIG as BUNDLE_CONFIG
+from spyropose_ros.core.errors import InputError
 from training import cli, provenance
 from training.config import (
     LOW_DATA_TRAIN,
@@ -56,7 +57,7 @@ _RUN_ID = "SPYROPOSE_RUN_ID"
 
 
 def build_parser(preset: str) -> ArgumentParser:
-    """Parser of the command line with a preset's defaults."""
+    """Build the parser of the command line with a preset's defaults."""
     parser = ArgumentParser(
         prog="python -m training.train",
         description="Train a model. Flags may be written with hyphens; --no-FLAG switches off.",
@@ -85,7 +86,7 @@ def build_parser(preset: str) -> ArgumentParser:
 
 
 def parse_args(arguments: list[str] | None = None) -> Namespace:
-    """Command line -> namespace; the preset, or the run to resume, gives the defaults.
+    """Parse the command line; the preset, or the run to resume, gives the defaults.
 
     Raises:
         SystemExit: wrong flags, or flags that an existing run was not started with.
@@ -125,7 +126,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
 
 
 def _low_data_defaults(batch_size: int) -> dict[str, int]:
-    """The published regime: validate on 500 images once an epoch, stop when it gets no better."""
+    """Return the published regime: validate on 500 images once an epoch, stop when LL stalls."""
     return {
         "steps_per_epoch": -(-LOW_DATA_TRAIN // batch_size),
         "patience": _PATIENCE,
@@ -134,7 +135,7 @@ def _low_data_defaults(batch_size: int) -> dict[str, int]:
 
 
 def _stored(run_dir: Path) -> dict:
-    """What an existing run was started with; empty for a new one."""
+    """Return what an existing run was started with; empty for a new one."""
     paths = [run_dir / name for name in (IDENTITY, SETTINGS)]
     if not all(path.is_file() for path in paths):
         return {}
@@ -143,17 +144,17 @@ def _stored(run_dir: Path) -> dict:
 
 
 def _plain(value):
-    """As YAML gives it back."""
+    """Return the value as YAML gives it back."""
     return list(value) if isinstance(value, tuple) else value
 
 
 def settings_of(args: Namespace) -> TrainConfig:
-    """The settings among the arguments."""
+    """Return the settings among the arguments."""
     return TrainConfig.from_flat({name: args[name] for name in PRESETS["paper"].to_flat()})
 
 
 def source_of(args: Namespace, config: TrainConfig) -> Source:
-    """The data set and object among the arguments; see `training.data.open_source` for errors."""
+    """Open the data set and object of the arguments; see `training.data.open_source` for errors."""
     from training.data import open_source
 
     return open_source(
@@ -178,7 +179,7 @@ def train(args: Namespace) -> Path:
     config = settings_of(args)
     run_dir = Path(args.runs) / args.run_id
     if args.debug and run_dir.exists():
-        raise ValueError(f"run '{args.run_id}' exists: choose another --run-id for --debug")
+        raise InputError(f"run '{args.run_id}' exists: choose another --run-id for --debug")
     if _stored(run_dir) and (run_dir / "bundle" / BUNDLE_CONFIG).is_file():
         log.info("run %s is finished: its bundle is %s", args.run_id, run_dir / "bundle")
         return run_dir / "bundle"
@@ -205,7 +206,7 @@ def train(args: Namespace) -> Path:
 
 
 def main() -> None:
-    """Entry point; what a user can mend ends in one line."""
+    """Run the command; errors the user can fix end in one line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console()])
     with cli.one_line_errors("train"):
         train(parse_args())

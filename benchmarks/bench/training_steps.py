@@ -15,7 +15,7 @@ from spyropose_ros.core.bundle import ModelBundle
 from training import runs
 from training.config import TrainConfig
 from training.data.source import Source
-from training.fitting.assembly import build_model, crop_settings, make_module, object_info
+from training.fitting.assembly import assemble, crop_settings
 from training.fitting.precision import trainer_precision
 
 _STEPS, _QUICK_STEPS = 8, 2
@@ -76,8 +76,7 @@ def _steps(
     """Train for some steps and throw the result away."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     config = replace(config, objective=replace(config.objective, n_samples=samples))
-    info = object_info(source, config.network)
-    module = make_module(build_model(config.network, info, source), info, source, config)
+    module = assemble(source, config).module
     accelerator = "gpu" if device.type == "cuda" else "cpu"
     trainer = lightning.Trainer(
         accelerator=accelerator,

@@ -86,7 +86,7 @@ def compare(
 
     from benchmarks.step_times import WARM_UP, Steps
     from benchmarks.training.plain_training import PlainModule
-    from training.fitting.assembly import build_model, make_module, object_info
+    from training.fitting.assembly import assemble
     from training.fitting.module import PoseModule
 
     count = WARM_UP + MEASURED
@@ -111,8 +111,7 @@ def compare(
                 callbacks=[steps[name]],
             )
             lightning.seed_everything(config.seed, verbose=False)
-            info = object_info(source, config.network)
-            module = make_module(build_model(config.network, info, source), info, source, config)
+            module = assemble(source, config).module
             module.__class__ = kind
             trainer.fit(module, DataLoader(batches * (count // len(batches)), batch_size=None))
     return steps, str(trainer.strategy.root_device)

@@ -1,4 +1,4 @@
-"""Where a moving camera was, told by annotated objects that did not move between two images."""
+"""Poses of a moving camera from annotated objects that rest between two images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from spyropose_ros.bop.scene import BopFrame
+from spyropose_ros.core.errors import DataError
 
 PLACE_TOLERANCE = 0.005
 """Metres by which the place of an object at rest may differ between two images."""
@@ -15,7 +16,7 @@ TURN_TOLERANCE = np.radians(2.0)
 
 @dataclass(frozen=True)
 class CameraPath:
-    """The camera of every frame, in a world in which objects rest until somebody moves them.
+    """Camera of every frame in a world in which objects rest until somebody moves them.
 
     Attributes:
         world_from_camera: [F, 4, 4], metres.
@@ -35,21 +36,21 @@ def camera_path(frames: Sequence[BopFrame], reference: int) -> CameraPath:
     exactly rigid, as in LM-O, so no mean is taken.
 
     Args:
-        frames: In their order; every object is in a frame at most once.
-        reference: Number of the object whose frame, where it is first annotated, is the world's.
+        frames: in their order; every object is in a frame at most once.
+        reference: number of the object whose frame, where it is first annotated, is the world's.
 
     Returns:
         The path.
 
     Raises:
-        ValueError: The reference object is in no frame, or two frames have no object in common.
+        DataError: the reference object is in no frame, or two frames have no object in common.
     """
     poses = [object_poses(frame) for frame in frames]
     path, layout = [np.eye(4)], [0]
     for frame, earlier, later in zip(frames[1:], poses, poses[1:], strict=False):
         motion, group = _motion(earlier, later, reference)
         if motion is None:
-            raise ValueError(
+            raise DataError(
                 f"frame {frame.frame_id} shows none of the objects of the frame before it: its "
                 "camera pose is not known"
             )
@@ -59,7 +60,7 @@ def camera_path(frames: Sequence[BopFrame], reference: int) -> CameraPath:
         if reference in seen:
             world = np.linalg.inv(camera @ seen[reference])
             return CameraPath(world @ np.array(path), np.array(layout))
-    raise ValueError(f"object {reference} is in no frame: choose another reference")
+    raise DataError(f"object {reference} is in no frame: choose another reference")
 
 
 def longest_rest(
@@ -68,27 +69,28 @@ def longest_rest(
     """Find where some objects stand still for the longest time.
 
     Args:
-        frames: The frames.
-        path: Their cameras.
-        objects: Numbers of the objects; where one is not annotated, it does not count.
+        frames: the frames.
+        path: their cameras.
+        objects: numbers of the objects; where one is not annotated, it does not count.
 
     Returns:
         Index of the first frame, and of that after the last one.
     """
-    best, begin, places = (0, 0), 0, {}
+    best, begin = (0, 0), 0
+    stood: dict[int, np.ndarray] = {}
     for index, frame in enumerate(frames):
         poses = object_poses(frame)
         seen = {n: path.world_from_camera[index] @ poses[n] for n in objects if n in poses}
-        moved = any(not _same(places[number], seen[number]) for number in places.keys() & seen)
+        moved = any(not _same(stood[number], seen[number]) for number in stood.keys() & seen)
         if moved or path.layout[index] != path.layout[begin]:
-            begin, places = index, {}
-        places = seen | places
+            begin, stood = index, {}
+        stood = seen | stood
         best = max(best, (begin, index + 1), key=lambda stretch: stretch[1] - stretch[0])
     return best
 
 
 def object_poses(frame: BopFrame) -> dict[int, np.ndarray]:
-    """Poses of a frame's objects.
+    """Return the poses of a frame's objects.
 
     Returns:
         Object to camera [4, 4], metres, by the object's number.
@@ -106,7 +108,7 @@ def object_poses(frame: BopFrame) -> dict[int, np.ndarray]:
 def _motion(
     earlier: dict[int, np.ndarray], later: dict[int, np.ndarray], reference: int
 ) -> tuple[np.ndarray | None, int]:
-    """Earlier from later camera [4, 4], and how many objects agree; the reference breaks ties."""
+    """Return earlier from later camera [4, 4] and the number of objects that agree."""
     best, size = None, 0
     common = earlier.keys() & later.keys()
     for number in sorted(common, key=lambda number: (number != reference, number)):
@@ -118,7 +120,7 @@ def _motion(
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two poses [4, 4] are equal within the tolerances."""
+    """Tell whether two poses [4, 4] are equal within the tolerances."""
     cosine = (np.sum(a[:3, :3] * b[:3, :3]) - 1) / 2
     near = np.linalg.norm(a[:3, 3] - b[:3, 3]) < PLACE_TOLERANCE
     return bool(near and cosine > np.cos(TURN_TOLERANCE))

@@ -5,9 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from spyropose_ros.bop.files import hint
 from spyropose_ros.bop.models import LMO_OBJECTS, load_models_info
 from spyropose_ros.bop.scene import BopFrame, BopInstance, BopScene, is_annotated
+from spyropose_ros.core.errors import DataError, MissingFileError
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +22,8 @@ class BopTarget:
     """One image of an object.
 
     Attributes:
-        frame: The image; its `instances` are all of that object.
-        instance: The one of them that is meant.
+        frame: the image; its `instances` are all of that object.
+        instance: the one of them that is meant.
     """
 
     frame: BopFrame
@@ -32,30 +35,42 @@ class BopTarget:
         frame = self.frame
         return f"{frame.scene_id:06d}/{frame.frame_id:06d}/{self.instance.index}"
 
+    @property
+    def visible_fraction(self) -> float:
+        """Of the object's silhouette; it is known of every target."""
+        assert self.instance.visibility is not None
+        return self.instance.visibility.fraction
+
+    @property
+    def visible_box(self) -> np.ndarray:
+        """Around the visible part, xyxy [4], pixels; every target has one."""
+        assert self.instance.visibility is not None and self.instance.visibility.box is not None
+        return self.instance.visibility.box
+
 
 class BopDataset:
     """The folder of a data set.
 
     Attributes:
-        root: The folder.
-        name: Of the folder, such as 'lmo'.
-        models: Facts about the objects by their number.
+        root: the folder.
+        name: of the folder, such as 'lmo'.
+        models: facts about the objects by their number.
     """
 
     def __init__(self, root: str | Path, camera: str | None = None):
         """Read models_info.json.
 
         Args:
-            root: The folder.
-            camera: Whose images to take where scenes have several cameras.
+            root: the folder.
+            camera: whose images to take where scenes have several cameras.
 
         Raises:
-            FileNotFoundError: The folder is not there, or has no models.
-            ValueError: models_info.json is damaged.
+            MissingFileError: the folder is not there, or has no models.
+            DataError: models_info.json is damaged.
         """
         self.root = Path(root)
         if not self.root.is_dir():
-            raise FileNotFoundError(f"there is no data set in {self.root}: {hint(self.root)}")
+            raise MissingFileError(f"there is no data set in {self.root}: {hint(self.root)}")
         self.name = self.root.resolve().name
         self.models = load_models_info(self.root)
         self._camera = camera
@@ -63,13 +78,13 @@ class BopDataset:
         self._numbers |= {info.name: number for number, info in self.models.items() if info.name}
 
     def object_id(self, name: str | int) -> int:
-        """The number of an object.
+        """Return the number of an object.
 
         Args:
-            name: Its number, or its name where the objects have names.
+            name: its number, or its name where the objects have names.
 
         Raises:
-            ValueError: There is no such object.
+            DataError: there is no such object.
         """
         text = str(name)
         number = int(text) if text.isdigit() else self._numbers.get(text)
@@ -77,13 +92,13 @@ class BopDataset:
             return number
         known = ", ".join(self.object_name(number) for number in sorted(self.models))
         numbers = ", ".join(map(str, sorted(self.models)))
-        raise ValueError(
+        raise DataError(
             f"{self.root} has no object '{name}': choose a number from {numbers} or a name from "
             f"{known}"
         )
 
     def object_name(self, object_id: int) -> str:
-        """The name of an object; obj_000001 and so on where the objects have no names."""
+        """Return the name of an object; obj_000001 and so on where the objects have no names."""
         for name, number in self._numbers.items():
             if number == object_id:
                 return name
@@ -93,7 +108,7 @@ class BopDataset:
         """Find a split.
 
         Args:
-            prefixes: What the split may be called, the preferred first.
+            prefixes: what the split may be called, the preferred first.
 
         Returns:
             The first folder in the order of the prefixes, then of the alphabet, that has an
@@ -106,17 +121,17 @@ class BopDataset:
         return None
 
     def scenes(self, split: str, numbers: tuple[int, int] | None = None) -> list[Path]:
-        """Folders of a split's annotated scenes.
+        """Return the folders of a split's annotated scenes.
 
         Args:
-            split: Name of the folder, such as 'train_pbr'.
-            numbers: First and last scene; None for all.
+            split: name of the folder, such as 'train_pbr'.
+            numbers: first and last scene; None for all.
 
         Returns:
             By ascending number.
 
         Raises:
-            FileNotFoundError: There are none.
+            MissingFileError: there are none.
         """
         low, high = numbers or (0, float("inf"))
         scenes = [
@@ -126,7 +141,7 @@ class BopDataset:
         ]
         if not scenes:
             wanted = "" if numbers is None else f" from {low} to {high}"
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{self.root / split} has no annotated scene{wanted}: {hint(self.root)}"
             )
         return scenes
@@ -138,20 +153,20 @@ class BopDataset:
         min_fraction: float,
         min_pixels: int,
     ) -> list[BopTarget]:
-        """All images that show enough of an object; reads the annotation only.
+        """Return all images that show enough of an object; reads the annotation only.
 
         Args:
-            scenes: Folders of scenes.
-            object_id: The object's number.
-            min_fraction: Least visible share of its silhouette.
-            min_pixels: Least number of visible pixels.
+            scenes: folders of scenes.
+            object_id: the object's number.
+            min_fraction: least visible share of its silhouette.
+            min_pixels: least number of visible pixels.
 
         Returns:
             By scene, image and place in the annotation.
 
         Raises:
-            FileNotFoundError: A file is missing, the visibility among them.
-            ValueError: A file is damaged.
+            MissingFileError: a file is missing, the visibility among them.
+            DataError: a file is damaged.
         """
         annotated, targets = 0, []
         for scene in scenes:
@@ -175,7 +190,7 @@ class BopDataset:
 
 
 def _scene_directories(split: Path) -> list[Path]:
-    """Folders with a number for a name, by ascending number."""
+    """Return the folders with a number for a name, by ascending number."""
     if not split.is_dir():
         return []
     return sorted((path for path in split.iterdir() if path.name.isdigit()), key=_number)
@@ -188,7 +203,7 @@ def _number(path: Path) -> int:
 def _is_seen(scene: Path, instance: BopInstance, min_fraction: float, min_pixels: int) -> bool:
     seen = instance.visibility
     if seen is None:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{scene} lacks scene_gt_info.json or entries of it: compute it with "
             "spyropose_ros.bop.annotate_visibility(scene, data_set) or with the BOP "
             "toolkit's calc_gt_info.py"

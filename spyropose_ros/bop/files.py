@@ -1,4 +1,4 @@
-"""Files of a BOP data set; what is missing or damaged is named together with the remedy."""
+"""Files of a BOP data set; errors name what is missing or damaged and the remedy."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from spyropose_ros.core.errors import DataError, MissingFileError
+
 MM = 1e-3
 """Metres in a millimetre, the unit of the format."""
 
 
 def hint(path: Path) -> str:
-    """How to get the data set that a path belongs to."""
+    """Return a hint on how to get the data set that a path belongs to."""
     if "lmo" in path.parts:
         return "fetch it again with: python -m training.download lmo"
     return (
@@ -21,22 +23,22 @@ def hint(path: Path) -> str:
 
 
 def require(path: Path) -> None:
-    """Raise FileNotFoundError when there is no such file."""
+    """Raise MissingFileError when there is no such file."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: {hint(path)}")
+        raise MissingFileError(f"{path} is missing: {hint(path)}")
 
 
-def damaged(path: Path, error: Exception) -> ValueError:
-    """The error for a file that is there but cannot be understood."""
-    return ValueError(f"{path} is damaged ({error!r}): {hint(path)}")
+def damaged(path: Path, error: Exception) -> DataError:
+    """Return the error for a file that is there but cannot be understood."""
+    return DataError(f"{path} is damaged ({error!r}): {hint(path)}")
 
 
 def read_json(path: Path) -> dict:
     """Read a JSON file.
 
     Raises:
-        FileNotFoundError: The file is missing.
-        ValueError: The file is damaged.
+        MissingFileError: the file is missing.
+        DataError: the file is damaged.
     """
     require(path)
     try:
@@ -49,14 +51,14 @@ def read_image(path: Path) -> np.ndarray:
     """Read a colour or grey image of 8 or 16 bits as it is stored.
 
     Args:
-        path: A png, jpg or tif file.
+        path: a png, jpg or tif file.
 
     Returns:
         [H, W, 3] uint8 RGB.
 
     Raises:
-        FileNotFoundError: The file is missing.
-        ValueError: The file is damaged.
+        MissingFileError: the file is missing.
+        DataError: the file is damaged.
     """
     # An orientation tag is ignored: the intrinsics belong to the stored pixels.
     image = _read(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -70,8 +72,8 @@ def read_mask(path: Path) -> np.ndarray:
         [H, W] bool.
 
     Raises:
-        FileNotFoundError: The file is missing.
-        ValueError: The file is damaged.
+        MissingFileError: the file is missing.
+        DataError: the file is damaged.
     """
     return _read(path, cv2.IMREAD_GRAYSCALE) > 0
 
@@ -80,5 +82,5 @@ def _read(path: Path, flags: int) -> np.ndarray:
     require(path)
     image = cv2.imread(str(path), flags)
     if image is None:
-        raise ValueError(f"{path} is not a readable image: {hint(path)}")
+        raise DataError(f"{path} is not a readable image: {hint(path)}")
     return image

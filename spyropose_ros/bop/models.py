@@ -1,15 +1,16 @@
-"""Meshes of a BOP data set and what models_info.json tells about them."""
+"""Meshes of a BOP data set and their entries in models_info.json."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from spyropose_ros.bop.files import MM, damaged, hint, read_json, require
+from spyropose_ros.core.errors import DataError, MissingFileError
 
 if TYPE_CHECKING:
     import trimesh
@@ -41,12 +42,12 @@ class ModelInfo:
     """Facts about an object.
 
     Attributes:
-        diameter: Largest distance between two vertices, metres (the diameter of the BOP metrics,
+        diameter: largest distance between two vertices, metres (the diameter of the BOP metrics,
             not that of the bounding sphere).
         symmetries: [S, 4, 4] transformations of the object frame (metres) that leave the object
             unchanged; the first is the identity. A continuous symmetry is there as
             `CONTINUOUS_STEPS` rotations, after every discrete one.
-        name: The entry "name", which the format does not ask for; None without it.
+        name: the entry "name", which the format does not ask for; None without it.
     """
 
     diameter: float
@@ -55,51 +56,51 @@ class ModelInfo:
 
 
 def models_directory(root: str | Path, evaluation: bool = False) -> Path:
-    """Where a data set keeps the meshes.
+    """Return the folder in which a data set keeps the meshes.
 
     Args:
-        root: Folder of the data set, such as data/lmo.
-        evaluation: The resampled meshes of the metrics, if there are any.
+        root: folder of the data set, such as data/lmo.
+        evaluation: the resampled meshes of the metrics, if there are any.
 
     Returns:
         models_cad, models or models_eval.
 
     Raises:
-        FileNotFoundError: There is none.
+        MissingFileError: there is none.
     """
     root = Path(root)
     for name in _EVALUATION if evaluation else _MODELS:
         if (root / name).is_dir():
             return root / name
-    raise FileNotFoundError(f"{root} has no folder {' or '.join(_MODELS)}: {hint(root)}")
+    raise MissingFileError(f"{root} has no folder {' or '.join(_MODELS)}: {hint(root)}")
 
 
 def load_mesh(root: str | Path, object_id: int, evaluation: bool = False) -> trimesh.Trimesh:
     """Read an object's mesh.
 
     Args:
-        root: Folder of the data set, such as data/lmo.
-        object_id: The object's number.
-        evaluation: As for `models_directory`.
+        root: folder of the data set, such as data/lmo.
+        object_id: the object's number.
+        evaluation: as for `models_directory`.
 
     Returns:
         The mesh in metres with its vertex colours.
 
     Raises:
-        FileNotFoundError: The file is missing.
-        ValueError: The file is damaged.
+        MissingFileError: the file is missing.
+        DataError: the file is damaged.
     """
     import trimesh
 
     path = models_directory(root, evaluation) / f"obj_{object_id:06d}.ply"
     require(path)
     try:
-        mesh = trimesh.load(path, process=False, force="mesh")
+        mesh = cast(trimesh.Trimesh, trimesh.load(path, process=False, force="mesh"))
         faces = len(mesh.faces)
     except Exception as error:  # trimesh raises whatever its parser stumbles over
-        raise ValueError(f"{path} is not a readable mesh ({error}): {hint(path)}") from error
+        raise DataError(f"{path} is not a readable mesh ({error}): {hint(path)}") from error
     if faces == 0 or not np.isfinite(mesh.vertices).all():
-        raise ValueError(f"{path} holds no usable mesh: {hint(path)}")
+        raise DataError(f"{path} holds no usable mesh: {hint(path)}")
     mesh.apply_scale(MM)
     return mesh
 
@@ -108,15 +109,15 @@ def load_models_info(root: str | Path, evaluation: bool = False) -> dict[int, Mo
     """Read diameters and symmetries.
 
     Args:
-        root: Folder of the data set.
-        evaluation: As for `models_directory`.
+        root: folder of the data set.
+        evaluation: as for `models_directory`.
 
     Returns:
         Facts by object number.
 
     Raises:
-        FileNotFoundError: The file is missing.
-        ValueError: The file is damaged.
+        MissingFileError: the file is missing.
+        DataError: the file is damaged.
     """
     path = models_directory(root, evaluation) / "models_info.json"
     entries = read_json(path)
@@ -127,11 +128,11 @@ def load_models_info(root: str | Path, evaluation: bool = False) -> dict[int, Mo
 
 
 def describe_model(mesh: trimesh.Trimesh, half_turn: bool) -> dict:
-    """The entry of an object in models_info.json.
+    """Return the entry of an object in models_info.json.
 
     Args:
-        mesh: Metres.
-        half_turn: The object is unchanged by half a turn about z.
+        mesh: metres.
+        half_turn: the object is unchanged by half a turn about z.
 
     Returns:
         Diameter, bounds and symmetries in the BOP format (millimetres).
@@ -139,7 +140,7 @@ def describe_model(mesh: trimesh.Trimesh, half_turn: bool) -> dict:
     from scipy.spatial.distance import pdist
 
     low, high = mesh.bounds / MM
-    entry = {"diameter": float(pdist(mesh.convex_hull.vertices).max() / MM)}
+    entry: dict[str, Any] = {"diameter": float(pdist(mesh.convex_hull.vertices).max() / MM)}
     for axis, start, end in zip("xyz", low, high, strict=True):
         entry |= {f"min_{axis}": float(start), f"size_{axis}": float(end - start)}
     if half_turn:
@@ -148,7 +149,7 @@ def describe_model(mesh: trimesh.Trimesh, half_turn: bool) -> dict:
 
 
 def _model_info(entry: dict) -> ModelInfo:
-    """From a BOP entry."""
+    """Read a BOP entry."""
     discrete = [np.eye(4)]
     for values in entry.get("symmetries_discrete", []):
         matrix = np.reshape(np.array(values, np.float64), (4, 4))
@@ -157,22 +158,22 @@ def _model_info(entry: dict) -> ModelInfo:
     symmetries = np.stack(discrete)
     axes = entry.get("symmetries_continuous", [])
     if axes:
-        turns = np.concatenate([_turns(axis["axis"], axis["offset"]) for axis in axes])
-        symmetries = (turns @ symmetries[:, None]).reshape(-1, 4, 4)
+        rotations = np.concatenate([_rotations(axis["axis"], axis["offset"]) for axis in axes])
+        symmetries = (rotations @ symmetries[:, None]).reshape(-1, 4, 4)
     return ModelInfo(float(entry["diameter"]) * MM, symmetries, entry.get("name"))
 
 
-def _turns(axis: list[float], offset: list[float]) -> np.ndarray:
-    """The rotations [`CONTINUOUS_STEPS`, 4, 4] about an axis through a point (millimetres)."""
+def _rotations(axis: list[float], offset: list[float]) -> np.ndarray:
+    """Return rotations [`CONTINUOUS_STEPS`, 4, 4] about an axis through a point (millimetres)."""
     from scipy.spatial.transform import Rotation
 
-    axis = np.array(axis, np.float64)
-    length = np.linalg.norm(axis)
-    if axis.shape != (3,) or not length > 0:
-        raise ValueError(f"a continuous symmetry has the axis {axis.tolist()}")
+    direction = np.array(axis, np.float64)
+    length = np.linalg.norm(direction)
+    if direction.shape != (3,) or not length > 0:
+        raise DataError(f"a continuous symmetry has the axis {direction.tolist()}")
     angles = np.arange(CONTINUOUS_STEPS) * (2 * np.pi / CONTINUOUS_STEPS)
     point = np.array(offset, np.float64).reshape(3) * MM
-    turns = np.tile(np.eye(4), (CONTINUOUS_STEPS, 1, 1))
-    turns[:, :3, :3] = Rotation.from_rotvec(angles[:, None] * axis / length).as_matrix()
-    turns[:, :3, 3] = point - turns[:, :3, :3] @ point
-    return turns
+    rotations = np.tile(np.eye(4), (CONTINUOUS_STEPS, 1, 1))
+    rotations[:, :3, :3] = Rotation.from_rotvec(angles[:, None] * direction / length).as_matrix()
+    rotations[:, :3, 3] = point - rotations[:, :3, :3] @ point
+    return rotations

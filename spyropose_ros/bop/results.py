@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from spyropose_ros.bop import MM
+from spyropose_ros.core.errors import DataError
 
 HEADER = ("scene_id", "im_id", "obj_id", "score", "R", "t", "time")
 UNKNOWN_TIME = -1.0
@@ -66,7 +67,7 @@ def write_results(path: str | Path, estimates: Iterable[BopEstimate]) -> None:
         estimates: in any order; metres become millimetres.
 
     Raises:
-        ValueError: an estimate is not finite, its rotation is none, or two times of one image
+        DataError: an estimate is not finite, its rotation is none, or two times of one image
             differ.
     """
     estimates = list(estimates)
@@ -75,7 +76,7 @@ def write_results(path: str | Path, estimates: Iterable[BopEstimate]) -> None:
         _check(estimate)
         time = times.setdefault((estimate.scene_id, estimate.image_id), estimate.seconds)
         if time != estimate.seconds:
-            raise ValueError(
+            raise DataError(
                 f"{_where(estimate)} has the times {time} and {estimate.seconds}: all estimates of "
                 "an image must have the time of the whole image (see with_image_times)"
             )
@@ -94,13 +95,13 @@ def read_results(path: str | Path) -> list[BopEstimate]:
         The estimates in the order of the file; millimetres become metres.
 
     Raises:
-        ValueError: the file does not have the format; the line is named.
+        DataError: the file does not have the format; the line is named.
     """
     estimates = []
     with Path(path).open(newline="") as file:
         reader = csv.reader(file)
         if tuple(next(reader, ())) != HEADER:
-            raise ValueError(f"{path} is no BOP results file: its first line is not {HEADER}")
+            raise DataError(f"{path} is no BOP results file: its first line is not {HEADER}")
         for row in reader:
             try:
                 scene, image, number, score, R, t, seconds = row
@@ -115,18 +116,18 @@ def read_results(path: str | Path) -> list[BopEstimate]:
                 )
                 _check(estimate)
             except ValueError as error:
-                raise ValueError(f"{path}, line {reader.line_num}: {error}") from error
+                raise DataError(f"{path}, line {reader.line_num}: {error}") from error
             estimates.append(estimate)
     return estimates
 
 
 def _check(estimate: BopEstimate) -> None:
-    """Raise ValueError unless the estimate is a finite pose."""
+    """Raise DataError unless the estimate is a finite pose."""
     R, t = np.asarray(estimate.rotation), np.asarray(estimate.translation)
     if not (np.isfinite(R).all() and np.isfinite(t).all() and np.isfinite(estimate.score)):
-        raise ValueError(f"{_where(estimate)} has an estimate that is not finite")
+        raise DataError(f"{_where(estimate)} has an estimate that is not finite")
     if not np.allclose(R @ R.T, np.eye(3), atol=1e-3) or np.linalg.det(R) < 0:
-        raise ValueError(f"{_where(estimate)} has a matrix that is no rotation: {R.tolist()}")
+        raise DataError(f"{_where(estimate)} has a matrix that is no rotation: {R.tolist()}")
 
 
 def _where(estimate: BopEstimate) -> str:
@@ -134,5 +135,5 @@ def _where(estimate: BopEstimate) -> str:
 
 
 def _numbers(values: np.ndarray) -> str:
-    """All digits, so that reading gives the same values."""
+    """Return all digits, so that reading gives the same values."""
     return " ".join(repr(float(value)) for value in np.ravel(values))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from spyropose_ros.bop.files import MM, hint, read_image, read_json, read_mask
+from spyropose_ros.core.errors import DataError, MissingFileError
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _NOT_CAMERAS = ("info", "coco")  # scene_gt_info.json and scene_gt_coco.json are no annotations
@@ -13,12 +14,12 @@ _NOT_CAMERAS = ("info", "coco")  # scene_gt_info.json and scene_gt_coco.json are
 
 @dataclass(frozen=True)
 class Visibility:
-    """How much of an object is seen in a frame.
+    """How much of an object is visible in a frame.
 
     Attributes:
         box: [4] xyxy around the visible pixels (pixel centres at integers); None when hidden.
-        fraction: Visible pixels over the pixels of the whole silhouette.
-        pixels: Number of visible pixels.
+        fraction: visible pixels over the pixels of the whole silhouette.
+        pixels: number of visible pixels.
     """
 
     box: np.ndarray | None
@@ -31,8 +32,8 @@ class BopInstance:
     """An annotated object in a frame.
 
     Attributes:
-        index: Its place in the frame's annotation, which names its masks.
-        object_id: Its number in the data set.
+        index: its place in the frame's annotation, which names its masks.
+        object_id: its number in the data set.
         rotation: [3, 3], object to camera.
         translation: [3], object to camera, metres.
         visibility: None when the scene has no visibility file.
@@ -50,12 +51,12 @@ class BopFrame:
     """An image with its annotation.
 
     Attributes:
-        scene_id: Number of the scene.
-        frame_id: Its number in the scene.
-        image_path: Of the colour or grey image.
-        mask_directory: Where the masks of the visible parts are, if the scene has any.
+        scene_id: number of the scene.
+        frame_id: its number in the scene.
+        image_path: of the colour or grey image.
+        mask_directory: where the masks of the visible parts are, if the scene has any.
         K: [3, 3] intrinsics.
-        instances: The annotated objects, in the order of the annotation.
+        instances: the annotated objects, in the order of the annotation.
     """
 
     scene_id: int
@@ -72,8 +73,8 @@ class BopFrame:
             [H, W, 3] uint8 RGB.
 
         Raises:
-            FileNotFoundError: The file is missing.
-            ValueError: The file is damaged.
+            MissingFileError: the file is missing.
+            DataError: the file is damaged.
         """
         return read_image(self.image_path)
 
@@ -81,14 +82,14 @@ class BopFrame:
         """Read the mask of an instance's visible part.
 
         Args:
-            instance: One of `instances`.
+            instance: one of `instances`.
 
         Returns:
             [H, W] bool; None when the scene has no masks.
 
         Raises:
-            FileNotFoundError: The scene has masks, but not this one.
-            ValueError: The file is damaged.
+            MissingFileError: the scene has masks, but not this one.
+            DataError: the file is damaged.
         """
         if not self.mask_directory.is_dir():
             return None
@@ -102,8 +103,8 @@ class BopScene:
     with the camera's name, as in scene_gt_cam1.json and rgb_cam1/.
 
     Attributes:
-        scene_id: Number of the scene.
-        frames: The frames by ascending number.
+        scene_id: number of the scene.
+        frames: the frames by ascending number.
     """
 
     def __init__(
@@ -112,14 +113,14 @@ class BopScene:
         """Read the annotation; images are read when asked for.
 
         Args:
-            directory: Such as data/lmo/test/000002.
-            camera: Whose images to take; None where there is only one.
-            object_id: Keep the instances of this object and the frames that have some; None for
+            directory: such as data/lmo/test/000002.
+            camera: whose images to take; None where there is only one.
+            object_id: keep the instances of this object and the frames that have some; None for
                 all.
 
         Raises:
-            FileNotFoundError: The folder or one of its files is missing.
-            ValueError: A file is damaged, or there are several cameras and none was chosen.
+            MissingFileError: the folder or one of its files is missing.
+            DataError: a file is damaged, or there are several cameras and none was chosen.
         """
         directory = Path(directory)
         suffix = _suffix(directory, camera)
@@ -144,18 +145,18 @@ class BopScene:
                     )
                     self.frames.append(frame)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
+            raise DataError(
                 f"{directory} has a damaged annotation ({error!r}): {hint(directory)}"
             ) from error
 
 
 def is_annotated(directory: Path) -> bool:
-    """Whether a scene has poses; those of many test sets are not public."""
+    """Tell whether a scene has poses; those of many test sets are not public."""
     return (directory / "scene_gt.json").is_file() or bool(_cameras(directory))
 
 
 def _suffix(directory: Path, camera: str | None) -> str:
-    """What a camera's file names end with."""
+    """Return the suffix of a camera's file names."""
     if (directory / "scene_gt.json").is_file():
         return ""  # such as the training images of a data set whose test images have cameras
     cameras = _cameras(directory)
@@ -165,25 +166,25 @@ def _suffix(directory: Path, camera: str | None) -> str:
         return f"_{cameras[0]}"
     if cameras:
         wrong = "" if camera is None else f", but not '{camera}'"
-        raise ValueError(
+        raise DataError(
             f"{directory} has images of the cameras {', '.join(cameras)}{wrong}: choose one of them"
         )
     if directory.is_dir():
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{directory / 'scene_gt.json'} is missing: the poses of some test sets are not "
             f"public, then choose another split; otherwise {hint(directory)}"
         )
-    raise FileNotFoundError(f"{directory / 'scene_gt.json'} is missing: {hint(directory)}")
+    raise MissingFileError(f"{directory / 'scene_gt.json'} is missing: {hint(directory)}")
 
 
 def _cameras(directory: Path) -> list[str]:
-    """Names of the cameras that have an annotation of their own."""
+    """Return the names of the cameras that have an annotation of their own."""
     names = (path.stem.removeprefix("scene_gt_") for path in directory.glob("scene_gt_*.json"))
     return sorted(name for name in names if name.split("_")[0] not in _NOT_CAMERAS)
 
 
 def _images(directory: Path, suffix: str) -> tuple[Path, str]:
-    """Folder of the images and their extension."""
+    """Return the folder of the images and their extension."""
     candidates = [f"rgb{suffix}", f"gray{suffix}"]
     if suffix:
         candidates.append(suffix[1:])  # HOT3D's cameras are themselves called rgb, gray1, gray2
@@ -191,7 +192,7 @@ def _images(directory: Path, suffix: str) -> tuple[Path, str]:
         images = [p for p in (directory / name).glob("*") if p.suffix.lower() in _EXTENSIONS]
         if images:
             return directory / name, min(images).suffix
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"{directory} has no folder {' or '.join(candidates)} with png, jpg or tif images: "
         f"{hint(directory)}"
     )
@@ -200,9 +201,9 @@ def _images(directory: Path, suffix: str) -> tuple[Path, str]:
 def _instances(
     truths: list[dict], infos: list[dict] | None, object_id: int | None
 ) -> list[BopInstance]:
-    """The instances of one frame; of one object unless its number is None."""
+    """Return the instances of one frame; of one object unless its number is None."""
     if infos is not None and len(infos) != len(truths):
-        raise ValueError("scene_gt_info.json does not match scene_gt.json")
+        raise DataError("scene_gt_info.json does not match scene_gt.json")
     return [
         BopInstance(
             index,
@@ -217,7 +218,7 @@ def _instances(
 
 
 def _visibility(info: dict) -> Visibility:
-    """From a BOP entry."""
+    """Read a BOP entry."""
     x, y, w, h = info["bbox_visib"]
     pixels = int(info["px_count_visib"])
     box = np.array([x - 0.5, y - 0.5, x + w + 0.5, y + h + 0.5]) if pixels else None

@@ -1,11 +1,10 @@
-"""Files of a scene folder in the BOP format, written so that a kill at any time does no harm.
+"""Write a scene folder in the BOP format, safe against a kill at any time.
 
 While a scene is in work, the annotation of every finished image lies in a file of its own; the last
 step joins them. Whatever exists under its final name is complete.
 """
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 
 from spyropose_ros.bop import MM
+from spyropose_ros.core.files import write_bytes, write_text
 from spyropose_ros.scenes.sampler import Scene
 
 OBJECT_ID = 1
@@ -27,21 +27,22 @@ def write_image(folder: Path, number: int, scene: Scene) -> None:
     """Write an image, its masks and, last, its annotation.
 
     Args:
-        folder: Of the scene's files.
-        number: Of the image in the folder.
-        scene: The image, a whole camera image, and what is known about it.
+        folder: of the scene's files.
+        number: of the image in the folder.
+        scene: the image, a whole camera image, and what is known about it.
     """
     bgr = cv2.cvtColor(scene.image, cv2.COLOR_RGB2BGR)
     quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    write(folder / "rgb" / f"{number:06d}.jpg", cv2.imencode(".jpg", bgr, quality)[1].tobytes())
+    jpg = cv2.imencode(".jpg", bgr, quality)[1].tobytes()
+    write_bytes(folder / "rgb" / f"{number:06d}.jpg", jpg)
     for name, mask in (("mask", scene.silhouette), ("mask_visib", scene.mask)):
         png = cv2.imencode(".png", mask.astype(np.uint8) * 255)[1].tobytes()
-        write(folder / name / f"{number:06d}_000000.png", png)
-    write(_annotation(folder, number), json.dumps(_entries(scene)).encode())
+        write_bytes(folder / name / f"{number:06d}_000000.png", png)
+    write_text(_annotation(folder, number), json.dumps(_entries(scene)))
 
 
 def _entries(scene: Scene) -> dict:
-    """The annotation of an image: an entry for each of the three JSON files."""
+    """Return the annotation of an image: an entry for each of the three JSON files."""
     truth = {
         "obj_id": OBJECT_ID,
         "cam_R_m2c": scene.rotation.ravel().tolist(),
@@ -61,11 +62,11 @@ def _entries(scene: Scene) -> dict:
 
 
 def missing_images(folder: Path, count: int) -> list[int]:
-    """The numbers of the images that are still to be made.
+    """Return the numbers of the images that are still to be made.
 
     Args:
-        folder: Of the scene's files.
-        count: Images that the scene shall have.
+        folder: of the scene's files.
+        count: images that the scene shall have.
     """
     if _is_joined(folder):
         return []
@@ -76,8 +77,8 @@ def join_annotations(folder: Path, count: int) -> None:
     """Write the scene's JSON files from those of its images, which must all be there.
 
     Args:
-        folder: Of the scene's files.
-        count: Images of the scene.
+        folder: of the scene's files.
+        count: images of the scene.
     """
     if not _is_joined(folder):
         entries = [json.loads(_annotation(folder, number).read_text()) for number in range(count)]
@@ -90,25 +91,11 @@ def write_json(path: Path, content: dict) -> None:
     """Write a JSON file with one entry a line.
 
     Args:
-        path: Of the file.
-        content: What to write.
+        path: of the file.
+        content: what to write.
     """
     lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in content.items()]
-    write(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file, which exists under its name only when it is complete.
-
-    Args:
-        path: Of the file; folders are made.
-        content: What to write.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A worker may outlive its killed parent for a moment: it must not meet the next run's files.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def _annotation(folder: Path, number: int) -> Path:
@@ -120,6 +107,6 @@ def _is_joined(folder: Path) -> bool:
 
 
 def _bop_box(box: np.ndarray) -> list[int]:
-    """First pixel and last minus first, as the toolkit has it, from a box xyxy [4]."""
+    """Return first pixel and last minus first, as the toolkit has it, from a box xyxy [4]."""
     low, high = np.rint(box[:2] + 0.5).astype(int), np.rint(box[2:] - 0.5).astype(int)
     return [*low.tolist(), *(high - low).tolist()]

@@ -1,4 +1,4 @@
-"""What is visible of every annotated object, computed by rendering all of them together."""
+"""Visibility of every annotated object, computed by rendering all of them together."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import numpy as np
 
 from spyropose_ros.bop.models import load_mesh
 from spyropose_ros.bop.scene import BopFrame, BopScene
+from spyropose_ros.core.files import write_text
 
 if TYPE_CHECKING:
     from spyropose_ros.scenes.renderer import Renderer
 
 
 def visibility_path(scene_directory: str | Path, camera: str | None = None) -> Path:
-    """Where a scene, or one of its several cameras, keeps the visibility of its objects."""
+    """Return the file with the visibility of a scene's, or one of its cameras', objects."""
     suffix = f"_{camera}" if camera else ""
     return Path(scene_directory) / f"scene_gt_info{suffix}.json"
 
@@ -30,13 +31,13 @@ def annotate_visibility(
     anything, so the visible fractions are upper bounds.
 
     Args:
-        scene_directory: The scene.
-        root: Folder of the data set with the meshes.
-        camera: Of a scene with several cameras.
+        scene_directory: the scene.
+        root: folder of the data set with the meshes.
+        camera: of a scene with several cameras.
 
     Raises:
-        FileNotFoundError: A file is missing.
-        ValueError: A file is damaged.
+        MissingFileError: a file is missing.
+        DataError: a file is damaged.
     """
     from spyropose_ros.scenes.renderer import Renderer
 
@@ -44,14 +45,11 @@ def annotate_visibility(
     object_ids = {i.object_id for frame in scene.frames for i in frame.instances}
     renderers = {number: Renderer(load_mesh(root, number)) for number in sorted(object_ids)}
     info = {str(frame.frame_id): _frame_visibility(frame, renderers) for frame in scene.frames}
-    path = visibility_path(scene_directory, camera)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(info))
-    partial.replace(path)
+    write_text(visibility_path(scene_directory, camera), json.dumps(info))
 
 
 def _frame_visibility(frame: BopFrame, renderers: dict[int, Renderer]) -> list[dict]:
-    """The BOP visibility entries of one frame, in the order of its instances."""
+    """Return the BOP visibility entries of one frame, in the order of its instances."""
     height, width = frame.image().shape[:2]
     border = max(width, height)  # so that what reaches out of the image is counted
     K = frame.K.copy()
@@ -77,7 +75,7 @@ def _frame_visibility(frame: BopFrame, renderers: dict[int, Renderer]) -> list[d
 
 
 def _visibility_entry(silhouette: np.ndarray, valid: np.ndarray, visible: np.ndarray) -> dict:
-    """One entry from the silhouette's pixels [P, 2] and the masks [H, W] within the image."""
+    """Make one entry from the silhouette's pixels [P, 2] and the masks [H, W] within the image."""
     count = int(np.count_nonzero(visible))
     return {
         "bbox_obj": _bop_box(silhouette),
@@ -90,12 +88,12 @@ def _visibility_entry(silhouette: np.ndarray, valid: np.ndarray, visible: np.nda
 
 
 def _pixels(mask: np.ndarray) -> np.ndarray:
-    """The xy [P, 2] of the true pixels."""
+    """Return the xy [P, 2] of the true pixels."""
     return np.argwhere(mask)[:, ::-1]
 
 
 def _bop_box(pixels: np.ndarray) -> list[int]:
-    """First pixel and last minus first, as the BOP files have it; -1 when there are none."""
+    """Return first pixel and last minus first, as the BOP files have it; -1 if there are none."""
     if len(pixels) == 0:
         return [-1, -1, -1, -1]
     low, high = pixels.min(0), pixels.max(0)

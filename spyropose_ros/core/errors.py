@@ -15,3 +15,11 @@ class InputError(SpyroposeError, ValueError):
 
 class ScorerError(SpyroposeError, FloatingPointError):
     """A scorer's answer cannot be normalised."""
+
+
+class DataError(SpyroposeError, ValueError):
+    """Data that are damaged or do not fit what they are used for."""
+
+
+class MissingFileError(SpyroposeError, FileNotFoundError):
+    """A file or folder that is needed is missing."""

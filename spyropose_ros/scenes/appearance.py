@@ -1,4 +1,4 @@
-"""How composed crops look: every range that is drawn from, by name."""
+"""Appearance of composed crops: every range that is drawn from, by name."""
 
 from dataclasses import dataclass
 
@@ -10,44 +10,44 @@ class Appearance:
     """Ranges of what `SceneSettings` and `CameraEffects` do not state.
 
     Attributes:
-        lights: Largest number of lights.
-        light_bias: Added to normal directions [3] in the camera frame: from above, from the camera.
-        light_strength: All lights together.
-        light_tint: Colour of a light, per channel.
-        ambient: Light from everywhere.
-        ambient_tint: Its colour, per channel.
-        gloss_share: Share of glossy objects.
-        gloss: Strength of highlights.
+        lights: largest number of lights.
+        light_bias: added to normal directions [3] in the camera frame: from above, from the camera.
+        light_strength: all lights together.
+        light_tint: colour of a light, per channel.
+        ambient: light from everywhere.
+        ambient_tint: its colour, per channel.
+        gloss_share: share of glossy objects.
+        gloss: strength of highlights.
         shininess: Blinn-Phong exponent, drawn logarithmically.
-        object_gain: Brightness of the object's own colours, per channel.
-        part_share: Share of recoloured objects whose part has a colour of its own.
-        backdrop_zoom: Share of a backdrop's height that stands behind a window.
-        plain_backdrops: Number of plain backdrops.
-        clutter: Largest number of things put between the backdrop and the object.
-        clutter_nearness: Size of things behind the object, relative to things beside it.
-        clutter_margin: Things may have their middle so far outside, in crop sides.
-        occluder_nearness: Size of things before the object, relative to things beside it.
-        occluder_spread: Standard deviation of their middles about a visible pixel, in units of
+        object_gain: brightness of the object's own colours, per channel.
+        part_share: share of recoloured objects whose part has a colour of its own.
+        backdrop_zoom: share of a backdrop's height that stands behind a window.
+        plain_backdrops: number of plain backdrops.
+        clutter: largest number of things put between the backdrop and the object.
+        clutter_nearness: size of things behind the object, relative to things beside it.
+        clutter_margin: things may have their middle so far outside, in crop sides.
+        occluder_nearness: size of things before the object, relative to things beside it.
+        occluder_spread: standard deviation of their middles about a visible pixel, in units of
             the root of the number of visible pixels.
-        occluders: Largest number of things before the object.
-        occluder_tries: Places that are tried to put them.
-        sprite_gain: Brightness of things.
-        shadow_share: Share of crops with a shadow behind the object.
-        shadow_shift: Standard deviation of its place, in units of the object's size.
-        shadow_softness: Standard deviation of its blur, in the same units.
-        shadow_strength: How much light it takes.
-        field_cells: Bumps of uneven light along a window.
-        field_strength: Logarithmic height of the bumps.
-        edge_share: Share of uneven light with a shadow that has an edge.
-        edge_strength: How much light that shadow takes.
-        edge_softness: Width of the edge in units of the shadow field's height.
-        blur_share: Share of blurred crops.
-        blur_least: Smallest standard deviation of the blur, camera pixels.
-        motion_share: Share of crops with motion blur.
-        motion_least: Smallest length of the motion blur, camera pixels.
-        downscale: Remaining resolution where it is lost.
-        sharpen: Strength of sharpening.
-        jpeg_quality: As libjpeg counts it.
+        occluders: largest number of things before the object.
+        occluder_tries: places that are tried to put them.
+        sprite_gain: brightness of things.
+        shadow_share: share of crops with a shadow behind the object.
+        shadow_shift: standard deviation of its place, in units of the object's size.
+        shadow_softness: standard deviation of its blur, in the same units.
+        shadow_strength: how much light it takes.
+        field_cells: bumps of uneven light along a window.
+        field_strength: logarithmic height of the bumps.
+        edge_share: share of uneven light with a shadow that has an edge.
+        edge_strength: how much light that shadow takes.
+        edge_softness: width of the edge in units of the shadow field's height.
+        blur_share: share of blurred crops.
+        blur_least: smallest standard deviation of the blur, camera pixels.
+        motion_share: share of crops with motion blur.
+        motion_least: smallest length of the motion blur, camera pixels.
+        downscale: remaining resolution where it is lost.
+        sharpen: strength of sharpening.
+        jpeg_quality: as libjpeg counts it.
     """
 
     lights: int = 3

@@ -1,4 +1,4 @@
-"""Crowded pictures to put behind the object: what a real table looks like, made once."""
+"""Cluttered images to put behind the object, like a real table; made once."""
 
 import cv2
 import numpy as np
@@ -7,32 +7,32 @@ from spyropose_ros.scenes.clutter import background
 from spyropose_ros.scenes.sprites import SpriteBank
 
 HEIGHT, WIDTH = 360, 480
-"""Of a crowded picture, pixels."""
+"""Of a crowded image, pixels."""
 
 _THINGS = (20, 90)
 _FOCAL_OVER_Z = (250.0, 800.0)  # pixels per metre
-_ZOOM = (0.5, 1.0)  # share of the picture that is shown
+_ZOOM = (0.5, 1.0)  # share of the image that is shown
 
 
 class BackdropBank:
     """Backgrounds: plain ones, and crowded ones that show random ground under layers of things.
 
     Attributes:
-        pictures: the crowded ones, uint8 [HEIGHT, WIDTH, 3] each.
+        images: the crowded ones, uint8 [HEIGHT, WIDTH, 3] each.
 
     Args:
         sprites: the things.
-        count: number of crowded pictures; without any, all backgrounds are plain.
+        count: number of crowded images; without any, all backgrounds are plain.
         share: of the backgrounds that are crowded.
         rng: source of randomness.
     """
 
     def __init__(self, sprites: SpriteBank, count: int, share: float, rng: np.random.Generator):
         self._share = share
-        self.pictures = [_crowd(sprites, rng) for _ in range(count)]
+        self.images = [_crowd(sprites, rng) for _ in range(count)]
 
     def draw(self, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-        """A plain background, or a random part of a random crowded picture.
+        """Return a plain background, or a random part of a random crowded image.
 
         Args:
             rng: source of randomness.
@@ -42,14 +42,14 @@ class BackdropBank:
         Returns:
             [height, width, 3] uint8.
         """
-        if not self.pictures or rng.random() >= self._share:
+        if not self.images or rng.random() >= self._share:
             return background(rng, height, width)
-        picture = self.pictures[rng.integers(len(self.pictures))]
+        image = self.images[rng.integers(len(self.images))]
         # The largest part of the wanted shape, then zoomed.
         scale = min(HEIGHT / height, WIDTH / width) * rng.uniform(*_ZOOM)
         size = np.maximum(np.array([height, width]) * scale, 1).astype(int)
         y, x = (rng.uniform(0, 1, 2) * ([HEIGHT, WIDTH] - size)).astype(int)
-        part = picture[y : y + size[0], x : x + size[1]]
+        part = image[y : y + size[0], x : x + size[1]]
         if rng.random() < 0.5:
             part = part[:, ::-1]
         if rng.random() < 0.25:
@@ -58,17 +58,17 @@ class BackdropBank:
 
 
 def _crowd(sprites: SpriteBank, rng: np.random.Generator) -> np.ndarray:
-    """One picture, [HEIGHT, WIDTH, 3] uint8."""
-    picture = background(rng, HEIGHT, WIDTH)
+    """Return one image, [HEIGHT, WIDTH, 3] uint8."""
+    image = background(rng, HEIGHT, WIDTH)
     for _ in range(rng.integers(0, 4)):  # sheets of paper, boards, posters
-        _lay_sheet(picture, rng)
+        _lay_sheet(image, rng)
     for _ in range(rng.integers(1, 4)):
         count = rng.integers(_THINGS[0], _THINGS[1]) // 3
-        sprites.scatter(picture, rng.uniform(*_FOCAL_OVER_Z), count, rng)
-    return picture
+        sprites.scatter(image, rng.uniform(*_FOCAL_OVER_Z), count, rng)
+    return image
 
 
-def _lay_sheet(picture: np.ndarray, rng: np.random.Generator) -> None:
+def _lay_sheet(image: np.ndarray, rng: np.random.Generator) -> None:
     """Lay another ground over a random quadrilateral, in place."""
     sheet = background(rng, HEIGHT, WIDTH)
     centre = rng.uniform(0, 1, 2) * [WIDTH, HEIGHT]
@@ -77,4 +77,4 @@ def _lay_sheet(picture: np.ndarray, rng: np.random.Generator) -> None:
     corners = centre + reach[:, None] * np.column_stack([np.cos(angles), np.sin(angles)])
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     cv2.fillPoly(mask, [corners.astype(np.int32)], 255)
-    cv2.copyTo(sheet, mask, picture)
+    cv2.copyTo(sheet, mask, image)

@@ -1,4 +1,4 @@
-"""What lens, sensor and compression do to a batch of crops; the twin of `camera_effects`."""
+"""Effects of lens, sensor and compression on a batch of crops; twin of `camera_effects`."""
 
 import math
 
@@ -12,7 +12,7 @@ from spyropose_ros.scenes.chance import Chance
 from spyropose_ros.scenes.warp import filter_each, gaussian, power_, similarity, warp
 
 _RADIUS = 4  # of the lens's kernel, pixels
-_NOISE = 512  # side of the picture of noise
+_NOISE = 512  # side of the image of noise
 _LUMA = (0.299, 0.587, 0.114)  # brightness of red, green and blue
 _STEP, _STEP_GROWTH = 10.0, 6.0  # of a frequency at quality 50, grey levels
 _SHARPENING = 0.8  # standard deviation of the blur that sharpening subtracts, pixels
@@ -21,12 +21,15 @@ _SHARPENING = 0.8  # standard deviation of the blur that sharpening subtracts, p
 class BatchEffects(nn.Module):
     """Changes crops as a camera does, with the strengths of `CameraEffects`."""
 
+    noise: Tensor
+    dct: Tensor
+
     def __init__(self, effects: CameraEffects, appearance: Appearance):
         """Draw the noise.
 
         Args:
-            effects: Strengths.
-            appearance: Ranges.
+            effects: strengths.
+            appearance: ranges.
         """
         super().__init__()
         self.effects = effects
@@ -40,8 +43,8 @@ class BatchEffects(nn.Module):
 
         Args:
             crops: [B, 3, R, R] in [0, 1].
-            magnification: Crop pixels per camera pixel, [B].
-            chance: Random numbers.
+            magnification: crop pixels per camera pixel, [B].
+            chance: random numbers.
 
         Returns:
             [B, 3, R, R] in [0, 1].
@@ -52,7 +55,7 @@ class BatchEffects(nn.Module):
         return self._compress(crops, chance)
 
     def _lens(self, magnification: Tensor, chance: Chance) -> Tensor:
-        """One kernel for lost resolution, blur, motion and sharpening, [B, k, k]."""
+        """Return one kernel for lost resolution, blur, motion and sharpening, [B, k, k]."""
         look, effects = self.appearance, self.effects
         factor = chance.uniform(*look.downscale)
         variance = 0.25 / factor**2 * chance.happens(effects.downscale)  # of a box and a triangle
@@ -74,7 +77,7 @@ class BatchEffects(nn.Module):
         return (1 + amount) * gaussian(covariance, _RADIUS) - amount * wide
 
     def _recolour(self, crops: Tensor, chance: Chance) -> Tensor:
-        """Gain, white balance, saturation, hue and gamma."""
+        """Change gain, white balance, saturation, hue and gamma."""
         effects = self.effects
         spread = effects.colour
         gain = torch.exp((chance.normal() + effects.exposure) * spread)
@@ -87,17 +90,17 @@ class BatchEffects(nn.Module):
         return power_(changed.clamp_(0, 1), gamma.view(-1, 1, 1, 1))
 
     def _add_noise(self, crops: Tensor, magnification: Tensor, chance: Chance) -> Tensor:
-        """Gaussian noise of the camera's pixels, larger or finer than those of the crop."""
+        """Add Gaussian noise of the camera's pixels, larger or finer than those of the crop."""
         size = crops.shape[-1]
         sigma = self.effects.noise / 255 * chance.uniform() ** 2 * magnification.clamp(max=1)
         grain = magnification.clamp(min=1)
         middle = torch.full((2,), (size - 1) / 2, device=crops.device)
-        place = chance.uniform(0, _NOISE - 1, (2,))
-        turn = chance.integers(0, 3) * (math.pi / 2)
-        matrix = similarity(1 / grain, turn, middle, place)
-        # One picture for all: nothing is copied for a crop.
-        picture = self.noise.expand(len(crops), -1, -1, -1)
-        noise = warp(picture, matrix, size, padding="reflection")
+        position = chance.uniform(0, _NOISE - 1, (2,))
+        angle = chance.integers(0, 3) * (math.pi / 2)
+        matrix = similarity(1 / grain, angle, middle, position)
+        # One image for all: nothing is copied for a crop.
+        image = self.noise.expand(len(crops), -1, -1, -1)
+        noise = warp(image, matrix, size, padding="reflection")
         return torch.addcmul(crops, noise, sigma.view(-1, 1, 1, 1))
 
     def _compress(self, crops: Tensor, chance: Chance) -> Tensor:
@@ -108,9 +111,9 @@ class BatchEffects(nn.Module):
             return crops
         quality = quality[chosen]
         coarseness = torch.where(quality < 50, 50 / quality, 2 - quality / 50) / 255
-        pictures = crops[chosen]
+        images = crops[chosen]
         size, luma = crops.shape[-1], torch.tensor(_LUMA, device=crops.device)
-        brightness = torch.einsum("c,nchw->nhw", luma, pictures).unsqueeze(1)
+        brightness = torch.einsum("c,nchw->nhw", luma, images).unsqueeze(1)
         rest = -size % 8
         padded = F.pad(brightness, (0, rest, 0, rest), mode="replicate")[:, 0]
         blocks = padded.unflatten(2, (-1, 8)).unflatten(1, (-1, 8))  # [n, rows, 8, columns, 8]
@@ -122,20 +125,20 @@ class BatchEffects(nn.Module):
         rounded = torch.round(frequencies / steps) * steps
         blocks = torch.einsum("ij,nyixl,lk->nyjxk", self.dct, rounded, self.dct)
         change = blocks.flatten(3).flatten(1, 2)[:, None, :size, :size] - brightness
-        return crops.index_copy_(0, chosen, pictures.add_(change).clamp_(0, 1))
+        return crops.index_copy_(0, chosen, images.add_(change).clamp_(0, 1))
 
 
 def _hue_saturation(hue: Tensor, saturation: Tensor) -> Tensor:
-    """Colour matrices [B, 3, 3]: rotation about the grey axis and distance from it."""
-    options = {"device": hue.device}
-    grey = torch.full((3, 3), 1 / 3, **options)
-    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], **options) / math.sqrt(3)
+    """Draw colour matrices [B, 3, 3]: rotation about the grey axis and distance from it."""
+    device = hue.device
+    grey = torch.full((3, 3), 1 / 3, device=device)
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=device) / math.sqrt(3)
     cos, sin, distance = (v.view(-1, 1, 1) for v in (hue.cos(), hue.sin(), saturation))
-    return grey + distance * (cos * (torch.eye(3, **options) - grey) + sin * cross)
+    return grey + distance * (cos * (torch.eye(3, device=device) - grey) + sin * cross)
 
 
 def _dct() -> Tensor:
-    """Orthonormal cosines of 8 samples, [frequency, sample]."""
+    """Return the orthonormal cosines of 8 samples, [frequency, sample]."""
     k = torch.arange(8.0)
     cosines = torch.cos(math.pi / 8 * k.unsqueeze(1) * (k + 0.5)) / 2
     cosines[0] /= math.sqrt(2)

@@ -1,4 +1,4 @@
-"""What lens, sensor and compression do to a picture."""
+"""Effects of lens, sensor and compression on an image."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -11,18 +11,18 @@ _NOISE_SIZE = 2**20  # enough for windows; larger images get a bank of their own
 
 @dataclass(frozen=True)
 class CameraEffects:
-    """Strengths of the random changes to a picture.
+    """Strengths of the random changes to an image.
 
     Attributes:
-        colour: Spread of gain, white balance, saturation and gamma (0 leaves them alone).
-        exposure: Mean of the logarithm of the gain, in units of `colour`.
-        hue: Largest hue rotation, radians.
-        blur: Largest standard deviation of the Gaussian blur, pixels.
-        motion: Largest length of the motion blur, pixels.
-        sharpen: Share of pictures that the camera sharpens.
-        noise: Largest standard deviation of the sensor noise, grey levels of 255.
-        jpeg: Share of pictures that are compressed.
-        downscale: Share of pictures that lose resolution.
+        colour: spread of gain, white balance, saturation and gamma (0 leaves them alone).
+        exposure: mean of the logarithm of the gain, in units of `colour`.
+        hue: largest hue rotation, radians.
+        blur: largest standard deviation of the Gaussian blur, pixels.
+        motion: largest length of the motion blur, pixels.
+        sharpen: share of images that the camera sharpens.
+        noise: largest standard deviation of the sensor noise, grey levels of 255.
+        jpeg: share of images that are compressed.
+        downscale: share of images that lose resolution.
     """
 
     colour: float = 0.2
@@ -36,11 +36,11 @@ class CameraEffects:
     downscale: float = 0.1
 
     def apply(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Change a picture.
+        """Change an image.
 
         Args:
             image: [H, W, 3] uint8 RGB.
-            rng: Source of randomness.
+            rng: source of randomness.
 
         Returns:
             [H, W, 3] uint8 RGB of the same size, without geometric change.
@@ -64,11 +64,13 @@ class CameraEffects:
         image = self._add_noise(image, rng)
         if rng.random() < self.jpeg:
             quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(35, 95))]
-            image = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
+            decoded = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
+            assert decoded is not None
+            image = decoded
         return image
 
     def _recolour(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Gain, white balance, saturation, hue and gamma."""
+        """Change gain, white balance, saturation, hue and gamma."""
         if self.colour <= 0:
             return image
         gain = np.exp((rng.normal() + self.exposure) * self.colour)
@@ -82,7 +84,7 @@ class CameraEffects:
         return cv2.LUT(image, table)
 
     def _add_noise(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Gaussian noise, stronger or weaker from picture to picture."""
+        """Add Gaussian noise, stronger or weaker from image to image."""
         sigma = self.noise * rng.random() ** 2
         bank = _noise(2 * max(image.size, _NOISE_SIZE))
         start = rng.integers(len(bank) - image.size)
@@ -92,12 +94,12 @@ class CameraEffects:
 
 @cache
 def _noise(size: int) -> np.ndarray:
-    """Much Gaussian noise to take pieces of: drawing it anew costs more than all other effects."""
+    """Make Gaussian noise to take pieces of: drawing it again costs more than all other effects."""
     return np.random.default_rng(0).standard_normal(size, np.float32)
 
 
 def _hue_saturation(hue: float, saturation: float) -> np.ndarray:
-    """[3, 3] colour matrix: rotation about the grey axis and distance from it."""
+    """Return a colour matrix [3, 3]: rotation about the grey axis and distance from it."""
     axis = np.ones(3) / np.sqrt(3)
     grey = np.outer(axis, axis)
     cross = np.array([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / np.sqrt(3)
@@ -105,7 +107,7 @@ def _hue_saturation(hue: float, saturation: float) -> np.ndarray:
 
 
 def _motion_kernel(rng: np.random.Generator, longest: float) -> np.ndarray:
-    """A short straight line, normalised."""
+    """Return a short straight line, normalised."""
     length = int(rng.integers(3, int(longest) + 1))
     kernel = np.zeros((length, length), np.uint8)
     angle = rng.uniform(0, np.pi)

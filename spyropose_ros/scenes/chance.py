@@ -11,7 +11,7 @@ COUNT = 512
 
 
 def draw(rng: np.random.Generator) -> Tensor:
-    """The numbers of one item: float32 [COUNT], uniform in [0, 1)."""
+    """Return the numbers of one item: float32 [COUNT], uniform in [0, 1)."""
     return torch.from_numpy(rng.random(COUNT, dtype=np.float32))
 
 
@@ -26,16 +26,16 @@ class Chance:
         """Take the numbers.
 
         Args:
-            numbers: Of `draw`, [B, COUNT].
+            numbers: of `draw`, [B, COUNT].
         """
         self._numbers = numbers
         self._used = 0
 
     def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()) -> Tensor:
-        """Uniform in [low, high), [B, *shape].
+        """Draw uniformly in [low, high), [B, *shape].
 
         Raises:
-            ValueError: All numbers are used up.
+            ValueError: all numbers are used up.
         """
         begin, self._used = self._used, self._used + math.prod(shape)
         if self._used > self._numbers.shape[1]:
@@ -45,13 +45,13 @@ class Chance:
         return numbers * (high - low) + low
 
     def normal(self, shape: tuple[int, ...] = ()) -> Tensor:
-        """Standard normal, [B, *shape]."""
+        """Draw from the standard normal, [B, *shape]."""
         return torch.special.ndtri(self.uniform(1e-6, 1 - 1e-6, shape))
 
     def integers(self, low: int, high: int, shape: tuple[int, ...] = ()) -> Tensor:
-        """Whole numbers from low to high, both included, int64 [B, *shape]."""
+        """Draw integers from low to high, both included, int64 [B, *shape]."""
         return self.uniform(low, high + 1, shape).long().clamp(max=high)
 
     def happens(self, share: float, shape: tuple[int, ...] = ()) -> Tensor:
-        """True with a probability, bool [B, *shape]."""
+        """Draw booleans that are true with a probability, [B, *shape]."""
         return self.uniform(shape=shape) < share

@@ -5,12 +5,12 @@ import numpy as np
 
 
 def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A random picture to put behind everything.
+    """Return a random image to put behind everything.
 
     Args:
-        rng: Source of randomness.
-        height: Pixels.
-        width: Pixels.
+        rng: source of randomness.
+        height: pixels.
+        width: pixels.
 
     Returns:
         [height, width, 3] uint8.
@@ -22,15 +22,15 @@ def background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def uneven_light(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """How light and shadow fall on everything in a picture.
+    """Draw light and shadow that fall on everything in an image.
 
     Args:
-        rng: Source of randomness.
-        height: Pixels.
-        width: Pixels.
+        rng: source of randomness.
+        height: pixels.
+        width: pixels.
 
     Returns:
-        [height, width] float32 factor around 1; half of the pictures have a shadow with an edge.
+        [height, width] float32 factor around 1; half of the images have a shadow with an edge.
     """
     cells = rng.integers(2, 6)
     field = (rng.normal(size=(cells, cells)) * rng.uniform(0.05, 0.3)).astype(np.float32)
@@ -44,12 +44,12 @@ def uneven_light(rng: np.random.Generator, height: int, width: int) -> np.ndarra
 
 
 def cast_shadow(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> None:
-    """Darken a picture softly beside an object, in place.
+    """Darken an image softly beside an object, in place.
 
     Args:
         image: [h, w, 3] uint8.
         mask: [h, w] bool, the object.
-        rng: Source of randomness.
+        rng: source of randomness.
     """
     height, width = mask.shape
     size = np.sqrt(np.count_nonzero(mask))
@@ -65,7 +65,7 @@ def cast_shadow(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -
 
 
 def random_colour(rng: np.random.Generator) -> np.ndarray:
-    """RGB in [0, 1], [3] float32; greys, pale and strong colours are all common."""
+    """Draw RGB in [0, 1], [3] float32; greys, pale and strong colours are all common."""
     hue = np.float32(rng.random() * 360)
     saturation = np.float32(rng.random() ** 1.5)
     value = np.float32(rng.uniform(0.2, 1.0))
@@ -73,7 +73,7 @@ def random_colour(rng: np.random.Generator) -> np.ndarray:
 
 
 def _noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Coloured clouds of two scales."""
+    """Make coloured clouds of two scales."""
     coarse, fine = rng.integers(2, 7), rng.integers(8, 64)
     weight = rng.uniform(0.05, 0.4)
     spread = rng.uniform(0.1, 1.0)
@@ -82,11 +82,11 @@ def _noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     small = rng.uniform(-127, 127, (fine, fine, 1)) * weight
     image = cv2.resize(large.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     detail = cv2.resize(small.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    return cv2.convertScaleAbs(cv2.max(cv2.add(image, cv2.merge([detail] * 3)), 0))
+    return cv2.convertScaleAbs(np.maximum(cv2.add(image, cv2.merge([detail] * 3)), 0))
 
 
 def _gradient(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A plain surface under uneven light, with an edge where it meets the next surface."""
+    """Return a plain surface under uneven light, with an edge where it meets the next surface."""
     corners = np.stack([random_colour(rng)] * 4).reshape(2, 2, 3) * rng.uniform(0.7, 1.0, (2, 2, 1))
     image = cv2.resize((corners * 255).astype(np.float32), (width, height))
     image = cv2.convertScaleAbs(image)
@@ -101,7 +101,7 @@ def _gradient(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _checker(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A tiled, striped or marker-like surface seen at an angle."""
+    """Return a tiled, striped or marker-like surface seen at an angle."""
     cells = rng.integers(2, 10, 2)
     period = rng.integers(2, 5)
     if rng.random() < 0.3:
@@ -113,12 +113,14 @@ def _checker(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     regular = (rows + columns * rng.integers(0, 2)) % period
     index = regular if rng.random() < 0.5 else rng.integers(0, period, rows.shape)
     tiles = palette[index]
-    source = np.float32([[0, 0], [tiles.shape[1], 0], [0, tiles.shape[0]]])
-    target = np.float32([[0, 0], [width, 0], [0, height]])
-    target = (target - np.float32([width, height]) / 2) * rng.uniform(0.6, 2.0)
+    source = np.array([[0, 0], [tiles.shape[1], 0], [0, tiles.shape[0]]], np.float32)
+    target: np.ndarray = np.array([[0, 0], [width, 0], [0, height]], np.float32)
+    target = (target - np.array([width, height], np.float32) / 2) * rng.uniform(0.6, 2.0)
     angle = rng.uniform(0, 2 * np.pi)
-    turn = np.float32([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    target = target @ turn.T + np.float32([width, height]) / 2
+    rotation = np.array(
+        [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], np.float32
+    )
+    target = target @ rotation.T + np.array([width, height], np.float32) / 2
     matrix = cv2.getAffineTransform(source, target.astype(np.float32))
     return cv2.warpAffine(
         tiles, matrix, (width, height), flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT
@@ -126,11 +128,11 @@ def _checker(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _wood(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A streaky surface, like wood or brushed metal."""
+    """Return a streaky surface, like wood or brushed metal."""
     long, wide = rng.integers(2, 6), rng.integers(20, 120)
     shape = (long, wide) if rng.random() < 0.5 else (wide, long)
     streaks = cv2.resize(rng.normal(size=shape).astype(np.float32), (width, height))
-    colour = random_colour(rng) if rng.random() < 0.4 else np.float32([0.65, 0.45, 0.28])
+    colour = random_colour(rng) if rng.random() < 0.4 else np.array([0.65, 0.45, 0.28], np.float32)
     colour = colour * rng.uniform(0.5, 1.4)
     image = (1 + rng.uniform(0.05, 0.3) * streaks[..., None]) * (colour * 255)
     return np.clip(image, 0, 255).astype(np.uint8)
@@ -162,7 +164,7 @@ def _draw_shapes(image: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def _draw_print(image: np.ndarray, rng: np.random.Generator, x: int, y: int, colour) -> None:
-    """A line of text-like marks from (x, y) to the right."""
+    """Draw a line of text-like marks from (x, y) to the right."""
     letter = int(rng.integers(3, 12))
     for index in range(rng.integers(3, 14)):
         left = x + index * (letter + 2)
@@ -173,5 +175,5 @@ def _draw_print(image: np.ndarray, rng: np.random.Generator, x: int, y: int, col
 
 
 def _bytes(rng: np.random.Generator) -> list[int]:
-    """A random colour as OpenCV wants it."""
+    """Return a random colour as OpenCV wants it."""
     return (random_colour(rng) * 255).astype(int).tolist()

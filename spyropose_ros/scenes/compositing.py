@@ -1,4 +1,4 @@
-"""Paints views: light, colour, background, things and camera, a batch at a time on any device."""
+"""Paint views: light, colour, background, clutter and camera, batched, on any device."""
 
 import math
 
@@ -30,16 +30,20 @@ class Painter(nn.Module):
     object, things in front, uneven light, camera.
     """
 
+    _images: Tensor
+    _pixel_sizes: Tensor
+    _backdrops: Tensor
+
     def __init__(
         self, model: ObjectModel, settings: SceneSettings, resolution: int, padding: float
     ):
-        """Make the pictures of other things (some seconds).
+        """Make the images of other things (some seconds).
 
         Args:
-            model: The object.
-            settings: How scenes look.
-            resolution: Side of the crops, pixels.
-            padding: Side of the crops over the object's apparent diameter.
+            model: the object.
+            settings: how scenes appearance.
+            resolution: side of the crops, pixels.
+            padding: side of the crops over the object's apparent diameter.
         """
         super().__init__()
         self.model = model
@@ -48,19 +52,19 @@ class Painter(nn.Module):
         self.padding = padding
         self.effects = BatchEffects(settings.effects, settings.appearance)
         sprites = SpriteBank(model.distractors, settings.sprites, np.random.default_rng(0))
-        crowds = BackdropBank(sprites, settings.backdrops, 1.0, np.random.default_rng(1)).pictures
+        crowds = BackdropBank(sprites, settings.backdrops, 1.0, np.random.default_rng(1)).images
         rng = np.random.default_rng(2)
         plain = [_plain(sprites, settings, rng) for _ in range(settings.appearance.plain_backdrops)]
-        pictures, sizes = SpriteTensors.of(sprites, resolution)
-        self.register_buffer("_pictures", pictures, persistent=False)
+        images, sizes = SpriteTensors.of(sprites, resolution)
+        self.register_buffer("_images", images, persistent=False)
         self.register_buffer("_pixel_sizes", sizes, persistent=False)
         backdrops = torch.from_numpy(np.stack(crowds + plain)).permute(0, 3, 1, 2).contiguous()
         self.register_buffer("_backdrops", backdrops, persistent=False)
 
     @property
     def sprites(self) -> SpriteTensors:
-        """Pictures of other things."""
-        return SpriteTensors(self._pictures, self._pixel_sizes)
+        """Images of other things."""
+        return SpriteTensors(self._images, self._pixel_sizes)
 
     def occlude(
         self, view: dict[str, Tensor], acceptable: Acceptable, chance: Chance
@@ -68,9 +72,9 @@ class Painter(nn.Module):
         """Put things in front of some objects; see `occlusion.occlude`.
 
         Args:
-            view: Batch of views, see `View`; "translation" is that of the centre.
-            acceptable: Which of the masks that are left of objects may be.
-            chance: Random numbers.
+            view: batch of views, see `View`; "translation" is that of the centre.
+            acceptable: which of the masks that are left of objects may be.
+            chance: random numbers.
 
         Returns:
             The things, in pixels of the views' windows, and what stays visible, bool [B, S, S].
@@ -94,10 +98,10 @@ class Painter(nn.Module):
         """Compose crops.
 
         Args:
-            view: Batch of views.
-            occluders: In pixels of the views' windows.
-            K_crop: Intrinsics of the crops, [B, 3, 3].
-            chance: Random numbers.
+            view: batch of views.
+            occluders: in pixels of the views' windows.
+            K_crop: intrinsics of the crops, [B, 3, 3].
+            chance: random numbers.
 
         Returns:
             [B, 3, R, R] RGB in [0, 1]; black outside the camera image.
@@ -113,9 +117,9 @@ class Painter(nn.Module):
         colour, opacity = painted[:, :3], painted[:, 3:]
         behind = self._shadow(opacity, chance) * (1 - opacity)
         canvas = canvas.mul_(behind).add_(colour)
-        turned = F.pad(to_window, (0, 0, 0, 1))
-        turned[:, 2, 2] = 1
-        matrix = occluders.matrix @ turned.unsqueeze(1)
+        homogeneous = F.pad(to_window, (0, 0, 0, 1))
+        homogeneous[:, 2, 2] = 1
+        matrix = occluders.matrix @ homogeneous.unsqueeze(1)
         canvas = self._paste(canvas, occluders._replace(matrix=matrix))
         if settings.uneven_light > 0:
             canvas.mul_(self._uneven_light(chance))
@@ -125,7 +129,7 @@ class Painter(nn.Module):
         return self._blacken(canvas, K_crop)
 
     def _backdrop(self, chance: Chance) -> Tensor:
-        """A part of a picture behind every object, [B, 3, R, R]."""
+        """Return a part of an image behind every object, [B, 3, R, R]."""
         settings = self.settings
         share = self.padding / settings.window
         low, high = (zoom * share * HEIGHT for zoom in settings.appearance.backdrop_zoom)
@@ -137,9 +141,9 @@ class Painter(nn.Module):
         corner = chance.uniform(shape=(2,)) * torch.tensor(
             (HEIGHT - reach + 1, WIDTH - reach + 1), device=which.device
         )
-        places = torch.cat((which.unsqueeze(1), corner.long()), 1).tolist()
+        corners = torch.cat((which.unsqueeze(1), corner.long()), 1).tolist()
         parts = torch.stack(
-            [self._backdrops[i, :, y : y + reach, x : x + reach] for i, y, x in places]
+            [self._backdrops[i, :, y : y + reach, x : x + reach] for i, y, x in corners]
         )
         scale = chance.uniform(low, high) / self.resolution
         flips = torch.stack((chance.happens(0.5), chance.happens(0.25)), 1)
@@ -149,73 +153,75 @@ class Painter(nn.Module):
         return warp(parts.float().div_(255), matrix, self.resolution, padding="border")
 
     def _clutter(self, focal_over_z: Tensor, chance: Chance) -> Things:
-        """Things behind the objects, in pixels of the crops."""
-        look, most = self.settings.appearance, self.settings.appearance.clutter
-        side = 1 + 2 * look.clutter_margin  # of where their middles lie, in crop sides
+        """Place objects behind the object, in pixels of the crops."""
+        appearance, most = self.settings.appearance, self.settings.appearance.clutter
+        side = 1 + 2 * appearance.clutter_margin  # of where their middles lie, in crop sides
         centers = (chance.uniform(-0.5, 0.5, (most, 2)) * side + 0.5) * self.resolution
-        density = focal_over_z.unsqueeze(1) * chance.uniform(*look.clutter_nearness, (most,))
+        density = focal_over_z.unsqueeze(1) * chance.uniform(*appearance.clutter_nearness, (most,))
         count = chance.integers(0, most)
-        return place(self.sprites, centers, density, count, look.sprite_gain, chance)
+        return place(self.sprites, centers, density, count, appearance.sprite_gain, chance)
 
     def _paste(self, canvas: Tensor, things: Things) -> Tensor:
-        """Things over the crops [B, 3, R, R], one after the other, in place."""
+        """Paste objects over the crops [B, 3, R, R], one after the other, in place."""
         for n in range(things.sprite.shape[1]):
-            index = (things.count > n).nonzero()[:, 0]
+            index = (things.counts > n).nonzero()[:, 0]
             if not len(index):
                 break
-            pictures = self._pictures.index_select(0, things.sprite[index, n])
-            pictures = warp(pictures, things.matrix[index, n], self.resolution)
-            colour, opacity = pictures[:, :3], pictures[:, 3:]
+            images = self._images.index_select(0, things.sprite[index, n])
+            images = warp(images, things.matrix[index, n], self.resolution)
+            colour, opacity = images[:, :3], images[:, 3:]
             gain = things.gain[index, n].view(-1, 1, 1, 1)
             behind = canvas.index_select(0, index).mul_(1 - opacity)
             canvas.index_copy_(0, index, behind.addcmul_(colour, gain))
         return canvas
 
     def _paint_object(self, view: dict[str, Tensor], chance: Chance) -> Tensor:
-        """Colour (times the opacity) and opacity of the lit object in its window, [B, 4, S, S]."""
-        look = self.settings.appearance
+        """Paint the lit object's colour (times opacity) and opacity in its window, [B, 4, S, S]."""
+        appearance = self.settings.appearance
         own, part = random_colours(chance), random_colours(chance)
-        gain = chance.uniform(*look.object_gain, (3,))
+        gain = chance.uniform(*appearance.object_gain, (3,))
         if self.model.recolour:
-            differs = chance.happens(look.part_share).view(-1, 1, 1, 1) & view["part"].unsqueeze(1)
+            differs = chance.happens(appearance.part_share).view(-1, 1, 1, 1)
+            differs = differs & view["part"].unsqueeze(1)
             albedo = torch.where(differs, part[..., None, None], own[..., None, None])
         else:
             albedo = view["albedo"].float() * (gain / 255)[..., None, None]
-        image = shade(albedo, view["normals"] / NORMAL_SCALE, look, chance)
+        image = shade(albedo, view["normals"] / NORMAL_SCALE, appearance, chance)
         mask = (view["depth"] > 0).unsqueeze(1)
         return torch.cat((image.clamp_(0, 1) * mask, mask.float()), 1)
 
     def _shadow(self, opacity: Tensor, chance: Chance) -> Tensor:
-        """Light that objects [B, 1, R, R] leave on what is behind them, [B, 1, R, R]."""
-        look = self.settings.appearance
-        strength = chance.uniform(*look.shadow_strength) * chance.happens(look.shadow_share)
+        """Return the light that objects [B, 1, R, R] leave on what is behind them, [B, 1, R, R]."""
+        appearance = self.settings.appearance
+        strength = chance.uniform(*appearance.shadow_strength)
+        strength = strength * chance.happens(appearance.shadow_share)
         small = F.avg_pool2d(opacity, _COARSE, ceil_mode=True)
         size = small.flatten(1).sum(1).sqrt()  # of the object, coarse pixels
-        spread = chance.uniform(*look.shadow_softness) * size + 0.3
+        spread = chance.uniform(*appearance.shadow_softness) * size + 0.3
         kernel = gaussian(spread.square().view(-1, 1, 1) * torch.eye(2, device=size.device), 6)
         small = filter_each(small, kernel, "constant")
-        shift = chance.normal((2,)) * look.shadow_shift * size.unsqueeze(1)
+        shift = chance.normal((2,)) * appearance.shadow_shift * size.unsqueeze(1)
         linear = torch.eye(2, device=size.device).expand(len(size), 2, 2) / _COARSE
         offset = 0.5 / _COARSE - 0.5 - shift
         matrix = torch.cat((linear, offset.unsqueeze(2)), 2)
         return 1 - strength.view(-1, 1, 1, 1) * warp(small, matrix, self.resolution)
 
     def _uneven_light(self, chance: Chance) -> Tensor:
-        """How light and shadow fall on everything, a factor [B, 1, R, R]; 1 for some crops."""
-        look = self.settings.appearance
+        """Draw light and shadow on everything, a factor [B, 1, R, R]; 1 for some crops."""
+        appearance = self.settings.appearance
         uneven = chance.happens(self.settings.uneven_light)
-        strength = chance.uniform(*look.field_strength) * uneven
+        strength = chance.uniform(*appearance.field_strength) * uneven
         light = torch.exp(self._field(chance) * strength.view(-1, 1, 1, 1))
         fields = torch.cat((light, self._field(chance)), 1)
         light, edge = F.interpolate(fields, (self.resolution,) * 2, mode="bilinear").split(1, 1)
-        edged = chance.happens(look.edge_share) & uneven
-        depth = chance.uniform(*look.edge_strength) * edged
-        softness = chance.uniform(*look.edge_softness).view(-1, 1, 1, 1)
+        edged = chance.happens(appearance.edge_share) & uneven
+        depth = chance.uniform(*appearance.edge_strength) * edged
+        softness = chance.uniform(*appearance.edge_softness).view(-1, 1, 1, 1)
         shadow = ((edge - 0.5) / softness + 0.5).clamp_(0, 1)
         return light * (1 - depth.view(-1, 1, 1, 1) * shadow)
 
     def _field(self, chance: Chance) -> Tensor:
-        """Smooth random bumps, about standard normal and coarse, [B, 1, r, r]."""
+        """Draw smooth random bumps, about standard normal and coarse, [B, 1, r, r]."""
         size = self.resolution // _COARSE
         bumps = chance.normal((1, _BUMPS, _BUMPS))
         # A window has so many bumps; the crop shows a part of it.
@@ -227,7 +233,7 @@ class Painter(nn.Module):
         return warp(bumps, matrix, size, "bicubic", "border")
 
     def _blacken(self, canvas: Tensor, K_crop: Tensor) -> Tensor:
-        """Black where crops [B, 3, R, R] lie outside the camera image, in place."""
+        """Blacken crops [B, 3, R, R] where they lie outside the camera image, in place."""
         settings, last = self.settings, self.resolution - 1
         K = torch.from_numpy(settings.K).to(K_crop)
         to_camera = (K @ torch.linalg.inv(K_crop))[:, :2]  # [B, 2, 3]
@@ -238,22 +244,22 @@ class Painter(nn.Module):
         index = outside.flatten(1).any(1).nonzero()[:, 0]
         pixel = torch.arange(self.resolution, device=K_crop.device, dtype=K_crop.dtype)
         along, down, start = to_camera[index].unflatten(2, (3, 1, 1)).unbind(2)  # [n, 2, 1, 1]
-        place = along * pixel + down * pixel.unsqueeze(1) + start  # [n, 2, R, R]
-        rest = torch.minimum(place + 1, size.view(2, 1, 1) - place)
+        position = along * pixel + down * pixel.unsqueeze(1) + start  # [n, 2, R, R]
+        rest = torch.minimum(position + 1, size.view(2, 1, 1) - position)
         inside = rest.clamp_(0, 1).prod(1, keepdim=True)  # soft over one pixel of the camera
         return canvas.index_copy_(0, index, canvas[index] * inside)
 
 
 def _plain(sprites: SpriteBank, settings: SceneSettings, rng: np.random.Generator) -> np.ndarray:
-    """A plain backdrop with things, uint8 [HEIGHT, WIDTH, 3]."""
-    picture = background(rng, HEIGHT, WIDTH)
+    """Return a plain backdrop with things, uint8 [HEIGHT, WIDTH, 3]."""
+    image = background(rng, HEIGHT, WIDTH)
     focal_over_z = settings.fx / rng.uniform(*settings.distance)
-    sprites.scatter(picture, focal_over_z, rng.integers(0, 2 * settings.clutter + 1), rng)
-    return picture
+    sprites.scatter(image, focal_over_z, int(rng.integers(0, 2 * settings.clutter + 1)), rng)
+    return image
 
 
 def random_colours(chance: Chance) -> Tensor:
-    """RGB in [0, 1], [B, 3]; greys, pale and strong colours are all common."""
+    """Draw RGB in [0, 1], [B, 3]; greys, pale and strong colours are all common."""
     hue = chance.uniform(0, 6)
     saturation = chance.uniform() ** 1.5
     value = chance.uniform(0.2, 1.0)
@@ -262,33 +268,38 @@ def random_colours(chance: Chance) -> Tensor:
     return value.unsqueeze(1) * (1 - saturation.unsqueeze(1) * fall)
 
 
-def shade(albedo: Tensor, normals: Tensor, look: Appearance, chance: Chance) -> Tensor:
-    """Lambert and Blinn-Phong shading in random light.
+def shade(albedo: Tensor, normals: Tensor, appearance: Appearance, chance: Chance) -> Tensor:
+    """Apply Lambert and Blinn-Phong shading in random light.
 
     Args:
         albedo: [B, 3, S, S] RGB in [0, 1].
         normals: [B, 3, S, S] unit normals in the camera frame, towards the camera.
-        look: Ranges.
-        chance: Random numbers.
+        appearance: ranges.
+        chance: random numbers.
 
     Returns:
         [B, 3, S, S] RGB, not clipped.
     """
     device = normals.device
-    lights = (look.lights,)
-    directions = chance.normal((*lights, 3)) + torch.tensor(look.light_bias, device=device)
+    lights = (appearance.lights,)
+    directions = chance.normal((*lights, 3)) + torch.tensor(appearance.light_bias, device=device)
     directions = F.normalize(directions, dim=2)
-    on = torch.arange(look.lights, device=device) < chance.integers(1, look.lights).unsqueeze(1)
+    most = appearance.lights
+    on = torch.arange(most, device=device) < chance.integers(1, most).unsqueeze(1)
     weight = -torch.log(chance.uniform(1e-6, 1.0, lights)) * on  # normalised: evenly spread
-    strength = weight / weight.sum(1, keepdim=True) * chance.uniform(*look.light_strength, (1,))
-    colours = strength.unsqueeze(2) * chance.uniform(*look.light_tint, (*lights, 3))  # [B, L, 3]
-    ambient = chance.uniform(*look.ambient, (1,)) * chance.uniform(*look.ambient_tint, (3,))
-    gloss = chance.uniform(*look.gloss) * chance.happens(look.gloss_share)
-    shininess = chance.uniform(*(math.log(end) for end in look.shininess)).exp()
+    weight = weight / weight.sum(1, keepdim=True)
+    strength = weight * chance.uniform(*appearance.light_strength, (1,))
+    tint = chance.uniform(*appearance.light_tint, (*lights, 3))
+    colours = strength.unsqueeze(2) * tint  # [B, L, 3]
+    ambient = chance.uniform(*appearance.ambient, (1,))
+    ambient = ambient * chance.uniform(*appearance.ambient_tint, (3,))
+    gloss = chance.uniform(*appearance.gloss) * chance.happens(appearance.gloss_share)
+    low, high = map(math.log, appearance.shininess)
+    shininess = chance.uniform(low, high).exp()
 
     half = F.normalize(directions + torch.tensor(_TOWARDS_CAMERA, device=device), dim=2)
     cosines = (torch.cat((directions, half), 1) @ normals.flatten(2)).clamp_(min=0)  # [B, 2 L, N]
-    lambert, mirror = cosines.split(look.lights, 1)
+    lambert, mirror = cosines.split(appearance.lights, 1)
     light = torch.baddbmm(ambient.unsqueeze(2), colours.mT, lambert)
     shine = power_(mirror.contiguous(), shininess.view(-1, 1, 1))
     image = albedo.flatten(2) * light

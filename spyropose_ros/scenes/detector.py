@@ -1,4 +1,4 @@
-"""A stand-in for a detector: realistic boxes from true ones, and what box sizes say of depth."""
+"""A simulated detector: realistic boxes from true ones."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spyropose_ros.core.errors import DataError
 from spyropose_ros.scenes.chance import Chance
 
 _FARTHEST = 0.4
@@ -17,9 +18,9 @@ class BoxNoise:
     """How far a detector's boxes are off.
 
     Attributes:
-        edge: Standard deviation of every edge, as a share of the box side.
-        outlier: The same for the occasional bad box.
-        outlier_share: Share of bad boxes.
+        edge: standard deviation of every edge, as a share of the box side.
+        outlier: the same for the occasional bad box.
+        outlier_share: share of bad boxes.
     """
 
     edge: float = 0.03
@@ -30,23 +31,23 @@ class BoxNoise:
 def noisy_box(
     box: np.ndarray, rng: np.random.Generator, settings: BoxNoise = BoxNoise()
 ) -> np.ndarray:
-    """A box as a detector might give it.
+    """Return a box as a detector might give it.
 
     Args:
         box: [4] xyxy, tight around the visible object, pixels.
-        rng: Source of randomness.
-        settings: Strength of the noise.
+        rng: source of randomness.
+        settings: strength of the noise.
 
     Returns:
         [4] xyxy float64, with x1 < x2 and y1 < y2.
 
     Raises:
-        ValueError: The true box is empty or not finite.
+        DataError: the true box is empty or not finite.
     """
     box = np.asarray(box, np.float64)
     size = box[2:] - box[:2]
     if not (np.isfinite(box).all() and (size > 0).all()):
-        raise ValueError(f"box {box.tolist()} is empty or not finite: give x1 < x2 and y1 < y2")
+        raise DataError(f"box {box.tolist()} is empty or not finite: give x1 < x2 and y1 < y2")
     spread = settings.outlier if rng.random() < settings.outlier_share else settings.edge
     shift = np.clip(rng.normal(size=(2, 2)) * spread, -_FARTHEST, _FARTHEST) * size
     return box + shift.ravel()
@@ -55,13 +56,13 @@ def noisy_box(
 def noisy_boxes(
     boxes: Tensor, count: int, chance: Chance, settings: BoxNoise = BoxNoise()
 ) -> Tensor:
-    """`noisy_box` for a batch, several times each.
+    """Apply `noisy_box` to a batch, several times each.
 
     Args:
         boxes: [B, 4] xyxy, tight around the visible objects, pixels.
-        count: Number of boxes for each.
-        chance: Random numbers.
-        settings: Strength of the noise.
+        count: number of boxes for each.
+        chance: random numbers.
+        settings: strength of the noise.
 
     Returns:
         [B, count, 4] xyxy.

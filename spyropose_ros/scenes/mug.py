@@ -1,6 +1,6 @@
 """A procedural mug: symmetric about its axis but for one handle, which may be hidden."""
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import trimesh
@@ -19,7 +19,7 @@ class Mug(NamedTuple):
     """A mug and the part of it that breaks its symmetry.
 
     Attributes:
-        mesh: Closed body and closed handle, metres. The origin is the centre of the bottom, z runs
+        mesh: closed body and closed handle, metres. The origin is the centre of the bottom, z runs
             along the axis to the opening and the handle sticks out along +x.
         handle_faces: [F] bool, true for the faces of the handle.
     """
@@ -35,13 +35,13 @@ def make_mug() -> Mug:
         The mug; always the same one.
     """
     body, handle = _body(), _handle()
-    mesh = trimesh.util.concatenate([body, handle])
+    mesh = cast(trimesh.Trimesh, trimesh.util.concatenate([body, handle]))
     handle_faces = np.arange(len(mesh.faces)) >= len(body.faces)
     return Mug(mesh, handle_faces)
 
 
 def _body() -> trimesh.Trimesh:
-    """The hollow cup: a rounded profile turned about the z axis."""
+    """Return the hollow cup: a rounded profile turned about the z axis."""
     bevel = 0.004
     corner = np.linspace(-np.pi / 2, 0, 4)
     rim = np.linspace(0, np.pi, 7)
@@ -62,7 +62,7 @@ def _body() -> trimesh.Trimesh:
 
 
 def _handle() -> trimesh.Trimesh:
-    """A tube along half an ellipse in the xz plane, its ends inside the wall."""
+    """Return a tube along half an ellipse in the xz plane, its ends inside the wall."""
     start, reach, half_height, middle = RADIUS - 0.0025, HANDLE_REACH + 0.0025, 0.027, 0.048
     half_width, half_thickness = 0.006, 0.005
     reach -= half_thickness
@@ -71,11 +71,11 @@ def _handle() -> trimesh.Trimesh:
     path = np.stack([start + reach * sin, zero, middle + half_height * cos], 1)  # [S, 3]
     normal = np.stack([half_height * sin, zero, reach * cos], 1)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    turn = np.arange(_HANDLE_SECTIONS) * 2 * np.pi / _HANDLE_SECTIONS
+    angle = np.arange(_HANDLE_SECTIONS) * 2 * np.pi / _HANDLE_SECTIONS
     rings = (
         path[:, None]
-        + half_thickness * np.cos(turn)[None, :, None] * normal[:, None]
-        + half_width * np.sin(turn)[None, :, None] * np.array([0.0, 1.0, 0.0])
+        + half_thickness * np.cos(angle)[None, :, None] * normal[:, None]
+        + half_width * np.sin(angle)[None, :, None] * np.array([0.0, 1.0, 0.0])
     )  # [S, C, 3]
 
     index = np.arange(_HANDLE_STATIONS * _HANDLE_SECTIONS).reshape(_HANDLE_STATIONS, -1)

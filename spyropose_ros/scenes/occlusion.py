@@ -1,4 +1,4 @@
-"""Things in front of the objects of a batch."""
+"""Occluders in front of the objects of a batch."""
 
 import math
 from collections.abc import Callable
@@ -25,35 +25,35 @@ class SpriteTensors(NamedTuple):
     """Sprites on a device.
 
     Attributes:
-        pictures: [N, 4, s, s] float, RGB (times the opacity) and opacity in [0, 1].
+        images: [N, 4, s, s] float, RGB (times the opacity) and opacity in [0, 1].
         pixel_sizes: [N], metres per pixel.
     """
 
-    pictures: Tensor
+    images: Tensor
     pixel_sizes: Tensor
 
     @classmethod
     def of(cls, bank: SpriteBank, resolution: int) -> "SpriteTensors":
-        """All sprites of a bank, as large as crops of a resolution need them."""
-        pictures = torch.stack([torch.from_numpy(sprite.image) for sprite in bank.sprites])
-        pictures = pictures.permute(0, 3, 1, 2).float().div(255).contiguous()
+        """Return all sprites of a bank, as large as crops of a resolution need them."""
+        images = torch.stack([torch.from_numpy(sprite.image) for sprite in bank.sprites])
+        images = images.permute(0, 3, 1, 2).float().div(255).contiguous()
         sizes = torch.tensor([sprite.pixel_size for sprite in bank.sprites], dtype=torch.float32)
-        while pictures.shape[-1] > _LARGEST * resolution:
-            pictures, sizes = F.avg_pool2d(pictures, 2), 2 * sizes
-        return cls(pictures, sizes)
+        while images.shape[-1] > _LARGEST * resolution:
+            images, sizes = F.avg_pool2d(images, 2), 2 * sizes
+        return cls(images, sizes)
 
 
 class Things(NamedTuple):
-    """Sprites placed in pictures, N of them for every picture.
+    """Sprites placed in images, N of them for every image.
 
     Attributes:
-        count: So many of them are there, [B].
-        sprite: Which, [B, N].
-        matrix: Pixels of the picture to pixels of the sprite, [B, N, 2, 3].
-        gain: Brightness, [B, N].
+        counts: so many of them are there, [B].
+        sprite: which, [B, N].
+        matrix: pixels of the image to pixels of the sprite, [B, N, 2, 3].
+        gain: brightness, [B, N].
     """
 
-    count: Tensor
+    counts: Tensor
     sprite: Tensor
     matrix: Tensor
     gain: Tensor
@@ -70,20 +70,20 @@ def place(
     """Place random sprites, turned at random.
 
     Args:
-        sprites: To choose from.
-        centers: Where, pixels, [B, N, 2].
-        focal_over_z: Pixels per metre, [B, N].
-        count: So many are there, [B].
-        gain: Range of their brightness.
-        chance: Random numbers.
+        sprites: to choose from.
+        centers: where, pixels, [B, N, 2].
+        focal_over_z: pixels per metre, [B, N].
+        count: so many are there, [B].
+        gain: range of their brightness.
+        chance: random numbers.
 
     Returns:
         The things.
     """
     shape = tuple(centers.shape[1:2])
-    sprite = chance.integers(0, len(sprites.pictures) - 1, shape)
+    sprite = chance.integers(0, len(sprites.images) - 1, shape)
     scale = 1 / (sprites.pixel_sizes[sprite] * focal_over_z)
-    middle = torch.full_like(centers, (sprites.pictures.shape[-1] - 1) / 2)
+    middle = torch.full_like(centers, (sprites.images.shape[-1] - 1) / 2)
     matrix = similarity(scale, chance.uniform(0, 2 * math.pi, shape), centers, middle)
     return Things(count, sprite, matrix, chance.uniform(*gain, shape))
 
@@ -94,46 +94,46 @@ def occlude(
     least: Tensor,
     focal_over_z: Tensor,
     probability: float,
-    look: Appearance,
+    appearance: Appearance,
     acceptable: Acceptable,
     chance: Chance,
 ) -> tuple[Things, Tensor]:
     """Put things in front of some objects.
 
     Args:
-        sprites: To choose from.
-        mask: The pixels of the object that are seen, bool [B, S, S].
-        least: Number of them that must stay visible, [B].
-        focal_over_z: Pixels per metre at the object's distance, [B].
-        probability: Share of objects with something in front.
-        look: Ranges.
-        acceptable: Which of the masks that are left of objects may be.
-        chance: Random numbers.
+        sprites: to choose from.
+        mask: the pixels of the object that are seen, bool [B, S, S].
+        least: number of them that must stay visible, [B].
+        focal_over_z: pixels per metre at the object's distance, [B].
+        probability: share of objects with something in front.
+        appearance: ranges.
+        acceptable: which of the masks that are left of objects may be.
+        chance: random numbers.
 
     Returns:
         The things and what stays visible, bool [B, S, S].
     """
     size, device = mask.shape[-1], mask.device
-    wanted = chance.integers(1, look.occluders) * chance.happens(probability)
+    wanted = chance.integers(1, appearance.occluders) * chance.happens(probability)
     total = mask.flatten(1).sum(1)
-    tries = (look.occluder_tries,)
+    tries = (appearance.occluder_tries,)
     # The middles lie about random pixels of the object.
     rank = (chance.uniform(shape=tries) * total.unsqueeze(1)).long() + 1
     pixel = torch.searchsorted(mask.flatten(1).cumsum(1), rank)
     pixel = torch.stack((pixel % size, pixel.div(size, rounding_mode="floor")), -1)
-    spread = look.occluder_spread * total.sqrt().view(-1, 1, 1)
+    spread = appearance.occluder_spread * total.sqrt().view(-1, 1, 1)
     centers = pixel + spread * chance.normal((*tries, 2))
-    density = focal_over_z.unsqueeze(1) * chance.uniform(*look.occluder_nearness, tries)
-    tried = place(sprites, centers, density, wanted, look.sprite_gain, chance)
+    density = focal_over_z.unsqueeze(1) * chance.uniform(*appearance.occluder_nearness, tries)
+    tried = place(sprites, centers, density, wanted, appearance.sprite_gain, chance)
 
     visible = mask.clone()
     placed = torch.zeros_like(wanted)
-    chosen = torch.zeros((len(mask), look.occluders), dtype=torch.long, device=device)
-    for attempt in range(look.occluder_tries):
+    chosen = torch.zeros((len(mask), appearance.occluders), dtype=torch.long, device=device)
+    for attempt in range(appearance.occluder_tries):
         index = (placed < wanted).nonzero()[:, 0]
         if not len(index):
             break
-        opacity = sprites.pictures[:, 3:].index_select(0, tried.sprite[index, attempt])
+        opacity = sprites.images[:, 3:].index_select(0, tried.sprite[index, attempt])
         hidden = warp(opacity, tried.matrix[index, attempt], size)[:, 0] >= _OPAQUE
         left = visible[index] & ~hidden
         good = (left.flatten(1).sum(1) >= least[index].clamp(min=1)) & acceptable(left, index)

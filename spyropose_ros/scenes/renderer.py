@@ -8,6 +8,7 @@ import trimesh
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 from scipy.spatial.transform import Rotation
+from trimesh.visual import ColorVisuals
 
 GREY = 0.7
 """Colour of what has none."""
@@ -50,20 +51,20 @@ class Renderer:
         """Take the geometry, the smooth vertex normals and, if any, the vertex colours.
 
         Args:
-            mesh: Triangles in metres.
+            mesh: triangles in metres.
         """
         self._triangles = np.ascontiguousarray(mesh.triangles, np.float32)  # [F, 3, 3]
         self._corners = _bounding_vertices(mesh)  # [V, 3]
         self.faces = np.asarray(mesh.faces, np.int32)  # [F, 3]
         self.normals = np.asarray(mesh.vertex_normals, np.float32)  # [V, 3]
         self.colours = _vertex_colours(mesh)  # [V, 3] or None
-        self._scene = None
+        self._scene: EmbreeScene | None = None
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_scene": None}
 
     def bounds(self, rotation: np.ndarray, translation: np.ndarray, K: np.ndarray) -> np.ndarray:
-        """Projected bounding box.
+        """Return the projected bounding box.
 
         Args:
             rotation: [3, 3], object to camera.
@@ -94,8 +95,8 @@ class Renderer:
             rotation: [3, 3], object to camera.
             translation: [3], object to camera, metres.
             K: [3, 3] intrinsics; pixel centres lie at integers. No skew.
-            width: Pixels.
-            height: Pixels.
+            width: pixels.
+            height: pixels.
 
         Returns:
             The buffers of the whole image.
@@ -152,10 +153,10 @@ class Renderer:
         if self._scene is None:
             self._scene = EmbreeScene(robust=True)
             TriangleMesh(self._scene, self._triangles)
-        rays = np.ones((len(y), len(x), 3), np.float32)  # z = 1, so that t is the depth
-        rays[..., 0] = x
-        rays[..., 1] = y[:, None]
-        rays = rays.reshape(-1, 3)
+        grid = np.ones((len(y), len(x), 3), np.float32)  # z = 1, so that t is the depth
+        grid[..., 0] = x
+        grid[..., 1] = y[:, None]
+        rays = grid.reshape(-1, 3)
         # The mesh stays where it is and the rays move into its frame.
         directions = rays @ rotation.astype(np.float32)
         origin = (-rotation.T @ translation).astype(np.float32)
@@ -171,7 +172,7 @@ class Light:
         ambient: [3] RGB of the light from everywhere.
         directions: [L, 3] unit vectors towards the lights.
         colours: [L, 3] RGB of the lights.
-        specular: Strength of the highlights.
+        specular: strength of the highlights.
         shininess: Blinn-Phong exponent.
     """
 
@@ -201,12 +202,12 @@ class Light:
 def shade(
     albedo: np.ndarray, normals: np.ndarray, light: Light, view=(0.0, 0.0, -1.0)
 ) -> np.ndarray:
-    """Lambert and Blinn-Phong shading.
+    """Apply Lambert and Blinn-Phong shading.
 
     Args:
         albedo: [..., 3] RGB in [0, 1].
         normals: [..., 3] unit normals in the camera frame, towards the camera.
-        light: The illumination.
+        light: the illumination.
         view: [3] unit vector from the object towards the camera.
 
     Returns:
@@ -224,18 +225,18 @@ def shade(
 
 
 def bounding_sphere(mesh: trimesh.Trimesh) -> tuple[np.ndarray, float]:
-    """Centre [3] and radius of the smallest sphere around a mesh, in the mesh's frame and unit."""
+    """Return the smallest sphere around a mesh: centre [3] and radius, in the mesh's unit."""
     center, radius = trimesh.nsphere.minimum_nsphere(mesh)
     return np.asarray(center, np.float64), float(radius)
 
 
 def random_rotation(rng: np.random.Generator) -> np.ndarray:
-    """A rotation matrix [3, 3], uniform over SO(3)."""
+    """Return a rotation matrix [3, 3], uniform over SO(3)."""
     return Rotation.from_quat(rng.normal(size=4)).as_matrix()
 
 
 def upright_rotation(rng: np.random.Generator) -> np.ndarray:
-    """Of an upright object on a table that the camera looks down on: object to camera, [3, 3]."""
+    """Draw an upright object's rotation, seen from above its table: object to camera, [3, 3]."""
     azimuth = rng.uniform(0, 2 * np.pi)
     elevation = np.radians(rng.uniform(0, 90))
     roll = np.radians(rng.normal() * 20)
@@ -247,22 +248,22 @@ def upright_rotation(rng: np.random.Generator) -> np.ndarray:
 
 
 def _pixel(value: float) -> int:
-    """A pixel index that survives infinite bounds."""
+    """Return a pixel index that survives infinite bounds."""
     return int(np.clip(value, -(2**30), 2**30))
 
 
 def _bounding_vertices(mesh: trimesh.Trimesh) -> np.ndarray:
-    """The vertices of the convex hull [V, 3]: they bound every projection of the mesh."""
+    """Return the vertices of the convex hull [V, 3]: they bound every projection of the mesh."""
     return np.asarray(mesh.convex_hull.vertices, np.float32)
 
 
 def _barycentric(u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weights of a face's corners, each [N, 1], from the ray caster's u and v [N]."""
+    """Return weights of a face's corners, each [N, 1], from the ray caster's u and v [N]."""
     return (1 - u - v)[:, None], u[:, None], v[:, None]
 
 
 def _interpolate(values: np.ndarray, corners: np.ndarray, weights) -> np.ndarray:
-    """Vertex values [V, C] at points in faces with corners [N, 3]: [N, C]."""
+    """Interpolate vertex values [V, C] at points in faces with corners [N, 3]: [N, C]."""
     result = values[corners[:, 0]] * weights[0]
     result += values[corners[:, 1]] * weights[1]
     result += values[corners[:, 2]] * weights[2]
@@ -270,7 +271,8 @@ def _interpolate(values: np.ndarray, corners: np.ndarray, weights) -> np.ndarray
 
 
 def _vertex_colours(mesh: trimesh.Trimesh) -> np.ndarray | None:
-    """RGB in [0, 1] of every vertex [V, 3]; None when the mesh has no vertex colours."""
-    if mesh.visual.kind != "vertex":
+    """Return RGB in [0, 1] of every vertex [V, 3]; None if the mesh has no vertex colours."""
+    visual = mesh.visual
+    if not isinstance(visual, ColorVisuals) or visual.kind != "vertex":
         return None
-    return np.asarray(mesh.visual.vertex_colors[:, :3], np.float32) / 255
+    return np.asarray(visual.vertex_colors[:, :3], np.float32) / 255

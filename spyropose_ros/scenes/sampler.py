@@ -27,13 +27,13 @@ class ObjectModel:
     """An object as the sampler needs it.
 
     Attributes:
-        name: Its name, as in the bundle and in detections.
-        mesh: Metres, object frame.
+        name: its name, as in the bundle and in detections.
+        mesh: metres, object frame.
         handle_faces: [F] bool, the faces that break the symmetry; None when there are none.
         center: [3], centre of the bounding sphere, object frame.
-        diameter: Of the bounding sphere, metres.
-        distractors: Coloured meshes of things found near it, metres.
-        recolour: The object has no colour of its own: paint it anew in every scene.
+        diameter: of the bounding sphere, metres.
+        distractors: coloured meshes of things found near it, metres.
+        recolour: the object has no colour of its own: paint it differently in every scene.
         symmetries: [S, 3, 3] rotations that leave the object's looks unchanged, with identity.
     """
 
@@ -54,22 +54,22 @@ class SceneSettings:
     Attributes:
         fx, fy, cx, cy: Camera intrinsics, pixels.
         width, height: Camera image, pixels.
-        distance: Smallest and largest z of the object's centre, metres.
+        distance: smallest and largest z of the object's centre, metres.
         rotations: 'uniform' over SO(3), or 'table': mostly upright, seen from the side or above.
-        table_share: With 'table', the share of scenes that are not uniform over SO(3).
-        occlusion_probability: Share of scenes with something put in front of the object.
-        min_visible_fraction: Occluders that leave less of the object are moved.
-        effects: What the camera does to the picture.
-        window: Side of the returned window in units of the object's apparent diameter.
-        largest: Largest apparent diameter in a window, pixels; what is nearer to the camera is
+        table_share: with 'table', the share of scenes that are not uniform over SO(3).
+        occlusion_probability: share of scenes with something put in front of the object.
+        min_visible_fraction: occluders that leave less of the object are moved.
+        effects: what the camera does to the image.
+        window: side of the returned window in units of the object's apparent diameter.
+        largest: largest apparent diameter in a window, pixels; what is nearer to the camera is
             made at a lower resolution.
-        full_frame: Return the whole camera image instead of the window.
-        clutter: Largest number of things behind the object in a window.
-        sprites: Number of pictures of other things to draw from.
-        backdrops: Number of crowded pictures to draw backgrounds from; 0 for plain ones only.
-        backdrop_share: Share of scenes with such a background.
-        uneven_light: Share of scenes in which light and shadow fall unevenly.
-        appearance: Ranges of composed crops; see `spyropose_ros.scenes.compositing`.
+        full_frame: return the whole camera image instead of the window.
+        clutter: largest number of things behind the object in a window.
+        sprites: number of images of other things to draw from.
+        backdrops: number of crowded images to draw backgrounds from; 0 for plain ones only.
+        backdrop_share: share of scenes with such a background.
+        uneven_light: share of scenes in which light and shadow fall unevenly.
+        appearance: ranges of composed crops; see `spyropose_ros.scenes.compositing`.
     """
 
     fx: float = 600.0
@@ -110,13 +110,13 @@ class Scene:
         rotation: [3, 3], object frame to camera frame.
         translation: [3], object frame to camera frame, metres.
         box: [4] xyxy around the visible pixels, in pixels of the window.
-        visible_fraction: Visible pixels over the pixels that would be visible alone.
-        handle_fraction: Visible pixels of the handle over visible pixels; nan without handle.
+        visible_fraction: visible pixels over the pixels that would be visible alone.
+        handle_fraction: visible pixels of the handle over visible pixels; nan without handle.
         mask: [h, w] bool, the visible pixels.
         depth: [h, w] float32, z of the visible surface in metres; 0 elsewhere.
         silhouette: [h, w] bool, the pixels that would be visible alone.
         full_box: [4] xyxy around the whole silhouette, also where it leaves the camera image.
-        full_count: Pixels of the whole silhouette.
+        full_count: pixels of the whole silhouette.
     """
 
     image: np.ndarray
@@ -137,11 +137,11 @@ class SceneSampler:
     """Makes random scenes of one object. Can be pickled; forked workers can share one."""
 
     def __init__(self, model: ObjectModel, settings: SceneSettings):
-        """Prepare the renderer and the pictures of other things (a few seconds).
+        """Prepare the renderer and the images of other things (a few seconds).
 
         Args:
-            model: The object.
-            settings: How scenes look.
+            model: the object.
+            settings: how scenes look.
         """
         self.model = model
         self.settings = settings
@@ -154,7 +154,7 @@ class SceneSampler:
         """Make one scene.
 
         Args:
-            rng: The only source of randomness: the same state gives the same scene.
+            rng: the only source of randomness: the same state gives the same scene.
 
         Returns:
             The scene; at least `min_visible_fraction` of the object is visible.
@@ -173,7 +173,7 @@ class SceneSampler:
         Args:
             rotation: [3, 3], object to camera.
             translation: [3], object to camera, metres.
-            rng: Source of everything else.
+            rng: source of everything else.
 
         Returns:
             The scene; None when too little of the object would be visible.
@@ -208,7 +208,7 @@ class SceneSampler:
 
         image = self._backdrops.draw(rng, height, width)
         focal_over_z = K[0, 0] / translation[2]
-        self._sprites.scatter(image, focal_over_z, rng.integers(0, settings.clutter + 1), rng)
+        self._sprites.scatter(image, focal_over_z, int(rng.integers(0, settings.clutter + 1)), rng)
         if rng.random() < 0.5:
             cast_shadow(image, mask, rng)
         colours, opacity = self._paint(buffer, rng)
@@ -237,11 +237,11 @@ class SceneSampler:
             depth=depth,
             silhouette=silhouette,
             full_box=mask_box(buffer.mask) + [left, top, left, top],
-            full_count=total,
+            full_count=int(total),
         )
 
     def _window(self, center: np.ndarray) -> tuple[np.ndarray, int, int]:
-        """The part of the camera image to make: intrinsics [3, 3], width and height."""
+        """Return the part of the camera image to make: intrinsics [3, 3], width and height."""
         settings, K = self.settings, self.settings.K
         if settings.full_frame:
             return K, settings.width, settings.height
@@ -259,7 +259,7 @@ class SceneSampler:
         return K, int(width), int(height)
 
     def _paint(self, buffer: GBuffer, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Colours and opacity (uint8) of the rendered object, soft at the silhouette."""
+        """Return colours and opacity (uint8) of the rendered object, soft at the silhouette."""
         model = self.model
         if model.recolour:
             albedo = np.broadcast_to(random_colour(rng), buffer.albedo.shape)
@@ -276,7 +276,7 @@ class SceneSampler:
         return cv2.GaussianBlur(image, (3, 3), sigma), cv2.GaussianBlur(mask, (3, 3), sigma)
 
     def _handle_fraction(self, face: np.ndarray, mask: np.ndarray) -> float:
-        """Visible pixels of the handle over visible pixels."""
+        """Return the visible pixels of the handle over all visible pixels."""
         if self.model.handle_faces is None:
             return float("nan")
         return float(self.model.handle_faces[face[mask]].mean())
@@ -285,12 +285,12 @@ class SceneSampler:
 def random_pose(
     model: ObjectModel, settings: SceneSettings, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A random pose with the object's centre inside the camera image.
+    """Return a random pose with the object's centre inside the camera image.
 
     Args:
-        model: The object.
-        settings: Camera, distances and kind of rotations.
-        rng: The only source of randomness.
+        model: the object.
+        settings: camera, distances and kind of rotations.
+        rng: the only source of randomness.
 
     Returns:
         Rotation [3, 3] and translation [3] in metres, object to camera.
@@ -302,15 +302,15 @@ def random_pose(
     z = rng.uniform(*settings.distance)
     margin = 0.4 * model.diameter * settings.fx / z
     size = np.array([settings.width, settings.height])
-    margin = np.minimum(margin, 0.4 * size)
-    pixel = rng.uniform(margin, size - margin)
+    border = np.minimum(margin, 0.4 * size)
+    pixel = rng.uniform(border, size - border)
     ray = (pixel - [settings.cx, settings.cy]) / [settings.fx, settings.fy]
     center = z * np.append(ray, 1.0)
     return rotation, center - rotation @ model.center
 
 
 def mask_box(mask: np.ndarray) -> np.ndarray:
-    """Tight box around a mask.
+    """Return the tight box around a mask.
 
     Args:
         mask: [h, w] bool, with at least one true pixel.

@@ -1,4 +1,4 @@
-"""Pictures of other things, to put behind and in front of the object."""
+"""Images of other things, to put behind and in front of the object."""
 
 from typing import NamedTuple
 
@@ -14,11 +14,11 @@ _OCCLUDER_TRIES = 6
 
 
 class Sprite(NamedTuple):
-    """A picture of a thing, seen from somewhere.
+    """An image of a thing from a random side.
 
     Attributes:
         image: [S, S, 4] uint8 RGB and opacity, zero where the thing is not.
-        pixel_size: Metres per pixel at the distance of the thing.
+        pixel_size: metres per pixel at the distance of the thing.
     """
 
     image: np.ndarray
@@ -29,25 +29,25 @@ class SpriteBank:
     """Many sprites, made once.
 
     Attributes:
-        sprites: The pictures.
+        sprites: the images.
     """
 
     def __init__(self, meshes: list[trimesh.Trimesh], count: int, rng: np.random.Generator):
         """Render things from random sides.
 
         Args:
-            meshes: Coloured things, metres. They give half of the sprites; the others, or all
+            meshes: coloured things, metres. They give half of the sprites; the others, or all
                 when there are none, are simple shapes in random colours.
-            count: Number of sprites.
-            rng: Source of randomness.
+            count: number of sprites.
+            rng: source of randomness.
         """
         coloured = count // 2 if meshes else 0
         things = [_Thing(mesh) for mesh in meshes]
         shapes = [_Thing(mesh) for mesh in _simple_meshes(rng)]
         self.sprites = [
-            things[index % len(things)].picture(rng, None)
+            things[index % len(things)].render(rng, None)
             if index < coloured
-            else shapes[index % len(shapes)].picture(rng, random_colour(rng))
+            else shapes[index % len(shapes)].render(rng, random_colour(rng))
             for index in range(count)
         ]
 
@@ -58,17 +58,17 @@ class SpriteBank:
 
         Args:
             image: [h, w, 3] uint8.
-            focal_over_z: Pixels per metre at the object's distance.
-            count: Number of things.
-            rng: Source of randomness.
+            focal_over_z: pixels per metre at the object's distance.
+            count: number of things.
+            rng: source of randomness.
         """
         height, width = image.shape[:2]
         for _ in range(count):
             center = rng.uniform(0, 1, 2) * [width, height]
             placed = self._place(center, focal_over_z * rng.uniform(0.5, 1.1), (height, width), rng)
             if placed is not None:
-                where, picture, opacity = placed
-                paste(image[where], picture, opacity)
+                where, coloured, opacity = placed
+                paste(image[where], coloured, opacity)
 
     def occlude(
         self,
@@ -83,9 +83,9 @@ class SpriteBank:
         Args:
             image: [h, w, 3] uint8.
             mask: [h, w] bool, the object.
-            focal_over_z: Pixels per metre at the object's distance.
-            least: Number of the object's pixels that must stay visible.
-            rng: Source of randomness.
+            focal_over_z: pixels per metre at the object's distance.
+            least: number of the object's pixels that must stay visible.
+            rng: source of randomness.
 
         Returns:
             [h, w] bool, what stays visible. The mask itself when no place was found.
@@ -99,12 +99,12 @@ class SpriteBank:
             placed = self._place(center, focal_over_z * rng.uniform(0.9, 1.5), mask.shape, rng)
             if placed is None:
                 continue
-            where, picture, opacity = placed
+            where, coloured, opacity = placed
             visible = mask.copy()
             visible[where] &= opacity < 128
             if np.count_nonzero(visible) < max(least, 1):
                 continue
-            paste(image[where], picture, opacity)
+            paste(image[where], coloured, opacity)
             mask = visible
             wanted -= 1
             if wanted == 0:
@@ -112,18 +112,18 @@ class SpriteBank:
         return mask
 
     def _place(self, center, focal_over_z, shape, rng):
-        """A random sprite placed at a pixel, turned and more or less bright."""
+        """Paste a random sprite at a pixel, rotated and more or less bright."""
         sprite = self.sprites[rng.integers(len(self.sprites))]
         scale = sprite.pixel_size * focal_over_z
         placed = _place(sprite, center, scale, rng.uniform(0, 2 * np.pi), shape)
         if placed is None:
             return None
-        where, picture, opacity = placed
-        return where, cv2.convertScaleAbs(picture, alpha=rng.uniform(0.5, 1.1)), opacity
+        where, coloured, opacity = placed
+        return where, cv2.convertScaleAbs(coloured, alpha=rng.uniform(0.5, 1.1)), opacity
 
 
 def paste(canvas: np.ndarray, image: np.ndarray, mask: np.ndarray) -> None:
-    """Blend a picture over a part of the canvas, in place.
+    """Blend an image over a part of the canvas, in place.
 
     Args:
         canvas: [h, w, 3] uint8.
@@ -135,19 +135,19 @@ def paste(canvas: np.ndarray, image: np.ndarray, mask: np.ndarray) -> None:
 
 
 class _Thing:
-    """A mesh that can be pictured from random sides."""
+    """A mesh that is rendered from random sides."""
 
     def __init__(self, mesh: trimesh.Trimesh):
         self._renderer = Renderer(mesh)
-        # A sphere around the bounding box: quick, and tight enough for a picture.
+        # A sphere around the bounding box: quick, and tight enough for an image.
         self._center = mesh.bounds.mean(0)
         radius = np.linalg.norm(mesh.vertices - self._center, axis=1).max()
         self._distance = 8 * radius
-        # The sphere just fits into the picture.
+        # The sphere just fits into the image.
         self._focal = 0.5 * _SPRITE_PIXELS * np.sqrt(self._distance**2 - radius**2) / radius
 
-    def picture(self, rng: np.random.Generator, colour: np.ndarray | None) -> Sprite:
-        """A sprite in a colour [3], or in the mesh's own colours."""
+    def render(self, rng: np.random.Generator, colour: np.ndarray | None) -> Sprite:
+        """Return a sprite in a colour [3], or in the mesh's own colours."""
         rotation = random_rotation(rng)
         middle = (_SPRITE_PIXELS - 1) / 2
         K = np.array([[self._focal, 0, middle], [0, self._focal, middle], [0, 0, 1.0]])
@@ -165,11 +165,11 @@ def _place(
     """Scale and turn a sprite and cut away what lies outside the image.
 
     Args:
-        sprite: The sprite.
+        sprite: the sprite.
         center: [2] xy of its middle in the image, pixels.
-        scale: Image pixels per sprite pixel.
-        angle: In-plane rotation, radians.
-        shape: Height and width of the image.
+        scale: image pixels per sprite pixel.
+        angle: in-plane rotation, radians.
+        shape: height and width of the image.
 
     Returns:
         Rows and columns of the image that the sprite touches, and there its colours [h, w, 3]
@@ -185,13 +185,13 @@ def _place(
     offset = center - [x0, y0] - linear @ [middle, middle]
     matrix = np.column_stack([linear, offset])
     size = (int(x1 - x0), int(y1 - y0))
-    picture = cv2.warpAffine(sprite.image, matrix, size)
-    image, mask = cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB), cv2.extractChannel(picture, 3)
+    coloured = cv2.warpAffine(sprite.image, matrix, size)
+    image, mask = cv2.cvtColor(coloured, cv2.COLOR_RGBA2RGB), cv2.extractChannel(coloured, 3)
     return (slice(y0, y1), slice(x0, x1)), image, mask
 
 
 def _simple_meshes(rng: np.random.Generator) -> list[trimesh.Trimesh]:
-    """Boxes, cylinders, balls, cones and rings of household size, metres."""
+    """Make boxes, cylinders, balls, cones and rings of household size, metres."""
     meshes = []
     for _ in range(6):
         size = rng.uniform(0.02, 0.14, 3)

@@ -1,4 +1,4 @@
-"""What rays hit, written into the buffers of a view; apart, for Numba's import time."""
+"""Write what rays hit into the buffers of a view; separate because Numba imports slowly."""
 
 import numpy as np
 

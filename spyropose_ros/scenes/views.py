@@ -1,4 +1,4 @@
-"""Views: one object, ray-cast without light, colour, background or anything before it."""
+"""Views: one object, ray-cast without light, colour, background or occluders."""
 
 from typing import NamedTuple
 
@@ -45,9 +45,9 @@ class ViewCaster:
         """Prepare the renderer.
 
         Args:
-            model: The object.
-            settings: Camera, poses, and how much of the object the camera image must show.
-            diameter: Of the bounding sphere in a window, pixels; it is smaller where the camera
+            model: the object.
+            settings: camera, poses, and how much of the object the camera image must show.
+            diameter: of the bounding sphere in a window, pixels; it is smaller where the camera
                 itself sees it smaller.
         """
         self.model = model
@@ -66,7 +66,7 @@ class ViewCaster:
         """Cast one view.
 
         Args:
-            rng: The only source of randomness: the same state gives the same view.
+            rng: the only source of randomness: the same state gives the same view.
 
         Returns:
             The view; the camera image holds at least `min_visible_fraction` of the object.

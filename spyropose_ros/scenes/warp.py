@@ -1,4 +1,4 @@
-"""Resampling, smoothing and powers of batches of pictures. Pixel centres lie at integers."""
+"""Resampling, smoothing and powers of batches of images. Pixel centres lie at integers."""
 
 import math
 
@@ -13,14 +13,14 @@ _LEAST = 1e-6
 def warp(
     images: Tensor, matrix: Tensor, size: int, mode: str = "bilinear", padding: str = "zeros"
 ) -> Tensor:
-    """Resample pictures, each by an affine map of its own.
+    """Resample images, each by an affine map of its own.
 
     Args:
         images: [N, C, h, w] float.
-        matrix: Pixels of the result to pixels of the image, [N, 2, 3].
-        size: Side of the result, pixels.
-        mode: As `grid_sample` names it.
-        padding: What lies outside the images, as `grid_sample` names it.
+        matrix: pixels of the result to pixels of the image, [N, 2, 3].
+        size: side of the result, pixels.
+        mode: as `grid_sample` names it.
+        padding: what lies outside the images, as `grid_sample` names it.
 
     Returns:
         [N, C, size, size].
@@ -38,13 +38,13 @@ def warp(
 
 
 def similarity(scale: Tensor, angle: Tensor, source: Tensor, target: Tensor) -> Tensor:
-    """Affine maps that turn, scale and move.
+    """Make affine maps that rotate, scale and move.
 
     Args:
-        scale: Target pixels per source pixel, [...].
-        angle: Radians, [...].
-        source: A pixel, [..., 2].
-        target: Where it goes, [..., 2].
+        scale: target pixels per source pixel, [...].
+        angle: radians, [...].
+        source: a pixel, [..., 2].
+        target: where it goes, [..., 2].
 
     Returns:
         [..., 2, 3].
@@ -55,11 +55,11 @@ def similarity(scale: Tensor, angle: Tensor, source: Tensor, target: Tensor) -> 
 
 
 def gaussian(covariance: Tensor, radius: int) -> Tensor:
-    """Kernels that blur, each with a covariance of its own.
+    """Make kernels that blur, each with a covariance of its own.
 
     Args:
-        covariance: Square pixels, [N, 2, 2], positive definite.
-        radius: Of the kernel, pixels.
+        covariance: square pixels, [N, 2, 2], positive definite.
+        radius: of the kernel, pixels.
 
     Returns:
         [N, 2 radius + 1, 2 radius + 1], each with sum 1.
@@ -75,12 +75,12 @@ def gaussian(covariance: Tensor, radius: int) -> Tensor:
 
 
 def filter_each(images: Tensor, kernels: Tensor, padding: str = "replicate") -> Tensor:
-    """Filter every picture with its own kernel.
+    """Filter every image with its own kernel.
 
     Args:
         images: [N, C, h, w].
         kernels: [N, k, k], k odd.
-        padding: What lies outside the images, as `torch.nn.functional.pad` names it.
+        padding: what lies outside the images, as `torch.nn.functional.pad` names it.
 
     Returns:
         [N, C, h, w].
@@ -93,11 +93,11 @@ def filter_each(images: Tensor, kernels: Tensor, padding: str = "replicate") -> 
 
 
 def power_(base: Tensor, exponent: Tensor) -> Tensor:
-    """Powers of numbers in [0, 1], in place; much faster than `pow`.
+    """Compute powers of numbers in [0, 1], in place; much faster than `pow`.
 
     Args:
-        base: Any shape.
-        exponent: Positive, to be broadcast.
+        base: any shape.
+        exponent: positive, to be broadcast.
 
     Returns:
         The powers, at least `_LEAST`: special numbers are slow.

@@ -20,9 +20,11 @@ from pathlib import Path
 
 import yaml
 
+from spyropose_ros.core.errors import InputError
+from spyropose_ros.core.files import write_text
 from training import cli
 from training.campaign.queue import Entry, EntryRun, Stage, read_queue
-from training.campaign.table import table_text, write_table
+from training.campaign.table import table_text
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ _LOG, _ERROR = "campaign.log", "campaign.error"
 
 
 class Lock:
-    """Says that a campaign runs, and what it does, for as long as one of its processes lives.
+    """File lock of a campaign that states what it does while one of its processes lives.
 
     Args:
         directory: of the runs.
@@ -53,7 +55,7 @@ class Lock:
         return self._file.fileno()
 
     def take(self) -> bool:
-        """Whether it was free, and is now held."""
+        """Try to take the lock; tell whether that worked."""
         for _ in range(_TRIES):  # whoever looks at it holds it for a moment
             with suppress(BlockingIOError):
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,11 +65,11 @@ class Lock:
         return False
 
     def release(self) -> None:
-        """Leave it to another process."""
+        """Release the lock to another process."""
         fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def holder(self) -> dict:
-        """Process, entry and stage of the campaign that runs; empty where none does."""
+        """Return process, entry and stage of the campaign that runs; empty where none does."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -77,7 +79,7 @@ class Lock:
         return {}
 
     def note(self, entry: str | None = None, stage: str | None = None) -> None:
-        """Say what is done."""
+        """Record what the campaign does."""
         self._file.truncate(0)
         self._file.write(yaml.safe_dump({"pid": os.getpid(), "entry": entry, "stage": stage}))
         self._file.flush()
@@ -102,13 +104,13 @@ class Campaign:
         self._stopped = 0
 
     def stop(self, number: int, _) -> None:
-        """Signal handler: end the current work, which keeps what it has done."""
+        """Handle a signal: end the current work, which keeps what it has done."""
         self._stopped = number
         if self._child is not None:
             self._child.terminate()
 
     def work(self) -> int:
-        """Until the queue is done or a signal comes.
+        """Work until the queue is done or a signal comes.
 
         Returns:
             Number of that signal, or 0.
@@ -125,7 +127,7 @@ class Campaign:
             try:
                 entries = read_queue(self._queue)
             except (OSError, ValueError) as error:
-                log.info("%s; going on with the queue as it was", error)
+                log.info("%s; continuing with the previous queue", error)
         self._write_tables(entries)
         log.info("%s; results: %s", "stopped" if self._stopped else "done", self._tables[0])
         return self._stopped
@@ -136,10 +138,10 @@ class Campaign:
     def _write_tables(self, entries: list[Entry]) -> None:
         text = page(entries, self._directory, {})
         for path in self._tables:
-            write_table(path, text)
+            write_text(path, text)
 
     def _do(self, entry: Entry) -> None:
-        """All stages of an entry, or those up to the one that fails."""
+        """Run all stages of an entry, or those up to the one that fails."""
         directory, last = self._directory / entry.name, None
         directory.mkdir(exist_ok=True)
         error = directory / _ERROR
@@ -156,7 +158,7 @@ class Campaign:
             log.info("%s is finished", entry.name)
 
     def _run(self, entry: Entry, stage: Stage, output: Path) -> str | None:
-        """Run a command with its output in a file; the problem in a line where there is one."""
+        """Run a command with its output in a file; return the problem in one line, if any."""
         log.info("%s: %s", entry.name, stage.name)
         self._lock.note(entry.name, stage.name)
         with output.open("a") as file:
@@ -182,12 +184,12 @@ class Campaign:
 
 
 def _end_with_parent() -> None:
-    """In a child: SIGTERM when the campaign dies, so that its lock is soon free."""
+    """End this child by SIGTERM when the campaign dies, so that its lock is soon free."""
     ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGTERM)
 
 
 def last_line(path: Path) -> str:
-    """Of a log, whose progress bars return to the start of their line."""
+    """Return the last line of a log, whose progress bars return to the start of their line."""
     if not path.is_file():
         return ""
     lines = [line for line in re.split(r"[\r\n]", path.read_text(errors="replace")) if line.strip()]
@@ -195,7 +197,7 @@ def last_line(path: Path) -> str:
 
 
 def page(entries: list[Entry], directory: Path, holder: dict) -> str:
-    """The table of results.
+    """Return the table of results.
 
     Args:
         entries: of the queue.
@@ -237,7 +239,7 @@ def campaign(
         stop: end the campaign that runs, after its current step; it goes on when started again.
 
     Raises:
-        ValueError: a campaign runs already, or none that could be stopped.
+        ValueError: a campaign is already running, or there is none to stop.
         SystemExit: a signal has ended the campaign.
     """
     directory = Path(runs)
@@ -247,7 +249,7 @@ def campaign(
     elif stop:
         _stop(lock)
     elif not lock.take():
-        raise ValueError(f"one runs already: {_described(directory, lock.holder())}")
+        raise InputError(f"a campaign is already running: {_describe(directory, lock.holder())}")
     elif background:
         read_queue(Path(queue))  # its mistakes belong on the terminal
         _detach(
@@ -260,17 +262,17 @@ def campaign(
         work = Campaign(Path(queue), directory, Path(table) if table else None, lock)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, work.stop)
-        if number := work.work():
-            raise SystemExit(128 + number)
+        if ended_by := work.work():
+            raise SystemExit(128 + ended_by)
 
 
 def _print_status(entries: list[Entry], directory: Path, holder: dict) -> None:
     print(page(entries, directory, holder))
-    print(f"running: {_described(directory, holder)}" if holder else "nothing is running")
+    print(f"running: {_describe(directory, holder)}" if holder else "nothing is running")
 
 
-def _described(directory: Path, holder: dict) -> str:
-    """What runs, with the last line of its log."""
+def _describe(directory: Path, holder: dict) -> str:
+    """Describe what runs, with the last line of its log."""
     if not holder.get("entry"):
         return f"process {holder.get('pid')}"
     run = directory / holder["entry"]
@@ -281,7 +283,7 @@ def _described(directory: Path, holder: dict) -> str:
 def _stop(lock: Lock) -> None:
     holder = lock.holder()
     if not holder:
-        raise ValueError("none is running")
+        raise InputError("no campaign is running")
     with suppress(ProcessLookupError):  # killed, and its last command is about to end
         os.kill(holder["pid"], signal.SIGTERM)
     while lock.holder():

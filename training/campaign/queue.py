@@ -1,4 +1,4 @@
-"""The entries of a campaign, and how far each has come by the files that it has left."""
+"""The entries of a campaign and the state of each, which follows from its files."""
 
 import json
 import shlex
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import yaml
 
 from spyropose_ros.core.bundle_files import CONFIG
+from spyropose_ros.core.errors import InputError
 from training.evaluation.report import find_reports, read_report
 
 _TRAINING = "--accelerator cpu --num-workers 0 --logger none"
@@ -54,7 +55,7 @@ class Stage(NamedTuple):
 
 
 def read_queue(path: Path) -> list[Entry]:
-    """The entries of a YAML file.
+    """Return the entries of a YAML file.
 
     Raises:
         ValueError: the file says something else.
@@ -63,11 +64,11 @@ def read_queue(path: Path) -> list[Entry]:
     try:
         entries = [Entry(**fields) for fields in yaml.safe_load(path.read_text())]
     except (TypeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: {' '.join(str(error).split())}") from error
     names = [entry.name for entry in entries]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise ValueError(f"{path}: more than one entry is called {', '.join(sorted(twice))}")
+        raise InputError(f"{path}: more than one entry is called {', '.join(sorted(twice))}")
     return entries
 
 
@@ -112,14 +113,14 @@ class EntryRun:
         return None
 
     def next_stage(self) -> Stage | None:
-        """The first thing that is not there yet, None of a finished entry."""
+        """Return the first thing that is not there yet, None of a finished entry."""
         entry, run = self.entry, str(self.directory)
         config = self.config
         data = ["--data-root", entry.data_root]
         if config is None:
-            place = ["--runs", str(self.directory.parent), "--run-id", entry.name, *data]
+            location = ["--runs", str(self.directory.parent), "--run-id", entry.name, *data]
             flags = ["--hours", str(entry.hours), *_TRAINING.split(), *shlex.split(entry.flags)]
-            train = _module("train", entry.dataset, entry.object, *place, *flags)
+            train = _module("train", entry.dataset, entry.object, *location, *flags)
             return Stage("training", train)
         chosen = ["--limit", str(entry.images), *data]
         chosen += ["--split", entry.split] if entry.split else []

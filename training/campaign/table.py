@@ -1,7 +1,6 @@
 """The results of a campaign as a Markdown table."""
 
-from pathlib import Path
-
+from training import markdown
 from training.campaign.queue import EntryRun
 
 _HEAD = """# Campaign
@@ -18,22 +17,14 @@ _COLUMNS = (
 
 
 def table_text(runs: list[EntryRun], states: dict[str, str]) -> str:
-    """A page with the table.
+    """Return a page with the table.
 
     Args:
         runs: all entries of the queue.
         states: of each, by name.
     """
-    rows = [_COLUMNS, ["---"] * len(_COLUMNS), *(_row(run, states[run.entry.name]) for run in runs)]
-    return _HEAD + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
-
-
-def write_table(path: Path, text: str) -> None:
-    """Write beside, then rename: a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(path)
+    rows = (_row(run, states[run.entry.name]) for run in runs)
+    return _HEAD + "\n".join(markdown.table(_COLUMNS, rows)) + "\n"
 
 
 def _row(run: EntryRun, state: str) -> list[str]:

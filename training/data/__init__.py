@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from spyropose_ros.bop import LMO_OBJECTS
+from spyropose_ros.core.errors import InputError
 from training.config import PAPER_BOP, BopOptions
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def open_source(
     bop: BopOptions = PAPER_BOP,
     views: Literal["upright", "uniform"] = "upright",
 ) -> Source:
-    """A data set with one object chosen.
+    """Return a data set with one object chosen.
 
     Args:
         dataset: one of `DATASETS` ("symsol_ours" is the paper's name of "shapes"), the name of a
@@ -41,9 +42,9 @@ def open_source(
         FileNotFoundError: the data are missing.
     """
     if low_data_regime and dataset != "symsol":
-        raise ValueError(f"--low-data-regime is one of symsol, not of {dataset}: leave it out")
+        raise InputError(f"--low-data-regime is for symsol, not for {dataset}: leave it out")
     if views != "upright" and dataset not in ("rendered", "lmo"):
-        raise ValueError(f"--views is of objects that are rendered, not of {dataset}: leave it out")
+        raise InputError(f"--views is for rendered objects, not for {dataset}: leave it out")
     if dataset in ("shapes", "symsol_ours"):
         from training.data.shapes import ShapesSource
 
@@ -67,8 +68,8 @@ def open_source(
             return BopSource(folder, object_name, bop)
     if dataset == "lmo":
         known = ", ".join(LMO_OBJECTS)
-        raise ValueError(f"LM-O has no object '{object_name}': choose from {known}")
-    raise ValueError(
+        raise InputError(f"LM-O has no object '{object_name}': choose from {known}")
+    raise InputError(
         f"no data set '{dataset}': choose from {', '.join(DATASETS)}, or give the path of a folder "
         f"in the BOP format (looked for {Path(data_root) / 'bop' / dataset})"
     )

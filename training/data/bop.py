@@ -10,15 +10,18 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import trimesh
 from torch import Tensor
 
 from spyropose_ros.bop import BopDataset, BopFrame, BopScene, BopTarget, load_mesh, load_models_info
 from spyropose_ros.core.camera import CROP_PADDING, apparent_size_ratio
+from spyropose_ros.core.errors import DataError, MissingFileError
+from spyropose_ros.core.files import sha256
 from spyropose_ros.scenes.detector import noisy_box
 from spyropose_ros.scenes.renderer import Renderer, bounding_sphere
 from training.config import PAPER_BOP, BopOptions
 from training.data.crops import training_item
-from training.data.source import CropSettings, EvaluationObject, Sample, Source, digest
+from training.data.source import CropSettings, EvaluationObject, Sample, Source
 
 _TRAINING = ("train_pbr", "train")
 _TEST = ("test", "val")  # the poses of many test sets are not public, those of val are
@@ -35,6 +38,7 @@ class BopSource(Source):
 
     rotation_only = False
     crop_padding = CROP_PADDING
+    mesh: trimesh.Trimesh
 
     def __init__(
         self, directory: str | Path, object_name: str | int, options: BopOptions = PAPER_BOP
@@ -68,19 +72,19 @@ class BopSource(Source):
         }
         self.splits = tuple(name for name, folder in has.items() if folder)
         if not self.splits:
-            raise FileNotFoundError(
+            raise MissingFileError(
                 f"{directory} has no split with annotated scenes: expected a folder train*, test* "
                 "or val* with scenes such as 000000/scene_gt.json (see docs/data/bop.md)"
             )
 
     def target(self) -> EvaluationObject:
-        """Vertices and symmetries of the metrics, from models_eval where it exists."""
+        """Return the vertices and symmetries of the metrics, from models_eval where it exists."""
         mesh = load_mesh(self.dataset.root, self.object_id, evaluation=True)
         info = load_models_info(self.dataset.root, evaluation=True)[self.object_id]
         return EvaluationObject(np.asarray(mesh.vertices), info.diameter, info.symmetries)
 
     def training_items(self, crop: CropSettings) -> "BopItems":
-        """Crops of the training images.
+        """Return crops of the training images.
 
         Raises:
             ValueError: there is no training split, or no image shows enough of the object.
@@ -88,11 +92,11 @@ class BopSource(Source):
         return BopItems(self, self.targets("train"), crop)
 
     def validation_items(self, crop: CropSettings) -> "BopItems":
-        """Crops, unturned, of the held-out training images; raises as `training_items`."""
+        """Return crops, unrotated, of the held-out training images; raises as `training_items`."""
         return BopItems(self, self.targets("validation"), replace(crop, max_roll=0.0))
 
     def samples(self, split: str, seed: int) -> Iterator[Sample]:
-        """Whole images with boxes around the annotated visible parts, with seeded noise.
+        """Yield whole images with boxes around the annotated visible parts, with seeded noise.
 
         Args:
             split: "test", "validation" or "train".
@@ -107,8 +111,8 @@ class BopSource(Source):
                 K=frame.K,
                 rotation=instance.rotation,
                 translation=instance.translation,
-                box=noisy_box(instance.visibility.box, rng),
-                visible_fraction=instance.visibility.fraction,
+                box=noisy_box(target.visible_box, rng),
+                visible_fraction=target.visible_fraction,
                 scene_id=frame.scene_id,
                 image_id=frame.frame_id,
                 instance=instance.index,
@@ -116,7 +120,7 @@ class BopSource(Source):
             )
 
     def targets(self, split: str) -> list[BopTarget]:
-        """The images of a split that show enough of the object.
+        """Return the images of a split that show enough of the object.
 
         Args:
             split: "test", "validation" or "train".
@@ -126,34 +130,39 @@ class BopSource(Source):
         """
         self.check_split(split)
         if split == "test":
-            targets = self._read(self._test_split, self.options.test_scenes)
+            targets = self._read(self._folder(split), self.options.test_scenes)
         else:
             targets = self._training_targets[split == "validation"]
         if targets:
             return targets
-        raise ValueError(
+        raise DataError(
             f"the {split} images of {self.dataset.root} show object {self.object_id} nowhere with "
             f"visible fraction >= {self.options.min_visible} and >= {self.options.min_pixels} "
             "visible pixels: choose other scenes or lower these limits"
         )
 
     def frames(self, split: str) -> list[BopFrame]:
-        """All test images with all their annotations; see `Source.frames`."""
+        """Return all test images with all their annotations; see `Source.frames`."""
         if split != "test":
             return super().frames(split)
-        scenes = self.dataset.scenes(self._test_split, self.options.test_scenes)
+        scenes = self.dataset.scenes(self._folder(split), self.options.test_scenes)
         return [f for scene in scenes for f in BopScene(scene, self.options.camera).frames]
 
     def annotation(self, split: str) -> str:
-        """Digest of the scenes' annotation; see `Source.annotation`."""
+        """Return the digest of the scenes' annotation; see `Source.annotation`."""
+        scenes = self.dataset.scenes(self._folder(split))
+        return sha256(*(path for scene in scenes for path in sorted(scene.glob("scene_*.json"))))
+
+    def _folder(self, split: str) -> str:
+        """Return the folder of a split that exists; see `check_split`."""
         folder = self._test_split if split == "test" else self._train_split
-        scenes = self.dataset.scenes(folder)
-        return digest(path for scene in scenes for path in sorted(scene.glob("scene_*.json")))
+        assert folder is not None
+        return folder
 
     @cached_property
     def _training_targets(self) -> tuple[list[BopTarget], list[BopTarget]]:
         """Those of the training set and those held out for validation."""
-        options, split = self.options, self._train_split
+        options, split = self.options, self._folder("train")
         scenes = [int(path.name) for path in self.dataset.scenes(split)]
         held_out = options.validation_scenes
         if held_out is None and len(scenes) >= 2 * _HELD_OUT_SCENES:
@@ -166,7 +175,7 @@ class BopSource(Source):
         images = sorted({(t.frame.scene_id, t.frame.frame_id) for t in targets})
         count = round(_HELD_OUT_IMAGES * len(images)) or 1
         held = set(images[-count:])
-        parts = [], []
+        parts: tuple[list[BopTarget], list[BopTarget]] = [], []
         for target in targets:
             parts[(target.frame.scene_id, target.frame.frame_id) in held].append(target)
         return parts
@@ -222,6 +231,7 @@ class BopItems:
         if item is None:
             paper = replace(self._crop, detector_noise="paper")
             item = self._cut(target, image, depth, paper, rng)
+        assert item is not None  # the paper's detector is never off by more than the box
         return item
 
     def _check(self, target: BopTarget) -> None:
@@ -229,7 +239,7 @@ class BopItems:
         instance = target.instance
         depth = (instance.rotation @ self._source.center + instance.translation)[2]
         if not depth > 0:
-            raise ValueError(
+            raise DataError(
                 f"object {instance.object_id} at {target.id} is {-depth:.3f} m behind the camera: "
                 "poses must take the object frame to the camera frame, z forward"
             )
@@ -251,14 +261,14 @@ class BopItems:
             source.center,
             source.diameter,
             source.size_ratio[0],
-            instance.visibility.box,
+            target.visible_box,
             crop,
             rng,
             depth,
         )
 
     def _depth(self, target: BopTarget, height: int, width: int) -> np.ndarray:
-        """Depth [H, W] of the object's visible surface, metres; 0 elsewhere."""
+        """Return the depth [H, W] of the object's visible surface, metres; 0 elsewhere."""
         frame, instance = target.frame, target.instance
         depth = self._renderer.render(
             instance.rotation, instance.translation, frame.K, width, height

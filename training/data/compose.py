@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from spyropose_ros.core import camera
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.scenes.chance import Chance
 from spyropose_ros.scenes.compositing import Painter
@@ -24,6 +25,8 @@ class Composer(nn.Module):
         size_ratio: apparent-size ratio of the object.
         crop: settings.
     """
+
+    K: Tensor
 
     def __init__(self, painter: Painter, size_ratio: float, crop: CropSettings):
         super().__init__()
@@ -57,9 +60,9 @@ class Composer(nn.Module):
         K_crop = camera.crop_intrinsics(
             estimate, self.diameter, self.K, crop.resolution, crop.padding, batch["roll"]
         )
-        picture = self.painter.paint(batch, occluders, K_crop, chance)
+        image = self.painter.paint(batch, occluders, K_crop, chance)
         item = {
-            "crop": picture.mul_(255).round_().byte(),
+            "crop": image.mul_(255).round_().byte(),
             "K_crop": K_crop,
             "estimate": estimate,
             "rotation": batch["rotation"],
@@ -72,13 +75,13 @@ class Composer(nn.Module):
         return item
 
     def _found(self, visible: Tensor, K: Tensor, truth: Tensor) -> Tensor:
-        """Whether a perfect box around what is visible leads near enough to the truth, bool [N]."""
+        """Tell whether a perfect box around the visible part leads to the truth, bool [N]."""
         if self.crop.detector_noise == "paper":
             return torch.ones(len(visible), dtype=torch.bool, device=visible.device)
         return within_ball(truth, self._from_boxes(self._boxes(visible, K)), self.diameter)
 
     def _boxes(self, visible: Tensor, K: Tensor) -> Tensor:
-        """Tight boxes around masks [N, S, S] of windows with intrinsics K: camera pixels [N, 4]."""
+        """Box masks [N, S, S] of windows with intrinsics K tightly, in camera pixels [N, 4]."""
         ends = []
         pixels = visible.byte()
         for lines in (pixels.amax(1), pixels.amax(2)):  # columns, rows
@@ -94,7 +97,7 @@ class Composer(nn.Module):
         return camera.translation_from_boxes(boxes, self.K, self.diameter, self.size_ratio)
 
     def _estimate(self, visible: Tensor, K: Tensor, truth: Tensor, chance: Chance) -> Tensor:
-        """What the simulated detector says, metres, [B, 3]: the first try near enough to the truth.
+        """Simulate the detector, metres, [B, 3]: the first try near enough to the truth.
 
         Where there is none, the box around what is visible counts without noise, or the truth.
         """
@@ -113,7 +116,7 @@ class Composer(nn.Module):
             tries, exact = box.from_coordinates(offset + 0.5).flatten(0, 1), truth
             good = offset.norm(dim=2) < PAPER_LIMIT
         else:
-            raise ValueError(f"detector_noise must be 'boxes' or 'paper', got '{noise}'")
+            raise InputError(f"detector_noise must be 'boxes' or 'paper', got '{noise}'")
         tries, good = tries.view(n, _TRIES, 3), good.view(n, _TRIES)
         first = tries[torch.arange(n, device=truth.device), good.byte().argmax(1)]
         return torch.where(good.any(1, keepdim=True), first, exact)

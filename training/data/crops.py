@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from spyropose_ros.core import camera
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.scenes.detector import noisy_box
 from training.data.source import CropSettings
@@ -32,7 +33,7 @@ def training_item(
     rng: np.random.Generator,
     depth: np.ndarray | None = None,
 ) -> dict[str, Tensor] | None:
-    """One item with the simulated detector in the loop.
+    """Return one item with the simulated detector in the loop.
 
     Args:
         image: RGB uint8 [H, W, 3].
@@ -67,9 +68,9 @@ def training_item(
         torch.tensor([angle], dtype=torch.float32),
     )
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)
-    picture = camera.crop_image(pixels, intrinsics, K_crop, crop.resolution)
+    cut = camera.crop_image(pixels, intrinsics, K_crop, crop.resolution)
     item = {
-        "crop": picture[0].mul(255).round().byte(),
+        "crop": cut[0].mul(255).round().byte(),
         "K_crop": K_crop[0],
         "estimate": estimate[0],
         "rotation": torch.from_numpy(rotation).float(),
@@ -97,7 +98,7 @@ def _estimate(
     crop: CropSettings,
     rng: np.random.Generator,
 ) -> Tensor | None:
-    """Translation estimate of the simulated detector, [1, 3]; None where it misses every time."""
+    """Return the simulated detector's estimate, metres, [1, 3]; None if it misses every time."""
     for _ in range(_TRIES):
         if crop.detector_noise == "boxes":
             box = torch.from_numpy(noisy_box(visible_box, rng)).float()
@@ -105,7 +106,7 @@ def _estimate(
         elif crop.detector_noise == "paper":
             estimate = paper_estimate(truth, diameter, rng)
         else:
-            raise ValueError(
+            raise InputError(
                 f"detector_noise must be 'boxes' or 'paper', got '{crop.detector_noise}'"
             )
         if within_ball(truth[None], estimate, diameter):
@@ -114,7 +115,7 @@ def _estimate(
 
 
 def paper_estimate(truth: Tensor, diameter: float, rng: np.random.Generator) -> Tensor:
-    """The paper's simulated detector: a truncated Gaussian offset around the truth.
+    """Return the paper's simulated detector: a truncated Gaussian offset around the truth.
 
     Sigma is 0.1 of the box built at the truth: 0.1 d sideways, 0.1 z in depth.
 
@@ -131,7 +132,7 @@ def paper_estimate(truth: Tensor, diameter: float, rng: np.random.Generator) -> 
 
 
 def truncated_offset(rng: np.random.Generator) -> np.ndarray:
-    """How far the paper's estimate is off, in box units, [3]."""
+    """Draw the offset of the paper's estimate, in box units, [3]."""
     offset = rng.normal(size=3) * PAPER_SIGMA
     while np.linalg.norm(offset) >= PAPER_LIMIT:
         offset = rng.normal(size=3) * PAPER_SIGMA
@@ -139,7 +140,7 @@ def truncated_offset(rng: np.random.Generator) -> np.ndarray:
 
 
 def within_ball(truth: Tensor, estimate: Tensor, diameter: float) -> Tensor:
-    """Whether truths lie in the balls inscribed in the boxes around the estimates.
+    """Tell whether truths lie in the balls inscribed in the boxes around the estimates.
 
     Args:
         truth: metres, [N, 3].
@@ -163,7 +164,7 @@ def surface_map(
     K_crop: Tensor,
     crop: CropSettings,
 ) -> Tensor:
-    """What crops show of the object: the visible surface in object coordinates.
+    """Map the visible surface in crops to object coordinates.
 
     Args:
         depth: z of the visible surface in the images, metres, 0 elsewhere, float32 [B, H, W].

@@ -44,7 +44,7 @@ class View:
     image_size: tuple[int, int] | None = None
 
     def in_camera(self, points: np.ndarray) -> np.ndarray:
-        """Points [N, 3] of the object frame in the camera frame at the true pose, metres."""
+        """Return points [N, 3] of the object frame in the camera frame at the true pose, metres."""
         return points @ self.rotation.T + self.translation
 
 
@@ -64,7 +64,7 @@ def project(K: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def sphere_pixels(K: np.ndarray, center: np.ndarray, diameter: float) -> float:
-    """Apparent diameter in pixels of a sphere (metres, camera frame); nan behind the camera."""
+    """Return a sphere's (metres, camera frame) apparent diameter, pixels; nan behind the camera."""
     # The determinant is that of the focal lengths also where a crop is turned.
     focal = np.sqrt(abs(np.linalg.det(K)))
     return focal * diameter / center[2] if center[2] > 0 else float("nan")
@@ -93,42 +93,42 @@ def draw_sheet(
 def _tile(
     view: View, mesh: trimesh.Trimesh | None, keypoints: np.ndarray, diameter: float
 ) -> np.ndarray:
-    """The enlarged crop with drawings and two lines of text below."""
+    """Return the enlarged crop with drawings and two lines of text below."""
     zoom = max(1, round(_TILE / view.crop.shape[1]))
-    picture = cv2.resize(view.crop, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
+    image = cv2.resize(view.crop, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_NEAREST)
     enlarge = np.array([[zoom, 0, (zoom - 1) / 2], [0, zoom, (zoom - 1) / 2], [0, 0, 1]])
     K = enlarge @ view.K
     if mesh is not None:
-        silhouette = _silhouette(project(K, view.in_camera(mesh.vertices)), mesh.faces, picture)
+        silhouette = _silhouette(project(K, view.in_camera(mesh.vertices)), mesh.faces, image)
         contours, _ = cv2.findContours(silhouette, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, contours, -1, _GREEN, 1, cv2.LINE_AA)
+        cv2.drawContours(image, contours, -1, _GREEN, 1, cv2.LINE_AA)
     if view.box is not None:
         (x0, y0), (x1, y1) = view.box.reshape(2, 2) @ enlarge[:2, :2].T + enlarge[:2, 2]
         corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)])
-        drawing.curve(picture, corners, _YELLOW, 1)
+        drawing.curve(image, corners, _YELLOW, 1)
     else:
         radius = sphere_pixels(K, view.estimate, diameter) / 2
-        _disc(picture, project(K, view.estimate[None])[0], radius, _YELLOW, 1)
-    for place in project(K, view.in_camera(keypoints)):
-        _disc(picture, place, 2, _WHITE, -1)
+        _disc(image, project(K, view.estimate[None])[0], radius, _YELLOW, 1)
+    for pixel in project(K, view.in_camera(keypoints)):
+        _disc(image, pixel, 2, _WHITE, -1)
     origin, *tips = project(K, view.in_camera(np.vstack([np.zeros(3), np.eye(3) * diameter / 2])))
     for tip, colour in zip(tips, AXIS_COLOURS, strict=True):
-        drawing.line(picture, origin, tip, colour, 2)
-    return np.concatenate([picture, _text(view.caption, picture), _text(_facts(view), picture)])
+        drawing.line(image, origin, tip, colour, 2)
+    return np.concatenate([image, _text(view.caption, image), _text(_facts(view), image)])
 
 
 def _facts(view: View) -> str:
-    """The numbers under a tile."""
+    """Return the numbers under a tile."""
     facts = f"z {view.translation[2]:.3f} m, d {view.diameter_px:.0f} px"
     if np.isnan(view.visible_fraction):
         return facts
     return f"{facts}, {view.visible_fraction:.0%} visible"
 
 
-def _silhouette(places: np.ndarray, faces: np.ndarray, picture: np.ndarray) -> np.ndarray:
-    """Mask [H, W] uint8 of projected triangles; those behind the camera are left out."""
-    mask = np.zeros(picture.shape[:2], np.uint8)
-    triangles = places[faces]  # [F, 3, 2]
+def _silhouette(pixels: np.ndarray, faces: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Return the mask [H, W] uint8 of projected triangles; those behind the camera are left out."""
+    mask = np.zeros(image.shape[:2], np.uint8)
+    triangles = pixels[faces]  # [F, 3, 2]
     near = np.abs(triangles).max((1, 2)) < 1e4  # false for NaN
     for triangle in np.round(triangles[near] * 16).astype(np.int32):
         cv2.fillConvexPoly(mask, triangle, 255, cv2.LINE_8, 4)
@@ -136,15 +136,15 @@ def _silhouette(places: np.ndarray, faces: np.ndarray, picture: np.ndarray) -> n
 
 
 def _disc(
-    picture: np.ndarray, place: np.ndarray, radius: float, colour: tuple, thickness: int
+    image: np.ndarray, pixel: np.ndarray, radius: float, colour: tuple, thickness: int
 ) -> None:
     """Draw a disc or circle where that can be seen."""
-    if np.abs((*place, radius)).max() < 1e4:  # false for NaN
-        drawing.disc(picture, place, radius, colour, thickness)
+    if np.abs((*pixel, radius)).max() < 1e4:  # false for NaN
+        drawing.disc(image, pixel, radius, colour, thickness)
 
 
-def _text(words: str, picture: np.ndarray) -> np.ndarray:
-    """A white line as wide as a picture."""
-    line = np.full((_LINE, picture.shape[1], 3), 255, np.uint8)
+def _text(words: str, image: np.ndarray) -> np.ndarray:
+    """Return a white line as wide as an image."""
+    line = np.full((_LINE, image.shape[1], 3), 255, np.uint8)
     drawing.text(line, words, (4, _LINE / 2), 0.42, centred=False)
     return line

@@ -1,4 +1,4 @@
-"""Objects whose training images are rendered without end: the mug, and the objects of LM-O."""
+"""Objects with endless rendered training images: the mug and the objects of LM-O."""
 
 import math
 from collections.abc import Iterator
@@ -8,11 +8,13 @@ from typing import Literal
 
 import numpy as np
 import torch
+import trimesh
 from torch import Tensor
 
 from spyropose_ros.bop import LMO_OBJECTS, BopFrame, BopScene, load_models_info
 from spyropose_ros.core import camera
 from spyropose_ros.core.camera import apparent_size_ratio
+from spyropose_ros.core.files import sha256
 from spyropose_ros.scenes import chance
 from spyropose_ros.scenes.compositing import Painter
 from spyropose_ros.scenes.detector import noisy_box
@@ -27,7 +29,6 @@ from training.data.source import (
     EvaluationObject,
     Sample,
     Source,
-    digest,
 )
 from training.data.streams import TEST, item_generator
 
@@ -46,7 +47,8 @@ class RenderedSource(Source):
         settings: of its scenes.
     """
 
-    splits = ("renderings",)
+    splits: tuple[str, ...] = ("renderings",)
+    mesh: trimesh.Trimesh
 
     def __init__(
         self,
@@ -79,7 +81,7 @@ class RenderedSource(Source):
         self.size_ratio = apparent_size_ratio(vertices, self.diameter)
 
     def target(self) -> EvaluationObject:
-        """Vertices, largest vertex distance and symmetries of the mesh."""
+        """Return vertices, largest vertex distance and symmetries of the mesh."""
         symmetries = np.tile(np.eye(4), (len(self.model.symmetries), 1, 1))
         symmetries[:, :3, :3] = self.model.symmetries
         hull = self.mesh.convex_hull.vertices
@@ -87,21 +89,21 @@ class RenderedSource(Source):
         return EvaluationObject(self.mesh.vertices, diameter, symmetries)
 
     def training_items(self, crop: CropSettings) -> "ViewItems":
-        """Views without end, which the composer makes crops of."""
+        """Return endless views, which the composer makes crops of."""
         caster = ViewCaster(self.model, self.settings, crop.resolution / crop.padding)
         return ViewItems(caster, self.size_ratio[0], crop)
 
     def validation_items(self, crop: CropSettings) -> "ViewItems":
-        """As in training; the streams differ by their seeds."""
+        """Return views as in training; the streams differ by their seeds."""
         return self.training_items(crop)
 
     def composer(self, crop: CropSettings) -> Composer:
-        """Paints the views with the object's settings."""
+        """Return what paints the views with the object's settings."""
         painter = Painter(self.model, self.settings, crop.resolution, crop.padding)
         return Composer(painter, self.size_ratio[0], crop)
 
     def samples(self, split: str, seed: int) -> Iterator[Sample]:
-        """Held-out renderings as whole camera images; the training never draws this stream."""
+        """Yield held-out renderings as whole camera images; training never draws this stream."""
         self.check_split(split)
         sampler = SceneSampler(self.model, replace(self.settings, full_frame=True))
         for i in range(_RENDERED_SAMPLES):
@@ -138,18 +140,19 @@ class LmoSource(RenderedSource):
         self._root = Path(data_root) / "lmo"
 
     def target(self) -> EvaluationObject:
-        """As models_info.json states it."""
+        """Return the object as models_info.json states it."""
         info = load_models_info(self._root)[self.object_id]
         return EvaluationObject(self.mesh.vertices, info.diameter, info.symmetries)
 
     def samples(self, split: str, seed: int) -> Iterator[Sample]:
-        """Photographs of a half, or held-out renderings; instances that are visible to 10 %."""
+        """Yield photographs of a half, or held-out renderings; instances visible to 10 %."""
         if split == "renderings":
             yield from super().samples(split, seed)
             return
         for frame in self.frames(split):
             for number, instance in enumerate(frame.instances):
                 seen = instance.visibility
+                assert seen is not None  # the download computes it
                 if instance.object_id != self.object_id or seen.box is None:
                     continue
                 if seen.fraction < MIN_VISIBLE:
@@ -170,13 +173,13 @@ class LmoSource(RenderedSource):
                 )
 
     def annotation(self, split: str) -> str:
-        """Digest of the photographs' annotation; see `Source.annotation`."""
+        """Return the digest of the photographs' annotation; see `Source.annotation`."""
         if split == "renderings":
             return super().annotation(split)
-        return digest(sorted((self._root / LMO_SCENE).glob("scene_*.json")))
+        return sha256(*sorted((self._root / LMO_SCENE).glob("scene_*.json")))
 
     def frames(self, split: str) -> list[BopFrame]:
-        """The photographs of a half with all their annotations."""
+        """Return the photographs of a half with all their annotations."""
         self.check_split(split)
         if split == "renderings":
             return super().frames(split)
@@ -186,7 +189,7 @@ class LmoSource(RenderedSource):
 
 
 class ViewItems:
-    """Random views without end, to be composed; the index does not matter, the generator decides.
+    """Endless random views, to be composed; only the generator matters, not the index.
 
     An item is a dict: depth, normals, albedo, part, inside and K as `View` has them, rotation,
     translation of the centre, roll of the crop in radians, and chance, the random numbers of the
@@ -207,7 +210,7 @@ class ViewItems:
         return ENDLESS
 
     def item(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """One random view; see `training.data.source.Items`."""
+        """Return one random view; see `training.data.source.Items`."""
         view = self.caster.sample(rng)
         while not self._detectable(view):
             view = self.caster.sample(rng)
@@ -228,11 +231,11 @@ class ViewItems:
         }
 
     def _center(self, view: View) -> Tensor:
-        """Of the bounding sphere in the camera frame, metres, [3]."""
+        """Return the bounding sphere's centre in the camera frame, metres, [3]."""
         return torch.from_numpy(view.rotation @ self.caster.model.center + view.translation).float()
 
     def _detectable(self, view: View) -> bool:
-        """Whether the box around what the camera image shows leads near enough to the truth."""
+        """Tell whether the box around the visible part leads near enough to the truth."""
         seen = view.depth > 0
         if self.crop.detector_noise == "paper" or view.inside[seen].all():
             return True

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from spyropose_ros import bop
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.scenes.camera_effects import CameraEffects
 from spyropose_ros.scenes.mug import make_mug
 from spyropose_ros.scenes.renderer import (
@@ -18,14 +19,14 @@ def load_object_model(name: str, root: str | Path = "data") -> ObjectModel:
 
     Args:
         name: 'mug', or 'lmo/<object>' such as 'lmo/duck'.
-        root: Folder of the downloaded data sets.
+        root: folder of the downloaded data sets.
 
     Returns:
         The model.
 
     Raises:
-        ValueError: The name is unknown.
-        FileNotFoundError: The data set is missing.
+        ValueError: the name is unknown.
+        FileNotFoundError: the data set is missing.
     """
     if name == "mug":
         return _mug_model()
@@ -33,14 +34,14 @@ def load_object_model(name: str, root: str | Path = "data") -> ObjectModel:
     if family == "lmo" and part in bop.LMO_OBJECTS:
         return _lmo_model(part, Path(root) / "lmo")
     known = ", ".join(["mug", *(f"lmo/{part}" for part in bop.LMO_OBJECTS)])
-    raise ValueError(f"unknown object '{name}': choose from {known}")
+    raise InputError(f"unknown object '{name}': choose from {known}")
 
 
 def scene_settings(name: str) -> SceneSettings:
-    """The scenes that an object is trained on.
+    """Return the scenes that an object is trained on.
 
     Args:
-        name: As for `load_object_model`.
+        name: as for `load_object_model`.
 
     Returns:
         Settings with the camera of the demo or of the photographs.

@@ -1,4 +1,4 @@
-"""Pictures of a shape and the set of rotations that give the same picture."""
+"""Images of a shape and the set of rotations that give the same image."""
 
 from functools import cached_property
 from typing import NamedTuple
@@ -23,7 +23,7 @@ _HIDDEN_SEED, _HIDDEN_CANDIDATES = 3, 8000
 
 
 def uniform_rotations(n: int, seed: int) -> np.ndarray:
-    """Uniform rotations [n, 3, 3], equal to scipy's `Rotation.random(n, random_state=seed)`."""
+    """Draw n uniform rotations [n, 3, 3], equal to SciPy's `Rotation.random` of this seed."""
     return Rotation.from_quat(np.random.RandomState(seed).normal(size=(n, 4))).as_matrix()
 
 
@@ -79,7 +79,7 @@ class ShapeImages:
         return image
 
     def equivalents(self, rotation: np.ndarray) -> np.ndarray:
-        """All rotations that give the same image.
+        """Return all rotations that give the same image.
 
         Where the mark covers at least one pixel, these are the symmetries that keep the mark in its
         place. Where it covers none, they are the symmetries of the unmarked solid that leave it
@@ -99,17 +99,21 @@ class ShapeImages:
             return rotation @ self._shape.symmetries
         if self._shape.round:
             return np.concatenate((rotation[None], self._hiding_rotations))
-        return rotation @ _hiding(mark, points, self._shape.unmarked_symmetries)
+        unmarked = self._shape.unmarked_symmetries
+        assert unmarked is not None  # a marked solid has them
+        return rotation @ _hiding(mark, points, unmarked)
 
     @cached_property
     def _hiding_rotations(self) -> np.ndarray:
         """Of a sphere; they do not depend on its rotation."""
+        mark = self._shape.mark
+        assert mark is not None  # a sphere has one
         candidates = uniform_rotations(_HIDDEN_CANDIDATES, _HIDDEN_SEED)
-        hiding = _hiding(self._shape.mark, self._sphere.points, candidates)
+        hiding = _hiding(mark, self._sphere.points, candidates)
         return hiding[: HIDDEN_ROTATIONS - 1]
 
     def _surface(self, rotation: np.ndarray) -> _Surface:
-        """The visible surface of the turned solid."""
+        """Return the visible surface of the turned solid."""
         if self._shape.round:
             return self._sphere
         size = self._resolution
@@ -131,7 +135,7 @@ class ShapeImages:
 
 
 def _hiding(mark: Mark, points: np.ndarray, rotations: np.ndarray) -> np.ndarray:
-    """Those of the rotations [S, 3, 3] of a solid that leave none of its visible points painted.
+    """Select the rotations [S, 3, 3] of a solid that leave none of its visible points painted.
 
     Args:
         mark: where the solid is painted.

@@ -13,13 +13,15 @@ import numpy as np
 import trimesh
 from scipy.spatial.transform import Rotation
 
+from spyropose_ros.core.errors import InputError
+
 Mark = Callable[[np.ndarray], np.ndarray]
 """Surface points in the object frame [N, 3], metres -> bool [N], true where painted."""
 
 STEPS = 360
 """Segments of a round outline, and rotations that stand for a continuous symmetry."""
 
-_SPHERE_SUBDIVISIONS = 4  # of the sphere's mesh, which pictures do not show
+_SPHERE_SUBDIVISIONS = 4  # of the sphere's mesh, which images do not show
 
 
 @dataclass(frozen=True)
@@ -56,26 +58,26 @@ def make_shape(name: str) -> Shape:
         ValueError: if there is no such shape.
     """
     if name not in SHAPES:
-        raise ValueError(f"there is no shape '{name}': choose from {', '.join(SHAPES)}")
+        raise InputError(f"there is no shape '{name}': choose from {', '.join(SHAPES)}")
     return SHAPES[name]()
 
 
 def _cone() -> Shape:
-    """Radius 1 and height 2.5 before scaling, the apex towards +z."""
+    """Make a cone of radius 1 and height 2.5 before scaling, the apex towards +z."""
     mesh = trimesh.creation.cone(radius=1.0, height=2.5, sections=STEPS)
-    return Shape(_normalised(mesh, np.array([0.0, 0.0, 1.05]), 1.45), _turns(STEPS))
+    return Shape(_normalised(mesh, np.array([0.0, 0.0, 1.05]), 1.45), _steps_about_z(STEPS))
 
 
 def _cylinder() -> Shape:
-    """Radius 1 and height 2 before scaling, the axis along z."""
+    """Make a cylinder of radius 1 and height 2 before scaling, the axis along z."""
     mesh = trimesh.creation.cylinder(radius=1.0, height=2.0, sections=STEPS)
     flip = np.diag([1.0, -1.0, -1.0])
-    turns = _turns(STEPS)
-    return Shape(_normalised(mesh, np.zeros(3), np.sqrt(2)), np.concatenate((turns, flip @ turns)))
+    steps = _steps_about_z(STEPS)
+    return Shape(_normalised(mesh, np.zeros(3), np.sqrt(2)), np.concatenate((steps, flip @ steps)))
 
 
 def _tetrahedron() -> Shape:
-    """One corner towards +z, one of the others towards +y."""
+    """Return one corner towards +z, one of the others towards +y."""
     angle = np.pi / 2 + np.arange(3) * 2 * np.pi / 3
     ring = np.sqrt(8) / 3 * np.stack((np.cos(angle), np.sin(angle)), 1)
     corners = np.vstack((np.column_stack((ring, np.full(3, -1 / 3))), [0.0, 0.0, 1.0]))
@@ -84,31 +86,33 @@ def _tetrahedron() -> Shape:
 
 
 def _cube() -> Shape:
-    """Edges along the axes."""
+    """Make a cube with its edges along the axes."""
     return _platonic(trimesh.creation.box())
 
 
 def _icosahedron() -> Shape:
-    """Twofold axes along x, y and z."""
+    """Make an icosahedron with twofold axes along x, y and z."""
     return _platonic(trimesh.creation.icosahedron())
 
 
 def _marked_sphere() -> Shape:
-    """A sphere with an X of two equal strokes around +z."""
+    """Return a sphere with an X of two equal strokes around +z."""
     mesh = trimesh.creation.icosphere(subdivisions=_SPHERE_SUBDIVISIONS, radius=0.5)
-    return Shape(mesh, _turns(4), round=True, mark=_is_on_x)
+    return Shape(mesh, _steps_about_z(4), round=True, mark=_is_on_x)
 
 
 def _marked_cylinder() -> Shape:
-    """The cylinder with an O on its side, towards +x and above the middle."""
+    """Return the cylinder with an O on its side, towards +x and above the middle."""
     plain = _cylinder()
     return Shape(plain.mesh, np.eye(3)[None], mark=_is_on_o, unmarked_symmetries=plain.symmetries)
 
 
 def _marked_tetrahedron() -> Shape:
-    """The tetrahedron with a painted base."""
+    """Return the tetrahedron with a painted base."""
     plain = _tetrahedron()
-    return Shape(plain.mesh, _turns(3), mark=_is_on_base, unmarked_symmetries=plain.symmetries)
+    return Shape(
+        plain.mesh, _steps_about_z(3), mark=_is_on_base, unmarked_symmetries=plain.symmetries
+    )
 
 
 SHAPES = {
@@ -125,36 +129,36 @@ SHAPES = {
 
 
 def _is_on_x(points: np.ndarray) -> np.ndarray:
-    """Strokes 0.4 m long and 0.07 m wide, seen along z."""
+    """Tell which points are on strokes 0.4 m long and 0.07 m wide, seen along z."""
     x, y, z = points.T
     stroke = np.minimum(np.abs(x - y), np.abs(x + y)) < 0.035 * np.sqrt(2)
     return (z > 0) & (x * x + y * y < 0.2**2) & stroke
 
 
 def _is_on_o(points: np.ndarray) -> np.ndarray:
-    """A ring, 0.08 to 0.15 m from a point on the side 0.12 m above the middle."""
+    """Return a ring, 0.08 to 0.15 m from a point on the side 0.12 m above the middle."""
     offset = points - [1 / np.sqrt(8), 0.0, 0.12]
     distance = np.einsum("nc,nc->n", offset, offset)
     return (distance > 0.08**2) & (distance < 0.15**2)
 
 
 def _is_on_base(points: np.ndarray) -> np.ndarray:
-    """The face opposite to the corner on +z."""
+    """Return the face opposite to the corner on +z."""
     return points[:, 2] < -1 / 6 + 1e-5
 
 
-def _turns(n: int) -> np.ndarray:
-    """N equal steps about z, from 0, [N, 3, 3]."""
+def _steps_about_z(n: int) -> np.ndarray:
+    """Return N equal rotation steps about z, from 0, [N, 3, 3]."""
     angle = np.arange(n) * 2 * np.pi / n
     return Rotation.from_rotvec(angle[:, None] * [0.0, 0.0, 1.0]).as_matrix()
 
 
 def _platonic(mesh: trimesh.Trimesh) -> Shape:
-    """A regular solid around the origin: some rotation carries any edge to any other, either way.
+    """Make a regular solid around the origin: rotations carry any edge to any other, either way.
 
     So each directed edge stands for one rotation: the one that carries the first edge there.
     """
-    mesh = _normalised(mesh, np.zeros(3), np.linalg.norm(mesh.vertices[0]))
+    mesh = _normalised(mesh, np.zeros(3), float(np.linalg.norm(mesh.vertices[0])))
     corners = np.asarray(mesh.vertices)
     distance = np.linalg.norm(corners[:, None] - corners[None], axis=-1)  # [V, V]
     length = distance[distance > 1e-6].min()
@@ -167,5 +171,5 @@ def _platonic(mesh: trimesh.Trimesh) -> Shape:
 
 
 def _normalised(mesh: trimesh.Trimesh, center: np.ndarray, radius: float) -> trimesh.Trimesh:
-    """The mesh with its bounding sphere moved to the origin and scaled to diameter 1."""
+    """Return the mesh with its bounding sphere moved to the origin and scaled to diameter 1."""
     return trimesh.Trimesh((mesh.vertices - center) / (2 * radius), mesh.faces)

@@ -1,4 +1,4 @@
-"""Data set `shapes`: textureless and marked solids, rendered when asked for, finite by seed.
+"""Data set `shapes`: textureless and marked solids, rendered on demand, finite by seed.
 
 The plain solids are what the paper calls symsol_ours. The marked ones come with what the public
 SYMSOL II lacks: for every image the set of all rotations that look the same.
@@ -33,7 +33,7 @@ VALIDATION_IMAGES, VALIDATION_SEED = 500, 2
 
 
 class ShapeItems:
-    """Fixed poses, each rendered when asked for; nothing is random.
+    """Fixed poses, each rendered on demand; nothing is random.
 
     Args:
         images: of the shape.
@@ -48,7 +48,7 @@ class ShapeItems:
         return len(self._rotations)
 
     def item(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """The item of one pose; keys as in `whole_image_item`."""
+        """Return the item of one pose; keys as in `whole_image_item`."""
         rotation = self._rotations[index]
         return whole_image_item(self._images.image(rotation), rotation)
 
@@ -79,22 +79,22 @@ class ShapesSource(Source):
         self.size_ratio = apparent_size_ratio(self.mesh.vertices, DIAMETER)
 
     def target(self) -> EvaluationObject:
-        """The solid with the symmetries that keep the mark, if any, in its place."""
-        vertices = np.asarray(self.mesh.vertices)
+        """Return the solid with the symmetries that keep the mark, if any, in its place."""
+        vertices = np.asarray(self._shape.mesh.vertices)
         symmetries = np.tile(np.eye(4), (len(self._shape.symmetries), 1, 1))
         symmetries[:, :3, :3] = self._shape.symmetries
         return EvaluationObject(vertices, float(pdist(vertices).max()), symmetries)
 
     def training_items(self, crop: CropSettings) -> ShapeItems:
-        """45,000 poses."""
+        """Return the 45,000 poses."""
         return self._items(crop, TRAIN_IMAGES, TRAIN_SEED)
 
     def validation_items(self, crop: CropSettings) -> ShapeItems:
-        """500 poses."""
+        """Return the 500 poses."""
         return self._items(crop, VALIDATION_IMAGES, VALIDATION_SEED)
 
     def samples(self, split: str, seed: int) -> Iterator[Sample]:
-        """All test poses in order; nothing depends on the seed.
+        """Return all test poses in order; nothing depends on the seed.
 
         Args:
             split: "test".

@@ -1,11 +1,9 @@
 """What training and evaluation need of a data set: one object, as training items and samples."""
 
-import hashlib
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +11,7 @@ import trimesh
 from torch import Tensor, nn
 
 from spyropose_ros.bop import BopFrame
+from spyropose_ros.core.errors import InputError
 
 ENDLESS = sys.maxsize
 """Length of items that are rendered without end."""
@@ -93,14 +92,6 @@ class CropSettings:
     surface: bool
 
 
-def digest(paths: Iterable[Path]) -> str:
-    """Sha256 of files' contents."""
-    total = hashlib.sha256()
-    for path in paths:
-        total.update(path.read_bytes())
-    return total.hexdigest()
-
-
 class Items(Protocol):
     """A training or validation set.
 
@@ -111,10 +102,10 @@ class Items(Protocol):
     """
 
     def __len__(self) -> int:
-        """Distinct items; `ENDLESS` where they are made without end."""
+        """Return the number of distinct items; `ENDLESS` where they are made without end."""
 
     def item(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """One item; rng is its only randomness."""
+        """Return one item; rng is its only randomness."""
 
 
 class Source(ABC):
@@ -149,42 +140,42 @@ class Source(ABC):
 
     @abstractmethod
     def target(self) -> EvaluationObject:
-        """What the metrics need."""
+        """Return what the metrics need."""
 
     @abstractmethod
     def training_items(self, crop: CropSettings) -> Items:
-        """The training set."""
+        """Return the training set."""
 
     @abstractmethod
     def validation_items(self, crop: CropSettings) -> Items:
-        """The set that is watched during training."""
+        """Return the set that is watched during training."""
 
     def composer(self, crop: CropSettings) -> nn.Module:
-        """Makes crops of a batch of items, on the batch's device; as they are by default."""
+        """Return what makes crops of a batch of items, on its device; as they are by default."""
         return nn.Identity()
 
     @abstractmethod
     def samples(self, split: str, seed: int) -> Iterator[Sample]:
-        """Evaluation samples of a split, in a fixed order; the seed is of the boxes' noise.
+        """Yield evaluation samples of a split, in a fixed order; the seed is of the boxes' noise.
 
         Raises:
             ValueError: unknown split.
         """
 
     def frames(self, split: str) -> list[BopFrame]:
-        """All images of a split with all their annotations, for several views of one scene.
+        """Return all images of a split with all their annotations, for several views of one scene.
 
         Raises:
             ValueError: the split has no scenes of several images.
         """
-        raise ValueError(f"{self.name} has no scene in split '{split}' that several images show")
+        raise InputError(f"{self.name} has no scene in split '{split}' that several images show")
 
     def annotation(self, split: str) -> str:
-        """Digest of the files that say what a split shows; "" where nothing is read."""
+        """Return the digest of the files that say what a split shows; "" where nothing is read."""
         return ""
 
     def check_split(self, split: str) -> None:
         """Raise ValueError for a split that this source does not have."""
         if split not in self.splits:
             known = ", ".join(self.splits)
-            raise ValueError(f"{self.name} has no split '{split}': choose from {known}")
+            raise InputError(f"{self.name} has no split '{split}': choose from {known}")

@@ -1,4 +1,4 @@
-"""From items to batches: the same items whatever the workers, processes and restarts."""
+"""From items to batches: the same items for any number of workers, processes and restarts."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ ENDLESS_STEPS = 10**9
 
 
 def item_generator(seed: int, stream: int, index: int) -> np.random.Generator:
-    """The random generator of one item."""
+    """Return the random generator of one item."""
     return np.random.default_rng((seed, stream, index))
 
 
@@ -48,24 +48,24 @@ class Stream(Dataset):
         return self.length
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
-        """One item; its generator is its own."""
+        """Return one item; its generator is its own."""
         rng = item_generator(self.seed, self.stream, position)
         return self.items.item(self._index(position), rng)
 
     def _index(self, position: int) -> int:
-        """Which item a position shows."""
+        """Return the index of the item that a position shows."""
         n = self.items.__len__()
         if n == ENDLESS or self.stream != TRAIN:
             return position
-        turn, offset = divmod(position, n)
-        if self._order is None or self._order[0] != turn:
-            order = item_generator(self.seed, _SHUFFLE, turn).permutation(n)
-            self._order = turn, order
+        epoch, offset = divmod(position, n)
+        if self._order is None or self._order[0] != epoch:
+            order = item_generator(self.seed, _SHUFFLE, epoch).permutation(n)
+            self._order = epoch, order
         return int(self._order[1][offset])
 
 
 class StepSampler(Sampler[int]):
-    """Consecutive positions from where the steps so far have ended, also on a resume.
+    """Consecutive positions that start after the steps done so far, also after a resume.
 
     Args:
         trainer: counts the steps and shares their images between its processes.
@@ -99,6 +99,8 @@ class StreamData(lightning.LightningDataModule):
         composer: makes crops of the batches' items where they have none; see `Source.composer`.
     """
 
+    trainer: lightning.Trainer  # Lightning sets it before it asks for a loader
+
     def __init__(
         self,
         training: Items,
@@ -118,14 +120,14 @@ class StreamData(lightning.LightningDataModule):
         self.validation_set = Stream(validation, VALIDATION, seed, watched)
 
     def train_dataloader(self) -> DataLoader:
-        """Loader of the rest of the stream."""
+        """Return the loader of the rest of the stream."""
         steps = self.optim.max_steps or ENDLESS_STEPS
         batch = self.optim.batch_size
         stream = Stream(self.training, TRAIN, self.seed, steps * batch * self.trainer.world_size)
         return self._loader(stream, StepSampler(self.trainer, steps, batch))
 
     def val_dataloader(self) -> DataLoader:
-        """Loader of the validation set; each process takes its share."""
+        """Return the loader of the validation set; each process takes its share."""
         rank, processes = self.trainer.global_rank, self.trainer.world_size
         return self._loader(self.validation_set, range(rank, len(self.validation_set), processes))
 

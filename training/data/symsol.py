@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from torch import Tensor
 
+from spyropose_ros.core.errors import InputError
 from training.config import LOW_DATA_TRAIN, LOW_DATA_VALIDATION
 from training.data.source import CropSettings, EvaluationObject, Sample, Source
 from training.data.symsol_archive import SymsolSplit
@@ -63,7 +64,7 @@ class SymsolItems:
         return len(self._rotations)
 
     def item(self, index: int, rng: np.random.Generator) -> dict[str, Tensor]:
-        """One item; keys as in `whole_image_item`."""
+        """Return one item; keys as in `whole_image_item`."""
         image = self._split.image(self._first + index)
         if len(image) != self._resolution:
             size = (self._resolution, self._resolution)
@@ -97,43 +98,39 @@ class SymsolSource(Source):
         ours = {archive: name for name, archive in ARCHIVE_NAMES.items()}
         shape = ours.get(shape, shape)
         if shape not in ARCHIVE_NAMES:
-            raise ValueError(
+            raise InputError(
                 f"symsol has no shape '{shape}': choose from {', '.join(ARCHIVE_NAMES)}"
             )
         folder = Path(data_root) / "symsol"
         self.name = f"symsol/{shape}"
         self.object_name = shape
         self._low_data_regime = low_data_regime
+        self.validates_on_test = not low_data_regime  # otherwise all training images are used
         self._train = SymsolSplit(folder / "train", ARCHIVE_NAMES[shape])
         self._test = SymsolSplit(folder / "test", ARCHIVE_NAMES[shape])
         needed = LOW_DATA_TRAIN + LOW_DATA_VALIDATION
         if low_data_regime and len(self._train) < needed:
-            raise ValueError(
+            raise InputError(
                 f"low data means {needed} training images, there are {len(self._train)}"
             )
 
     def target(self) -> EvaluationObject:
-        """No mesh and no symmetries: every sample brings its equivalent rotations."""
+        """Return an object without mesh and symmetries: samples bring their equivalents."""
         return EvaluationObject(np.empty((0, 3)), DIAMETER, np.eye(4)[None])
 
     def training_items(self, crop: CropSettings) -> SymsolItems:
-        """The official training images, or the first 9,500 of them."""
+        """Return the official training images, or the first 9,500 of them."""
         n = LOW_DATA_TRAIN if self._low_data_regime else len(self._train)
         return _items(self._train, 0, n, crop)
 
-    @property
-    def validates_on_test(self) -> bool:
-        """Outside the low-data regime every training image is trained on."""
-        return not self._low_data_regime
-
     def validation_items(self, crop: CropSettings) -> SymsolItems:
-        """500 images: held out in the low-data regime, otherwise test images to look at only."""
+        """Return 500 images: held out in the low-data regime, otherwise test images to watch."""
         if self._low_data_regime:
             return _items(self._train, LOW_DATA_TRAIN, LOW_DATA_VALIDATION, crop)
         return _items(self._test, 0, min(MONITORING_IMAGES, len(self._test)), crop)
 
     def samples(self, split: str, seed: int) -> Iterator[Sample]:
-        """All test images in order; nothing depends on the seed.
+        """Return all test images in order; nothing depends on the seed.
 
         Args:
             split: "test".
@@ -159,5 +156,5 @@ class SymsolSource(Source):
 
 
 def _items(split: SymsolSplit, first: int, n: int, crop: CropSettings) -> SymsolItems:
-    """N images from the first on."""
+    """Return N images from the first on."""
     return SymsolItems(split, first, split.labels(first + n)[first:], crop.resolution)

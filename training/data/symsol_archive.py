@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import cv2
 import numpy as np
+
+from spyropose_ros.core.errors import DataError, MissingFileError
 
 HINT = """get the archive (3.3 GB) and unpack it:
   wget https://storage.googleapis.com/gresearch/implicit-pdf/symsol_dataset.zip
@@ -35,7 +37,7 @@ class SymsolSplit:
         self._shape = shape
         self._path = folder / "rotations.npz"
         if not self._path.is_file():
-            raise FileNotFoundError(f"{self._path} is missing; {HINT}")
+            raise MissingFileError(f"{self._path} is missing; {HINT}")
         with self._open() as array:
             self._array_shape, self._dtype = _read_header(array)
 
@@ -43,7 +45,7 @@ class SymsolSplit:
         return self._array_shape[0]
 
     def rotations(self) -> Iterator[np.ndarray]:
-        """All equivalent rotations of each image in order, float64 [m, 3, 3].
+        """Return all equivalent rotations of each image in order, float64 [m, 3, 3].
 
         One image at a time: the whole array takes gigabytes.
         """
@@ -58,18 +60,18 @@ class SymsolSplit:
                 yield np.frombuffer(row, self._dtype).reshape(shape).astype(np.float64)
 
     def labels(self, n: int) -> np.ndarray:
-        """The rotations the first n images were rendered with, [n, 3, 3]."""
+        """Return the rotations the first n images were rendered with, [n, 3, 3]."""
         return np.stack([rotations[0] for rotations in islice(self.rotations(), n)])
 
     def image_path(self, index: int) -> Path:
-        """Where an image lies.
+        """Return the path of an image.
 
         Raises:
             FileNotFoundError: if it is missing.
         """
         path = self._folder / "images" / f"{self._shape}_{index:05d}.png"
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing; {HINT}")
+            raise MissingFileError(f"{path} is missing; {HINT}")
         return path
 
     def image(self, index: int) -> np.ndarray:
@@ -85,35 +87,33 @@ class SymsolSplit:
         path = self.image_path(index)
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if image is None:
-            raise ValueError(f"{path} is not a readable image; {HINT}")
+            raise DataError(f"{path} is not a readable image; {HINT}")
         if image.shape[0] != image.shape[1]:
-            raise ValueError(
-                f"{path} is not square but {image.shape[1]} x {image.shape[0]}; {HINT}"
-            )
+            raise DataError(f"{path} is not square but {image.shape[1]} x {image.shape[0]}; {HINT}")
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
     @contextmanager
-    def _open(self) -> Iterator[BinaryIO]:
-        """The shape's array in rotations.npz; whatever is wrong with it becomes a ValueError."""
+    def _open(self) -> Iterator[IO[bytes]]:
+        """Open the shape's array in rotations.npz; anything wrong with it becomes a DataError."""
         try:
             with zipfile.ZipFile(self._path) as archive:
                 names = archive.namelist()
                 if f"{self._shape}.npy" not in names:
                     held = ", ".join(name.removesuffix(".npy") for name in names) or "nothing"
-                    raise ValueError(f"there is no '{self._shape}' in it, it holds {held}")
+                    raise DataError(f"there is no '{self._shape}' in it, it holds {held}")
                 with archive.open(f"{self._shape}.npy") as array:
                     yield array
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
-            raise ValueError(f"{self._path} cannot be used: {error}; {HINT}") from error
+            raise DataError(f"{self._path} cannot be used: {error}; {HINT}") from error
 
 
-def _read_header(array: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape (n, m, 3, 3) and type of an array; leaves the file at its values."""
+def _read_header(array: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Return shape (n, m, 3, 3) and type of an array; leaves the file at its values."""
     version = np.lib.format.read_magic(array)
     read = np.lib.format.read_array_header_1_0
     if version != (1, 0):
         read = np.lib.format.read_array_header_2_0
     shape, by_columns, dtype = read(array)
     if len(shape) != 4 or shape[2:] != (3, 3) or 0 in shape or dtype.kind != "f" or by_columns:
-        raise ValueError(f"an array of rotations has shape (n, m, 3, 3), not {dtype} {shape}")
+        raise DataError(f"an array of rotations has shape (n, m, 3, 3), not {dtype} {shape}")
     return shape, dtype

@@ -1,4 +1,4 @@
-"""Data whose image is the crop: one camera, one known translation, only the rotation is asked for.
+"""Data whose image is the crop: one camera, one known translation, unknown rotation.
 
 Source: Haugaard et al., ICCVW 2023: 224 px images, an object of diameter 1 m at 1.5 m, which the
 image shows with a margin of 1.3.
@@ -25,14 +25,14 @@ CENTER = np.zeros(3)
 
 
 def pinhole(resolution: int) -> np.ndarray:
-    """Intrinsics [3, 3] of an image with the given side in pixels."""
+    """Return the intrinsics [3, 3] of an image with the given side in pixels."""
     focal = resolution * TRANSLATION[2] / (DIAMETER * PADDING)
     middle = (resolution - 1) / 2
     return np.array([[focal, 0.0, middle], [0.0, focal, middle], [0.0, 0.0, 1.0]])
 
 
 def whole_image_item(image: np.ndarray, rotation: np.ndarray) -> dict[str, Tensor]:
-    """A training item.
+    """Return a training item.
 
     Args:
         image: RGB uint8, [S, S, 3].

@@ -7,7 +7,7 @@ import torch
 
 
 def single_thread(_worker: int) -> None:
-    """For `worker_init_fn`: the processes share the cores, with each other and the training.
+    """Limit a loader process to one thread: all of them share the cores with the training.
 
     Ctrl-C reaches the whole group; the training, which still needs its images, ends the others.
     """

@@ -1,1 +1,1 @@
-"""How an evaluation runs: protocol, metrics, records and reports."""
+"""Evaluation: protocol, metrics, records and reports."""

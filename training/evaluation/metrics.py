@@ -31,7 +31,7 @@ def image_metrics(
     sample: Sample,
     target: EvaluationObject,
 ) -> dict:
-    """All numbers of one image.
+    """Return all numbers of one image.
 
     Args:
         pyramid: of one detection.
@@ -64,7 +64,7 @@ def image_metrics(
 
 
 def equivalent_rotations(sample: Sample, target: EvaluationObject) -> np.ndarray:
-    """All true rotations of an image, the annotated one included, [M, 3, 3]."""
+    """Return all true rotations of an image, the annotated one included, [M, 3, 3]."""
     if sample.equivalents is not None:
         return sample.equivalents
     return sample.rotation @ target.symmetries[:, :3, :3]
@@ -97,7 +97,7 @@ def _gains(
 
 
 def _rank(distribution: PoseDistribution, log_density: float) -> float:
-    """Mass of all leaves denser than the truth's: it is in every credible region of more mass."""
+    """Return the mass of all leaves denser than the truth's."""
     if not math.isfinite(log_density):
         return 1.0
     denser = distribution.log_densities > log_density + 1e-6
@@ -111,7 +111,7 @@ def _answers(
     target: EvaluationObject,
     equivalents: np.ndarray,
 ) -> dict:
-    """Errors of the single answers: the leading mode, the best mode, the densest leaf."""
+    """Return errors of the single answers: the leading mode, the best mode, the densest leaf."""
     modes = distribution.modes()
     densest_R, densest_t = (value.double().numpy() for value in distribution.mode())
     errors = [
@@ -143,7 +143,7 @@ def _answers(
 def translation_errors(
     estimate: pose_errors.Pose, center: np.ndarray, sample: Sample
 ) -> dict[str, float]:
-    """Distances between bounding-sphere centres across and along the ray to the true one."""
+    """Return the distances of bounding-sphere centres across and along the ray to the true one."""
     R, t = estimate
     truth = sample.rotation @ center + sample.translation
     error = R @ center + t - truth
@@ -158,7 +158,7 @@ def translation_errors(
 def vertex_errors(
     estimate: pose_errors.Pose, sample: Sample, target: EvaluationObject
 ) -> dict[str, float]:
-    """ADD, ADI and MSSD in metres, MSPD in pixels at an image width of 640; empty without mesh."""
+    """Return ADD, ADI and MSSD in metres, MSPD in pixels at a width of 640; empty without mesh."""
     if len(target.vertices) == 0:
         return {}
     truth, vertices = (sample.rotation, sample.translation), target.vertices
@@ -172,7 +172,7 @@ def vertex_errors(
 
 
 def summarise(records: list[dict], target: EvaluationObject, diameter: float) -> dict:
-    """Means, medians and recalls over at least one image.
+    """Compute means, medians and recalls over at least one image.
 
     Args:
         records: of `image_metrics`, all with the same keys; those of one "group", where there is
@@ -254,7 +254,7 @@ def _column(records: list[dict], key: str) -> np.ndarray:
 
 
 def _mean(values: np.ndarray, groups: np.ndarray) -> list[float | None]:
-    """Mean and its standard error; values of one group are not independent, groups [N] are.
+    """Return mean and standard error; values of one group are not independent, groups [N] are.
 
     None for the error of a single group.
     """
@@ -266,7 +266,7 @@ def _mean(values: np.ndarray, groups: np.ndarray) -> list[float | None]:
 
 
 def _spearman(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Rank correlation; None where one of them does not vary."""
+    """Return the rank correlation; None where one of them does not vary."""
     if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(spearmanr(a, b).statistic)

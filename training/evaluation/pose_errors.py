@@ -16,7 +16,7 @@ Pose = tuple[np.ndarray, np.ndarray]
 
 
 def rotation_error(estimate: np.ndarray, equivalents: np.ndarray) -> float:
-    """Geodesic angle to the nearest of the equivalent true rotations.
+    """Return the geodesic angle to the nearest of the equivalent true rotations.
 
     Args:
         estimate: [3, 3].
@@ -32,18 +32,18 @@ def rotation_error(estimate: np.ndarray, equivalents: np.ndarray) -> float:
 
 
 def add(estimate: Pose, truth: Pose, vertices: np.ndarray) -> float:
-    """Mean distance between corresponding vertices [V, 3], metres."""
+    """Return the mean distance between corresponding vertices [V, 3], metres."""
     return float(np.linalg.norm(_move(vertices, estimate) - _move(vertices, truth), axis=1).mean())
 
 
 def adi(estimate: Pose, truth: Pose, vertices: np.ndarray) -> float:
-    """Mean distance from each true vertex to the nearest estimated one (ADD-S), metres."""
+    """Return the mean distance from true vertices to the nearest estimated one (ADD-S), metres."""
     tree = cKDTree(_move(vertices, estimate))
     return float(tree.query(_move(vertices, truth))[0].mean())
 
 
 def mssd(estimate: Pose, truth: Pose, vertices: np.ndarray, symmetries: np.ndarray) -> float:
-    """Least over symmetries of the largest vertex distance, metres."""
+    """Return the least over symmetries of the largest vertex distance, metres."""
     moved = _move(vertices, estimate)
     return min(
         float(np.linalg.norm(moved - other, axis=1).max())
@@ -54,7 +54,7 @@ def mssd(estimate: Pose, truth: Pose, vertices: np.ndarray, symmetries: np.ndarr
 def mspd(
     estimate: Pose, truth: Pose, vertices: np.ndarray, symmetries: np.ndarray, K: np.ndarray
 ) -> float:
-    """Least over symmetries of the largest projected vertex distance, pixels of the image of K."""
+    """Return the least over symmetries of the largest projected vertex distance, pixels."""
     moved = _project(K, _move(vertices, estimate))
     return min(
         float(np.linalg.norm(moved - _project(K, other), axis=1).max())
@@ -63,16 +63,16 @@ def mspd(
 
 
 def _move(vertices: np.ndarray, pose: Pose) -> np.ndarray:
-    """Vertices in the camera frame, [V, 3]."""
+    """Return the vertices in the camera frame, [V, 3]."""
     return vertices @ pose[0].T + pose[1]
 
 
 def _equivalent_vertices(vertices: np.ndarray, truth: Pose, symmetries: np.ndarray):
-    """True vertices in the camera frame, [V, 3], under each symmetry."""
+    """Yield the true vertices in the camera frame, [V, 3], under each symmetry."""
     return (_move(_move(vertices, (S[:3, :3], S[:3, 3])), truth) for S in symmetries)
 
 
 def _project(K: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Pixels of points in the camera frame, [V, 2]."""
+    """Return the pixels of points in the camera frame, [V, 2]."""
     homogeneous = points @ K.T
     return homogeneous[:, :2] / homogeneous[:, 2:]

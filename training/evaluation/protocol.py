@@ -1,4 +1,4 @@
-"""How an evaluation puts an image before the model: where the crop and the grid come from."""
+"""How an evaluation presents an image to the model: the choice of crop and grid."""
 
 import zlib
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from training.data.source import Sample
 
 @dataclass(frozen=True)
 class Protocol:
-    """Where the crop and the grid come from.
+    """The choice of crop and grid.
 
     Attributes:
         paper: as published: crop and grid around the truth plus noise, the grid shaped by the true
@@ -43,13 +43,13 @@ class Protocol:
             bundle.temperatures = [1.0] * bundle.model.config.depth
 
     def mass_tolerance(self, asked: float | None) -> float:
-        """What may stay at coarse levels where nothing else is asked for: nothing in the paper."""
+        """Return the default of what may stay at coarse levels: nothing in the paper."""
         if asked is None:
             return 0.0 if self.paper else SearchSettings().mass_tolerance
         return asked
 
     def describe(self, bundle: ModelBundle, rotation_only: bool) -> str:
-        """One sentence for the report."""
+        """Return one sentence for the report."""
         shape = "cubic" if self.regular_grid else "frustum-aligned"
         temperatures = self.temperatures(bundle)
         if rotation_only:
@@ -63,7 +63,7 @@ class Protocol:
         return f"boxes of a simulated detector, {shape} grid, unturned; {temperatures}"
 
     def temperatures(self, bundle: ModelBundle) -> str:
-        """Where the temperatures come from, in words."""
+        """Describe where the temperatures come from."""
         fitted = bundle.record.get("calibration")
         if self.paper or fitted is None:  # a bundle comes with ones
             return "temperatures off"
@@ -80,7 +80,9 @@ class Protocol:
         if sample.box is None:
             return _search_crop(estimator, sample)
         if not self.paper and not self.regular_grid:
-            return estimator.search(sample.image, sample.K, sample.box[None])
+            pyramid = estimator.search(sample.image, sample.K, sample.box[None])
+            assert pyramid is not None  # as there is a box
+            return pyramid
         info = estimator.bundle.object
         if self.paper:
             rng = sample_generator(sample, seed)
@@ -101,7 +103,7 @@ def noisy_truth(
     rng: np.random.Generator,
     regular_grid: bool,
 ) -> TranslationBox:
-    """The paper's box: turned at random, shaped by the true position, moved by truncated noise.
+    """Return the paper's box: random rotation, shape of the true position, truncated offset.
 
     Args:
         sample: the truth.
@@ -115,13 +117,13 @@ def noisy_truth(
     """
     make = TranslationBox.cubic if regular_grid else TranslationBox.from_view
     truth = torch.from_numpy(sample.rotation @ center + sample.translation).float()[None]
-    turn = torch.from_numpy(Rotation.random(random_state=rng).as_matrix()).float()[None]
+    rotation = torch.from_numpy(Rotation.random(random_state=rng).as_matrix()).float()[None]
     offset = torch.from_numpy(truncated_offset(rng)).float()
-    return make(truth, diameter, turn).shifted(offset[None])
+    return make(truth, diameter, rotation).shifted(offset[None])
 
 
 def sample_generator(sample: Sample, seed: int) -> np.random.Generator:
-    """The sample's own random numbers for the paper's noise."""
+    """Return the sample's own random numbers for the paper's noise."""
     return np.random.default_rng((seed, zlib.crc32(sample.id.encode())))
 
 
@@ -133,7 +135,7 @@ def search_box(estimator: Estimator, sample: Sample, box: TranslationBox) -> Pos
 
 
 def _search_crop(estimator: Estimator, sample: Sample) -> PosePyramid:
-    """The image is the crop and the translation of the bounding-sphere centre known."""
+    """Search an image that is the crop; the bounding-sphere centre's translation is known."""
     position = sample.rotation @ np.array(estimator.bundle.object.center) + sample.translation
     box = TranslationBox.known(torch.from_numpy(position).float()[None])
     image, K = _resized(sample.image, sample.K, estimator.bundle.model.config.crop_resolution)
@@ -142,7 +144,7 @@ def _search_crop(estimator: Estimator, sample: Sample) -> PosePyramid:
 
 
 def _resized(image: np.ndarray, K: np.ndarray, resolution: int) -> tuple[np.ndarray, np.ndarray]:
-    """A square image and its intrinsics at another resolution."""
+    """Return a square image and its intrinsics at another resolution."""
     if len(image) == resolution:
         return image, K
     scale = resolution / len(image)
@@ -160,5 +162,5 @@ def _search(
 
 
 def _tensor(image: np.ndarray) -> Tensor:
-    """RGB uint8 [H, W, 3] -> [3, H, W]."""
+    """Convert RGB uint8 [H, W, 3] -> [3, H, W]."""
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)

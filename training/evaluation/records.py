@@ -1,8 +1,10 @@
-"""Per-image results on disk, so that an evaluation that was killed goes on where it stopped."""
+"""Per-image results on disk, so that an interrupted evaluation resumes."""
 
 import json
 import logging
 from pathlib import Path
+
+from spyropose_ros.core.files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -20,18 +22,15 @@ class RecordFile:
 
     def __init__(self, path: Path, header: dict):
         self._path = path
-        self.records = []
-        path.parent.mkdir(parents=True, exist_ok=True)
-        first, *rest = _whole_lines(path) or [None]
-        if first == header:
-            self.records = rest
-            log.info("%s: going on after %d images", path, len(rest))
-        elif first is not None:
-            log.info("%s was made with other settings: starting anew", path)
+        self.records: list[dict] = []
+        lines = _whole_lines(path)
+        if lines and lines[0] == header:
+            self.records = lines[1:]
+            log.info("%s: resuming after %d images", path, len(self.records))
+        elif lines:
+            log.info("%s was made with other settings: starting over", path)
         # Rewritten, so that a line cut short by a kill is gone.
-        partial = path.with_suffix(".partial")
-        partial.write_text("".join(map(_line, [header, *self.records])))
-        partial.replace(path)
+        write_text(path, "".join(map(_line, [header, *self.records])))
 
     def append(self, record: dict) -> None:
         """Keep a record; it is on disk when this returns."""
@@ -41,7 +40,7 @@ class RecordFile:
 
 
 def read_records(path: Path) -> list[dict]:
-    """The records of a finished file, without its header.
+    """Return the records of a finished file, without its header.
 
     Args:
         path: of the file.
@@ -54,7 +53,7 @@ def _line(value: dict) -> str:
 
 
 def _whole_lines(path: Path) -> list[dict]:
-    """What the file holds up to the first line that is not whole; nothing without a file."""
+    """Return what the file holds up to the first incomplete line; nothing without a file."""
     values = []
     for line in path.read_text().splitlines(keepends=True) if path.is_file() else []:
         try:

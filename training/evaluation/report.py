@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from training import markdown
+
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
 ACCURACIES = (5, 10, 15, 30)
 """What the tables show: mass of highest-density regions, rotation errors in degrees."""
@@ -40,24 +42,24 @@ def write_report(
 
 
 def find_reports(directory: Path) -> list[Path]:
-    """The report*.json files of a folder, without those of the times, by name."""
+    """Return the report*.json files of a folder, without those of the times, by name."""
     found = sorted(directory.glob("report*.json"))
     return [path for path in found if not path.stem.endswith(_TIMES)]
 
 
 def read_report(path: Path) -> tuple[dict, dict]:
-    """A report, and what else the evaluation left: times, hardware, command; {} if that is gone."""
+    """Return a report, and times, hardware and command of the evaluation; {} if those are gone."""
     times = path.with_name(f"{path.stem}{_TIMES}.json")
     return json.loads(path.read_text()), json.loads(times.read_text()) if times.is_file() else {}
 
 
 def title(report: dict) -> str:
-    """What was evaluated on what."""
+    """Return what was evaluated on what."""
     return f"{report['object']}: {report['data']}, {report['split']} split"
 
 
 def _pair(value: list) -> str:
-    """Mean and standard error."""
+    """Format mean and standard error."""
     mean, error = value
     return f"{mean:.2f}" if error is None else f"{mean:.2f} ± {error:.2f}"
 
@@ -94,7 +96,7 @@ _ROWS = (
 
 
 def report_lines(report: dict, times: dict) -> list[str]:
-    """Markdown lines: how the numbers were made, all metrics of all groups, LL per level."""
+    """Return Markdown lines: how the numbers were made, all metrics of all groups, LL per level."""
     return [
         f"{report['protocol'][0].upper()}{report['protocol'][1:]}. Search: "
         f"{', '.join(f'{key} {value}' for key, value in report['search'].items())}; "
@@ -105,7 +107,7 @@ def report_lines(report: dict, times: dict) -> list[str]:
         "",
         *metrics_table(report["metrics"]),
         "",
-        *_level_table(*next(iter(report["metrics"].items())), report["search"]["depth"]),
+        *_level_table(report),
     ]
 
 
@@ -116,40 +118,34 @@ def _speed(times: dict) -> list[str]:
 
 
 def metrics_table(groups: dict[str, dict]) -> list[str]:
-    """Markdown table of summaries: a row per metric, a column per group."""
-    lines = ["| | " + " | ".join(groups) + " |", "|---|" + "---|" * len(groups)]
+    """Return a Markdown table of summaries: a row per metric, a column per group."""
+    rows = []
     for label, key, show in _ROWS:
         values = [group.get(key) for group in groups.values()]
         if any(value is not None for value in values):
-            lines.append(_row(label, ["-" if v is None else show(v) for v in values]))
+            rows.append([label, *("-" if v is None else show(v) for v in values)])
     for mass in COVERAGES:
-        values = [f"{group['coverage'][str(mass)]:.1%}" for group in groups.values()]
-        lines.append(_row(f"coverage of the {mass:.0%} region", values))
-    return lines
+        shares = (f"{group['coverage'][str(mass)]:.1%}" for group in groups.values())
+        rows.append([f"coverage of the {mass:.0%} region", *shares])
+    return markdown.table(["", *groups], rows)
 
 
 def levels_of(curve: list, depth: int) -> range:
-    """Which levels of a pyramid have a value: all, or the last where there was no search."""
+    """Return the levels of a pyramid that have a value: all, or the last if there was no search."""
     return range(depth - len(curve), depth)
 
 
-def _level_table(name: str, group: dict, depth: int) -> list[str]:
-    """LL as the pyramid grows."""
+def _level_table(report: dict) -> list[str]:
+    """Return a Markdown table of the first group's LL as the pyramid grows."""
+    (name, group), *_ = report["metrics"].items()
+    depth = report["search"]["depth"]
     zero, pi2 = group["ll_uniform_zero_per_level"], group["ll_pi2_per_level"]
-    return [
-        _row(f"level, {name}", map(str, levels_of(zero, depth))),
-        "|---|" + "---|" * len(zero),
-        _row("LL (uniform = 0)", map(_pair, zero)),
-        _row("LL (pi^2)", map(_pair, pi2)),
-    ]
-
-
-def _row(label: str, cells) -> str:
-    return f"| {label} | " + " | ".join(cells) + " |"
+    rows = ("LL (uniform = 0)", *map(_pair, zero)), ("LL (pi^2)", *map(_pair, pi2))
+    return markdown.table([f"level, {name}", *map(str, levels_of(zero, depth))], rows)
 
 
 def _figure(path: Path, report: dict, records: list[dict]) -> None:
-    """Calibration, LL over levels, entropy: its histogram and against what is visible."""
+    """Draw calibration, LL over levels, entropy: its histogram and against what is visible."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(17, 4), layout="constrained")

@@ -1,4 +1,4 @@
-"""What every evaluation command has in common: a model, its data, and how the report begins."""
+"""What all evaluation commands share: a model, its data, and the head of the report."""
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -80,7 +80,7 @@ class Evaluation:
         return cls(estimator, source, source.target(), split, seed, protocol, directory)
 
     def head(self, description: str) -> dict:
-        """How the report begins: all that the records follow from.
+        """Return the head of the report: all that the records follow from.
 
         Args:
             description: of the protocol, in words.
@@ -101,7 +101,7 @@ class Evaluation:
         }
 
     def metrics(self, pyramid: PosePyramid, sample: Sample) -> dict:
-        """Of one image."""
+        """Compute the metrics of one image."""
         center = np.array(self.estimator.bundle.object.center)
         return image_metrics(pyramid, center, self.source.diameter, sample, self.target)
 

@@ -1,1 +1,1 @@
-"""How a training runs: objective, module, augmentation, checkpoints, progress."""
+"""Training runs: objective, module, augmentation, checkpoints, progress."""

@@ -7,7 +7,7 @@ from training.config import AugmentationConfig
 
 
 def make_augmentation(config: AugmentationConfig) -> nn.Module:
-    """The published kinds of change, without the background, which stays.
+    """Return the published kinds of change, without the background, which stays.
 
     Args:
         config: settings.
@@ -20,7 +20,7 @@ def make_augmentation(config: AugmentationConfig) -> nn.Module:
     """
     if not config.image_augmentations:
         return nn.Identity()
-    steps: list[nn.Module] = []
+    steps: list[K.IntensityAugmentationBase2D] = []
     if config.sensor:
         steps += [
             K.RandomGaussianBlur((3, 3), (0.4, 1.2), p=0.5),

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: in time, after every validation, and when the run is told to stop."""
+"""Checkpoints of a run: at intervals, after every validation, and on a signal to stop."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Checkpoints(Checkpoint):
-    """Keeps the latest state of a training in a file that is whole at any moment.
+    """Keeps the latest state of a training in a file that is complete at any time.
 
     SIGINT and SIGTERM end the training with `Interrupted` after the current step, or after the
     validation where one runs. The same signal again ends the process at once.
@@ -87,14 +87,14 @@ class Checkpoints(Checkpoint):
             raise Interrupted(self._signal or signal.SIGTERM, trainer.global_step)
 
     def state_dict(self) -> dict[str, float]:
-        """For the checkpoint."""
+        """Return the state for the checkpoint."""
         return {"highest": self._highest}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """From a checkpoint."""
+        """Restore the state from a checkpoint."""
         self._highest = state_dict["highest"]
 
 
 def _any_process(trainer: lightning.Trainer, decision: bool) -> bool:
-    """Whether at least one of the training's processes says so; all of them get the answer."""
+    """Tell whether at least one of the training's processes says so; all of them get the answer."""
     return trainer.strategy.reduce_boolean_decision(decision, all=False)

@@ -1,4 +1,4 @@
-"""How much time a training has taken, over all its starts, and when that is enough."""
+"""The time that a training has taken over all its starts, and when to end it."""
 
 import multiprocessing
 import resource
@@ -22,10 +22,11 @@ class Seconds(NamedTuple):
 
 
 def _now() -> Seconds:
-    """Since some moment in the past."""
+    """Return the seconds since some moment in the past."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     # Linux numbers the processor clock of a process so; see clock_getcpuclockid(3).
-    running = (time.clock_gettime((~p.pid << 3) | 2) for p in multiprocessing.active_children())
+    pids = [p.pid for p in multiprocessing.active_children() if p.pid is not None]
+    running = (time.clock_gettime((~pid << 3) | 2) for pid in pids)
     core = time.process_time() + ended.ru_utime + ended.ru_stime + sum(running)
     return Seconds(time.monotonic(), core)
 
@@ -61,7 +62,7 @@ class TrainingClock(Callback):
         )
 
     def enough(self, trainer: lightning.Trainer) -> bool:
-        """Whether the hours are over."""
+        """Tell whether the hours are over."""
         return self._limit > 0 and self._share(trainer) >= 1
 
     def _share(self, trainer: lightning.Trainer) -> float:
@@ -70,7 +71,7 @@ class TrainingClock(Callback):
         return min(1.0, spent / self._limit)
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Start to count."""
+        """Start counting."""
         self._started = _now()
         if self._limit > 0:
             self.share = trainer.strategy.broadcast(self._share(trainer))
@@ -86,13 +87,13 @@ class TrainingClock(Callback):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Stop to count."""
+        """Stop counting."""
         self._before, self._started = self.seconds, None
 
     def state_dict(self) -> dict[str, float]:
-        """For the checkpoint."""
+        """Return the state for the checkpoint."""
         return self.seconds._asdict()
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """From a checkpoint, before the training goes on."""
+        """Restore the state from a checkpoint, before the training goes on."""
         self._before = Seconds(**state_dict)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import cv2
 import lightning
@@ -15,11 +16,12 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAverag
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from spyropose_ros.core.bundle import MESH, ModelBundle
+from spyropose_ros.core.errors import InputError
 from training import provenance
 from training.config import TrainConfig
 from training.data.source import Source
 from training.data.streams import ENDLESS_STEPS, StreamData
-from training.fitting.assembly import build_model, crop_settings, make_module, object_info
+from training.fitting.assembly import assemble
 from training.fitting.checkpoints import Checkpoints, Interrupted
 from training.fitting.clock import TrainingClock
 from training.fitting.memory import keep_freed_memory
@@ -74,19 +76,17 @@ def fit(
     keep_freed_memory()
     lightning.seed_everything(config.seed, verbose=False)
     cv2.setNumThreads(1)
-    info = object_info(source, config.network)
-    network = build_model(config.network, info, source)
     steps = config.optim.max_steps or ENDLESS_STEPS
     clock = TrainingClock(config.optim.hours)
-    module = make_module(network, info, source, config, clock)
-    crop = crop_settings(config, source, training=True)
+    assembly = assemble(source, config, clock)
+    module = assembly.module
     data = StreamData(
-        source.training_items(crop),
-        source.validation_items(crop_settings(config, source, training=False)),
+        source.training_items(assembly.crop),
+        source.validation_items(assembly.validation_crop),
         config.data,
         config.optim,
         config.seed,
-        source.composer(crop),
+        source.composer(assembly.crop),
     )
     processes = _count(devices) * num_nodes
     progress = Progress(clock, config.optim.max_steps, config.optim.batch_size * processes)
@@ -95,7 +95,7 @@ def fit(
         devices=devices,
         num_nodes=num_nodes,
         strategy="ddp" if processes > 1 else "auto",
-        precision=precision,
+        precision=cast(Any, precision),  # Lightning checks the name
         max_steps=_DEBUG_STEPS if debug else steps,
         use_distributed_sampler=False,  # the streams share themselves
         logger=False if debug else _logger(logger, run_dir),
@@ -119,7 +119,7 @@ def fit(
             steps = _run(trainer, clock, module, data, config)
         except Interrupted as stop:
             if trainer.is_global_zero:
-                log.info("%s; to go on, add --run-id %s to its command", stop, run_dir.name)
+                log.info("%s; to resume, add --run-id %s to the command", stop, run_dir.name)
             raise
         if trainer.is_global_zero:
             record = identity | _record(trainer, clock, steps, config)
@@ -128,7 +128,7 @@ def fit(
                 bundle.mkdir(parents=True, exist_ok=True)
                 source.mesh.export(bundle / MESH)
             # Last: with it the run is finished.
-            ModelBundle(network, info, temperatures, record).save_pretrained(bundle)
+            ModelBundle(module.model, assembly.info, temperatures, record).save_pretrained(bundle)
             log.info("bundle written to %s", bundle)
     return bundle
 
@@ -136,18 +136,18 @@ def fit(
 def _check(source: Source, config: TrainConfig) -> None:
     """Raise ValueError for early stopping on what must not, or cannot, be watched."""
     if config.optim.patience > 0 and source.validates_on_test:
-        raise ValueError(
+        raise InputError(
             f"the validation images of {source.name} are test images, which select nothing: "
             "leave --patience out"
         )
     if config.optim.patience > 0 and config.objective.last_level_only:
-        raise ValueError("--last-level-only is not validated during training: leave --patience out")
+        raise InputError("--last-level-only is not validated while it trains: leave --patience out")
 
 
 def _record(
     trainer: lightning.Trainer, clock: TrainingClock, steps: int, config: TrainConfig
 ) -> dict[str, object]:
-    """How the weights came about."""
+    """Return how the weights were made."""
     record = {
         "package_version": provenance.package_version(),
         "git_commit": provenance.git_commit(),
@@ -176,14 +176,15 @@ def _run(
     Returns:
         Steps that these weights took.
     """
-    checkpoints = trainer.checkpoint_callback  # none of --debug
+    found = trainer.checkpoint_callback
+    checkpoints = found if isinstance(found, Checkpoints) else None  # none of --debug
     resume, finished = None, False
     if checkpoints and checkpoints.last.is_file():
         resume = checkpoints.last
         log.info("resuming from %s", resume)
         state = torch.load(resume, map_location="cpu", weights_only=True)
         if clock.state_key not in state["callbacks"]:
-            raise ValueError(f"{resume} is of an earlier version: choose another --run-id")
+            raise InputError(f"{resume} is of an earlier version: choose another --run-id")
         clock.load_state_dict(state["callbacks"][clock.state_key])
         steps = state["global_step"]
         finished = clock.enough(trainer) or steps >= trainer.max_steps
@@ -218,7 +219,7 @@ def _log_file(path: Path | None) -> Iterator[None]:
 
 
 def _callbacks(config: TrainConfig, run_dir: Path, debug: bool) -> list[Callback]:
-    """Checkpoints, the average of the weights and early stopping, as far as they are asked for."""
+    """Return checkpoints, the average of the weights and early stopping, where set."""
     callbacks: list[Callback] = []
     optim = config.optim
     if not debug:
@@ -231,7 +232,7 @@ def _callbacks(config: TrainConfig, run_dir: Path, debug: bool) -> list[Callback
 
 
 def _logger(kind: str, run_dir: Path) -> Logger | bool:
-    """Lightning's logger; a resumed run continues its TensorBoard log and begins another CSV."""
+    """Return Lightning's logger; a resumed run continues its TensorBoard log, or a new CSV."""
     if kind == "none":
         return False
     if kind == "csv":

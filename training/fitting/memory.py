@@ -1,4 +1,4 @@
-"""How the C library treats memory that a training step frees."""
+"""What the C library does with memory that a training step frees."""
 
 import ctypes
 import platform
@@ -8,7 +8,7 @@ _NEVER, _MB = 2**31 - 1, 2**20
 
 
 def keep_freed_memory() -> None:
-    """Keep it for the next step, where the library is GNU's; elsewhere nothing happens.
+    """Keep freed memory for the next step if the library is GNU's; otherwise do nothing.
 
     Large tensors would otherwise be given back and come again as pages that the kernel has to
     clear, which takes longer than many an operation that fills them.
@@ -17,7 +17,7 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """As the library does by itself once it has seen large blocks."""
+    """Return freed memory to the system, as the library does once it has seen large blocks."""
     _set({_MMAP_MAX: 65_536, _MMAP_THRESHOLD: 32 * _MB, _TRIM_THRESHOLD: 64 * _MB})
 
 

@@ -1,9 +1,15 @@
 """Lightning module: one step of the SpyroPose objective, schedule and validation."""
 
+from typing import Any, cast
+
 import lightning
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LRScheduler
 
 from spyropose_ros.core import se3_grid
 from spyropose_ros.core.network.keypoint_model import PoseModel
@@ -47,6 +53,8 @@ class PoseModule(lightning.LightningModule):
         clock: of a training by hours.
     """
 
+    symmetries: Tensor
+
     def __init__(
         self,
         model: PoseModel | RotationModel,
@@ -74,14 +82,14 @@ class PoseModule(lightning.LightningModule):
         self.register_buffer("symmetries", symmetries, persistent=False)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """One optimiser step; logs the loss of each level."""
+        """Take one optimiser step; log the loss of each level."""
         mixed = current_autocast(self.device)
         with full_precision(self.device):
             self._step(batch, mixed)
 
     def _step(self, batch: dict[str, Tensor], mixed: torch.autocast) -> None:
-        """One step; only the network multiplies in mixed precision, if the trainer asks for it."""
-        optimizer = self.optimizers()
+        """Take one step; only the network computes in mixed precision, if the trainer does."""
+        optimizer = cast(LightningOptimizer, self.optimizers())
         random = self._seed_step()
         with torch.no_grad():
             crops = self.augment(batch["crop"].float().div(255))
@@ -106,11 +114,12 @@ class PoseModule(lightning.LightningModule):
             surface = surface_loss(self.surface(detached), batch["surface"], self.symmetries)
             self.manual_backward(self.optim.surface_weight * surface)
             self.log("train/surface", surface.detach())
+        assert detached.grad is not None
         # The gradient is scaled already where mixed precision scales losses.
         features.backward(detached.grad.to(features))
         self._average_gradients()
         optimizer.step()
-        self.lr_schedulers().step()
+        cast(LRScheduler, self.lr_schedulers()).step()
         self.log("train/loss", torch.stack(losses).mean())
         self.log_dict({f"train/loss_{r}": loss for r, loss in enumerate(losses)})
 
@@ -128,7 +137,8 @@ class PoseModule(lightning.LightningModule):
         backwarded one by one.
         """
         if self.trainer.world_size > 1:
-            self.trainer.model.require_backward_grad_sync = False
+            model = cast(DistributedDataParallel, self.trainer.model)
+            model.require_backward_grad_sync = False
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip; here the gradients of mixed precision are no longer scaled."""
@@ -136,7 +146,7 @@ class PoseModule(lightning.LightningModule):
             nn.utils.clip_grad_norm_(self.parameters(), self.optim.gradient_clip)
 
     def _average_gradients(self) -> None:
-        """Mean gradient over all processes."""
+        """Average the gradients over all processes."""
         if self.trainer.world_size == 1:
             return
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
@@ -148,7 +158,7 @@ class PoseModule(lightning.LightningModule):
             gradient.copy_(mean.view_as(gradient))
 
     def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        """Mean log-likelihood gain over the uniform distribution, per level."""
+        """Log the mean log-likelihood gain over the uniform distribution, per level."""
         if self.objective.last_level_only:
             return  # the search would go through heads that are not trained
         with full_precision(self.device):  # as the exported model computes
@@ -171,18 +181,20 @@ class PoseModule(lightning.LightningModule):
         truth = batch["rotation"].unsqueeze(1), batch["translation"].unsqueeze(1)
         ll = pyramid.log_density_per_level(*truth)[:, 0]  # [B, depth]
         gain = (ll - se3_grid.uniform_log_density(box).unsqueeze(1)).float()
-        options = {"batch_size": len(gain), "sync_dist": True}
-        for r, value in enumerate(gain.mean(0)):
-            self.log(f"val/ll_gain_{r}", value, **options)
-        self.log("val/ll_gain", gain[:, -1].mean(), **options)
+        found = {f"val/ll_gain_{r}": value for r, value in enumerate(gain.mean(0))}
+        found["val/ll_gain"] = gain[:, -1].mean()
+        self.log_dict(found, batch_size=len(gain), sync_dist=True)
 
-    def configure_optimizers(self) -> dict:
-        """AdamW, linear warm-up, cosine to zero."""
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Return AdamW with linear warm-up and cosine decay to zero."""
         optim = self.optim
         encoder = [p for p in self.model.encoder.parameters() if p.requires_grad]
         own = {id(parameter) for parameter in self.model.encoder.parameters()}
         rest = [parameter for parameter in self.parameters() if id(parameter) not in own]
-        groups = [{"params": rest}, {"params": encoder, "lr": optim.lr * optim.encoder_lr}]
+        groups: list[dict[str, Any]] = [
+            {"params": rest},
+            {"params": encoder, "lr": optim.lr * optim.encoder_lr},
+        ]
         # Fused, it would unscale the gradients of float16 itself: too late for the clipping.
         fused = not optim.precision.startswith("16")
         optimizer = torch.optim.AdamW(
@@ -191,6 +203,7 @@ class PoseModule(lightning.LightningModule):
 
         def rate(step: int) -> float:
             if optim.hours:
+                assert self.clock is not None
                 return relative_rate(self.clock.share, optim.warmup_share)
             return relative_rate(step / optim.max_steps, optim.warmup_steps / optim.max_steps)
 
@@ -199,7 +212,7 @@ class PoseModule(lightning.LightningModule):
 
 
 def surface_loss(predicted: Tensor, surface: Tensor, symmetries: Tensor) -> Tensor:
-    """Visibility (cross-entropy) and object coordinates (L1 where visible).
+    """Compute the loss of visibility (cross-entropy) and object coordinates (L1 where visible).
 
     Args:
         predicted: [B, 4, h, w].

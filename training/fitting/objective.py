@@ -53,14 +53,14 @@ class BatchRandom:
         self._processes = processes
 
     def uniform(self, batch: int, *shape: int) -> Tensor:
-        """Float64 in [0, 1), [batch, *shape]."""
+        """Draw float64 in [0, 1), [batch, *shape]."""
         device = self._generator.device
         every = (batch * self._processes, *shape)
         u = torch.rand(every, generator=self._generator, device=device, dtype=torch.float64)
         return u[self._rank :: self._processes]
 
     def rotations(self, batch: int) -> Tensor:
-        """Uniform on SO(3), [batch, 3, 3]."""
+        """Draw uniformly on SO(3), [batch, 3, 3]."""
         every = batch * self._processes
         rotations = so3.random_rotations(every, self._generator, self._generator.device)
         return rotations[self._rank :: self._processes]
@@ -72,7 +72,7 @@ class TrainingGrid:
 
     Attributes:
         box: shifted translation boxes, [B].
-        offset: R_off, [B, 3, 3]: the target lies in the cell of R_off R, and the scored rotations
+        offset: r_off, [B, 3, 3]: the target lies in the cell of R_off R, and the scored rotations
             are R_off^T times the grid's.
         positions_per_axis: of the base level.
     """
@@ -107,7 +107,7 @@ class TrainingGrid:
         return cls(box, offset, config.positions_per_axis)
 
     def poses(self, cells: Cells, run: int = 1) -> tuple[Tensor, Tensor]:
-        """Centres of cells.
+        """Return the centres of cells.
 
         Args:
             cells: [B, N].
@@ -122,16 +122,16 @@ class TrainingGrid:
         return rotations.repeat_interleave(run, 1), positions
 
     def containing(self, rotation: Tensor, translation: Tensor, level: int) -> Cells:
-        """Cells of the poses [B, 3, 3], [B, 3] -> [B, 1]."""
+        """Return the cells of the poses [B, 3, 3], [B, 3] -> [B, 1]."""
         rotation = (self.offset @ rotation).unsqueeze(1)
         return se3_grid.containing(rotation, translation.unsqueeze(1), self.box, level)
 
     def all_cells(self, level: int) -> Cells:
-        """All cells of a level."""
+        """Return all cells of a level."""
         return se3_grid.all_cells(self.box, level, self.positions_per_axis * 2**level)
 
     def uniform_cells(self, level: int, n: int, random: BatchRandom) -> Cells:
-        """N cells of a level, uniform and independent, per batch element; all, where n suffices."""
+        """Draw N uniform, independent cells of a level per batch element; all if n suffices."""
         batch, axes = len(self.box), self.box.axes
         n_rotations, steps = so3_grid.cell_count(level), self.positions_per_axis * 2**level
         if n_rotations * steps**axes <= n:
@@ -149,7 +149,7 @@ def level_losses(
     config: ObjectiveConfig,
     random: BatchRandom,
 ) -> Iterator[Tensor]:
-    """Loss of each level, coarse to fine; lazily, so that each can be backwarded on its own.
+    """Yield the loss of each level, coarse to fine, lazily: each can be backwarded on its own.
 
     Args:
         scorer: (level, rotations [B, N, 3, 3], translations [B, N, 3]) -> logits [B, N].
@@ -166,15 +166,15 @@ def level_losses(
     finest = grid.containing(rotation, translation, depth - 1)  # one look-up for all levels
     given = scorer, grid, finest, config.n_samples, random
     if config.importance_sampling and config.sampling == "distinct":
-        for found in distinct_levels(*given):
-            yield cross_entropy(*found).mean()
+        for logits, log_weight, truth in distinct_levels(*given):
+            yield cross_entropy(logits, log_weight, truth).mean()
         return
     if config.importance_sampling:
         levels = independent_levels(*given)
     else:
         levels = _uniform_levels(*given, first=depth - 1 if config.last_level_only else 0)
-    for found in levels:
-        yield _cross_entropy(*found)
+    for positive, negatives in levels:
+        yield _cross_entropy(positive, negatives)
 
 
 def distinct_levels(
@@ -214,7 +214,7 @@ def distinct_levels(
 
 
 def cross_entropy(logits: Tensor, log_weight: Tensor, truth: Tensor) -> Tensor:
-    """-log of the true cell's share of what `distinct_levels` yields, [B]; never negative."""
+    """Return -log of the true cell's share of what `distinct_levels` yields, [B]; at least 0."""
     return (logits + log_weight).logsumexp(1) - logits.gather(1, truth).squeeze(1)
 
 
@@ -245,11 +245,11 @@ def choose_distinct(
     tail = mass.scatter(1, order, 0.0).sum(1, keepdim=True)
     # If the m largest are certain, the rest shares n - 1 - m places; m is the least that fits.
     rest = tail + largest.flip(1).cumsum(1).flip(1)  # [B, n - 1], without the m largest
-    places = torch.arange(n - 1, 0, -1, device=mass.device)
-    fits = largest * places <= rest * (1 + 1e-12)
+    slots = torch.arange(n - 1, 0, -1, device=mass.device)
+    fits = largest * slots <= rest * (1 + 1e-12)
     fits[:, -1] = True
     certain = fits.int().argmax(1, keepdim=True)
-    threshold = (rest / places).gather(1, certain)
+    threshold = (rest / slots).gather(1, certain)
     chance = (mass / threshold).clamp(max=1)
     sums = chance.cumsum(1)
     sums = sums * ((n - 1) / sums[:, -1:])
@@ -261,7 +261,7 @@ def choose_distinct(
 
 
 def _slot(cells: Cells, one: Cells) -> Tensor:
-    """Where the cell `one` [B, 1] is among cells [B, N], int64 [B, 1]."""
+    """Find the cell `one` [B, 1] among cells [B, N]: its slot, int64 [B, 1]."""
     same = cells.rotation_index == one.rotation_index
     same &= (cells.position_index == one.position_index).all(-1)
     return same.int().argmax(1, keepdim=True)
@@ -301,7 +301,7 @@ def independent_levels(
 def _uniform_levels(
     scorer: Scorer, grid: TrainingGrid, finest: Cells, n: int, random: BatchRandom, first: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Logits of the truth [B, 1] and of n uniform cells [B, n], from level `first` on."""
+    """Yield logits of the truth [B, 1] and of n uniform cells [B, n], from level `first` on."""
     for level in range(first, finest.level + 1):
         cells = grid.uniform_cells(level, n, random)
         yield _score(scorer, grid, finest.ancestors(level), cells)
@@ -310,14 +310,14 @@ def _uniform_levels(
 def _score(
     scorer: Scorer, grid: TrainingGrid, positive: Cells, cells: Cells, run: int = 1
 ) -> tuple[Tensor, Tensor]:
-    """Logits of the truth's cells [B, 1] and of cells [B, N], `run` in a row of one rotation."""
+    """Score the truth's cells [B, 1] and cells [B, N], `run` in a row of one rotation."""
     rotations, translations = zip(grid.poses(positive), grid.poses(cells, run), strict=True)
     logits = scorer(cells.level, torch.cat(rotations, 1), torch.cat(translations, 1)).float()
     return logits[:, :1], logits[:, 1:]
 
 
 def _cross_entropy(positive: Tensor, negatives: Tensor) -> Tensor:
-    """-log of the positive's share, mean over B; the positive is in the denominator as well."""
+    """Return -log of the positive's share, mean over B; the denominator holds the positive, too."""
     every = torch.cat((positive, negatives), 1)
     return (every.logsumexp(1) - positive.squeeze(1)).mean()
 
@@ -349,7 +349,7 @@ def _ancestral_sample(
 
 
 def _inverse_cdf(log_p: Tensor, u: Tensor) -> Tensor:
-    """Samples by the uniform numbers u [..., S] of the categorical log_p [..., N]."""
+    """Sample the categorical log_p [..., N] by the uniform numbers u [..., S]."""
     cdf = log_p.double().exp().cumsum(-1)
     index = torch.searchsorted(cdf, u * cdf[..., -1:], right=True)
     return index.clamp(max=log_p.shape[-1] - 1)

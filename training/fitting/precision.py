@@ -1,4 +1,4 @@
-"""The precision that a training multiplies in."""
+"""Precision of a training's matrix products."""
 
 import time
 
@@ -9,7 +9,7 @@ _GAIN = 1.4  # conversions must pay as well
 
 
 def trainer_precision(precision: str, accelerator: str) -> str:
-    """Precision as Lightning names it: "auto" is bfloat16 where that is fast, or else float32.
+    """Return the precision as Lightning names it: "auto" is bfloat16 if that is fast, else float32.
 
     Args:
         precision: "auto" or Lightning's name.
@@ -25,7 +25,7 @@ def trainer_precision(precision: str, accelerator: str) -> str:
 
 
 def _pays() -> bool:
-    """Whether products of bfloat16 are clearly faster on this CPU.
+    """Tell whether products of bfloat16 are clearly faster on this CPU.
 
     That it has the instructions says little: some take twice as long with them as in float32.
     """
@@ -34,7 +34,7 @@ def _pays() -> bool:
 
 
 def _seconds(a: torch.Tensor) -> float:
-    """Least CPU time of a product."""
+    """Return the least CPU time of a product."""
     spent = []
     for _ in range(_TRIES):
         started = time.process_time()

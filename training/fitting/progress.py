@@ -1,28 +1,29 @@
-"""How far a training is, in one line; and nothing else on the screen."""
+"""Progress of a training in one line, and nothing else on the terminal."""
 
 import logging
 import sys
 import time
 import warnings
 from collections import deque
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import lightning
 from lightning.pytorch.callbacks import Callback
 
 from training.console import PROGRESS
 from training.fitting.clock import TrainingClock
+from training.fitting.module import PoseModule
 
 log = logging.getLogger(PROGRESS)
 
 LOGGED = 60.0
 """Seconds between two lines of a log."""
 
-_DRAWN = 1.0  # seconds between two looks
-_RECENT = 60  # looks that rates and losses are averaged over
+_DRAWN = 1.0  # seconds between two readings
+_RECENT = 60  # readings that rates and losses are averaged over
 
 
-class _Look(NamedTuple):
+class _Reading(NamedTuple):
     """The training at a moment.
 
     Attributes:
@@ -39,7 +40,7 @@ class _Look(NamedTuple):
 
 
 class Progress(Callback):
-    """Shows a training in a line that stays in its place on a terminal.
+    """Shows a training in one line, which is redrawn on a terminal.
 
     The log gets the line once a minute and every validation; `console` keeps these from a terminal.
 
@@ -54,13 +55,13 @@ class Progress(Callback):
         self._steps = steps
         self._images = images
         self._terminal = sys.stderr.isatty()
-        self._recent: deque[_Look] = deque(maxlen=_RECENT)
+        self._recent: deque[_Reading] = deque(maxlen=_RECENT)
         self._logged = 0.0
         self._gain: float | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Look for the first time."""
-        self._recent.append(self._look(trainer))
+        self._recent.append(self._read(trainer))
         self._logged = time.monotonic()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_) -> None:
@@ -68,7 +69,7 @@ class Progress(Callback):
         now = time.monotonic()
         if not trainer.is_global_zero or now - self._recent[-1].time < _DRAWN:
             return
-        self._recent.append(self._look(trainer))
+        self._recent.append(self._read(trainer))
         if self._terminal:
             print(f"\r{self._line()}\x1b[K", end="", file=sys.stderr, flush=True)
         if now - self._logged >= LOGGED:
@@ -82,9 +83,8 @@ class Progress(Callback):
         metrics = trainer.callback_metrics
         if trainer.is_global_zero and "val/ll_gain" in metrics:
             self._gain = float(metrics["val/ll_gain"])
-            levels = [
-                f"{metrics[f'val/ll_gain_{r}']:.2f}" for r in range(module.model.config.depth)
-            ]
+            depth = cast(PoseModule, module).model.config.depth
+            levels = [f"{metrics[f'val/ll_gain_{r}']:.2f}" for r in range(depth)]
             log.info("step %d: validation LL %s", trainer.global_step, " ".join(levels))
 
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
@@ -101,11 +101,11 @@ class Progress(Callback):
         if self._terminal and len(self._recent) > 1:
             print(file=sys.stderr)
 
-    def _look(self, trainer: lightning.Trainer) -> _Look:
+    def _read(self, trainer: lightning.Trainer) -> _Reading:
         step = trainer.global_step
         share = step / self._steps if self._steps else self._clock.share
         loss = float(trainer.callback_metrics.get("train/loss", float("nan")))
-        return _Look(time.monotonic(), step, share, loss)
+        return _Reading(time.monotonic(), step, share, loss)
 
     def _line(self) -> str:
         first, last = self._recent[0], self._recent[-1]

@@ -6,7 +6,7 @@ _START = 1e-3  # of the peak
 
 
 def relative_rate(spent: float, warmup: float) -> float:
-    """Learning rate over its peak: linear warm-up, then a cosine to zero.
+    """Return the learning rate over its peak: linear warm-up, then a cosine to zero.
 
     Args:
         spent: share of the training, 0 to 1.

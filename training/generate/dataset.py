@@ -1,10 +1,9 @@
-"""Makes a data set, in several processes, and completes it after an interruption.
+"""Generate a data set in several processes; complete it after an interruption.
 
 Every image has a random generator of its own, so that the result depends neither on the number of
 workers nor on interruptions.
 """
 
-import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -19,10 +18,11 @@ from spyropose_ros.bop.scene_writer import (
     OBJECT_ID,
     join_annotations,
     missing_images,
-    write,
     write_image,
     write_json,
 )
+from spyropose_ros.core.errors import InputError
+from spyropose_ros.core.files import sha256, write_bytes, write_text
 from spyropose_ros.scenes.renderer import bounding_sphere
 from training import provenance
 from training.data.workers import single_thread
@@ -46,18 +46,18 @@ def generate(
     """Make the data set, or complete it.
 
     Args:
-        cad: File of the object.
-        output: Folder of the data set.
-        settings: What to make.
+        cad: file of the object.
+        output: folder of the data set.
+        settings: what to make.
         occluders: CAD files of things found near the object.
-        workers: Processes; 0 for this one alone.
+        workers: processes; 0 for this one alone.
 
     Returns:
         A table that sums up the data set.
 
     Raises:
-        FileNotFoundError: A CAD file is missing.
-        ValueError: A file or a setting is not usable, or the folder holds something else.
+        FileNotFoundError: a CAD file is missing.
+        ValueError: a file or a setting is not usable, or the folder holds something else.
     """
     mesh = load_cad(cad, settings.units)
     diameter = 2 * bounding_sphere(mesh)[1]
@@ -88,7 +88,7 @@ def generate(
         partial.unlink(missing_ok=True)
     _write_targets(output, settings)
     text = description(settings, diameter, distance, has_colours(mesh))
-    write(output / "dataset_info.md", text.encode())
+    write_text(output / "dataset_info.md", text)
     return summary(output, _SPLITS, diameter)
 
 
@@ -121,12 +121,11 @@ def _scene_folder(output: Path, split: str, scene: int) -> Path:
 
 
 def _record(settings: GenerationSettings, cad: Path, occluders: list[Path]) -> dict:
-    """What decides the bytes of the data set, as JSON gives it back."""
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (cad, *occluders)]
+    """Return what decides the bytes of the data set, as JSON gives it back."""
     record = asdict(settings) | {
         "cad": cad.name,
-        "cad_sha256": digests[0],
-        "occluders_sha256": digests[1:],
+        "cad_sha256": sha256(cad),
+        "occluders_sha256": [sha256(path) for path in occluders],
         "package_version": provenance.package_version(),
     }
     return json.loads(json.dumps(record))
@@ -139,12 +138,12 @@ def _claim(output: Path, record: dict) -> None:
         known = json.loads(path.read_text())
         changed = [key for key in record if known.get(key) != record[key]]
         if changed:
-            raise ValueError(
+            raise InputError(
                 f"{output} was made with other settings ({', '.join(changed)}): give another "
                 "--output, or delete the folder"
             )
     elif any(file.suffix != ".partial" for file in output.glob("*")):
-        raise ValueError(f"{output} is not empty: give another --output")
+        raise InputError(f"{output} is not empty: give another --output")
     else:
         write_json(path, record)
 
@@ -154,7 +153,8 @@ def _write_model(output: Path, mesh: trimesh.Trimesh, info: dict) -> None:
     scaled.apply_scale(1 / bop.MM)
     folder = output / "models"
     ply = scaled.export(file_type="ply", vertex_normal=True)
-    write(folder / f"obj_{OBJECT_ID:06d}.ply", ply)
+    assert isinstance(ply, bytes)
+    write_bytes(folder / f"obj_{OBJECT_ID:06d}.ply", ply)
     write_json(folder / "models_info.json", {str(OBJECT_ID): info})
 
 
@@ -165,9 +165,9 @@ def _write_camera(output: Path, settings: GenerationSettings) -> None:
 
 
 def _write_targets(output: Path, settings: GenerationSettings) -> None:
-    """What the toolkit evaluates: every image of the test split."""
+    """Write what the toolkit evaluates: every image of the test split."""
     targets = [
         {"im_id": image, "inst_count": 1, "obj_id": OBJECT_ID, "scene_id": 0}
         for image in range(settings.test_images)
     ]
-    write(output / "test_targets_bop19.json", json.dumps(targets, indent=1).encode())
+    write_text(output / "test_targets_bop19.json", json.dumps(targets, indent=1))

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import trimesh
+from trimesh.visual import ColorVisuals
 
 from spyropose_ros.scenes.camera_effects import CameraEffects
 from spyropose_ros.scenes.renderer import bounding_sphere
@@ -18,7 +19,7 @@ _HOUSEHOLD_SIZE = 0.12  # metres: the sampler's clutter goes with objects of abo
 class Part:
     """Random images of a part. Can be pickled; forked workers can share one.
 
-    The sampler sees the part centred and at household size, which leaves the picture the same: the
+    The sampler sees the part centred and at household size, which leaves the image the same: the
     clutter then has fitting sizes, and the origin of the CAD file may lie anywhere.
     """
 
@@ -32,10 +33,10 @@ class Part:
         """Prepare the sampler (a few seconds).
 
         Args:
-            mesh: The part, metres; painted anew in every image when it has no colours.
-            occluders: Things found near it, metres.
-            views: What the camera sees.
-            distance: Smallest and largest z of the part's centre, metres.
+            mesh: the part, metres; painted differently in every image if it has no colours.
+            occluders: things found near it, metres.
+            views: what the camera sees.
+            distance: smallest and largest z of the part's centre, metres.
         """
         self._center, radius = bounding_sphere(mesh)
         self._scale = _HOUSEHOLD_SIZE / (2 * radius)
@@ -53,8 +54,12 @@ class Part:
             symmetries=np.eye(3)[None],
         )
         width, height = views.resolution
+        camera = views.camera
         settings = SceneSettings(
-            **views.camera,
+            fx=camera["fx"],
+            fy=camera["fy"],
+            cx=camera["cx"],
+            cy=camera["cy"],
             width=width,
             height=height,
             distance=(distance[0] * self._scale, distance[1] * self._scale),
@@ -72,7 +77,7 @@ class Part:
         """Make an image.
 
         Args:
-            rng: The only source of randomness.
+            rng: the only source of randomness.
 
         Returns:
             The scene with the pose of the frame of the CAD file.
@@ -82,7 +87,7 @@ class Part:
         return replace(scene, translation=translation, depth=scene.depth / self._scale)
 
     def _normalised(self, mesh: trimesh.Trimesh, center: np.ndarray) -> trimesh.Trimesh:
-        """A copy around the origin at the sampler's scale."""
+        """Return a copy around the origin at the sampler's scale."""
         mesh = mesh.copy()
         mesh.apply_translation(-center)
         mesh.apply_scale(self._scale)
@@ -90,9 +95,10 @@ class Part:
 
 
 def _painted(mesh: trimesh.Trimesh, index: int) -> trimesh.Trimesh:
-    """A copy with a colour, where the mesh has none."""
+    """Return a copy with a colour, where the mesh has none."""
     mesh = mesh.copy()
     if not has_colours(mesh):
+        assert isinstance(mesh.visual, ColorVisuals)  # `load_cad` leaves no textures
         hue = 0.618 * index % 1  # neighbours in the list differ
         mesh.visual.vertex_colors = [*colorsys.hsv_to_rgb(hue, 0.6, 0.8), 1.0]
     return mesh

@@ -6,6 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from spyropose_ros.core.errors import InputError
+
 UNITS = {"m": 1.0, "cm": 1e-2, "mm": 1e-3, "inch": 25.4e-3}
 """Metres per unit of a CAD file."""
 
@@ -21,11 +23,11 @@ class ViewSettings:
     Attributes:
         views: 'uniform' over SO(3), or 'upright': z of the object points up and the camera looks
             from the side or above.
-        distance: Smallest and largest z of the object's centre, metres; None for 3.5 and 8
+        distance: smallest and largest z of the object's centre, metres; None for 3.5 and 8
             diameters.
-        resolution: Width and height of the images, pixels.
-        fov: Horizontal field of view, degrees.
-        occlusion: Share of images with something in front of the object.
+        resolution: width and height of the images, pixels.
+        fov: horizontal field of view, degrees.
+        occlusion: share of images with something in front of the object.
     """
 
     views: Literal["uniform", "upright"] = "uniform"
@@ -48,32 +50,32 @@ class ViewSettings:
 
 
 def distance_range(views: ViewSettings, diameter: float) -> tuple[float, float]:
-    """The distances of the images.
+    """Return the distances of the images.
 
     Args:
-        views: What the camera sees.
-        diameter: Of the object's bounding sphere, metres.
+        views: what the camera sees.
+        diameter: of the object's bounding sphere, metres.
 
     Returns:
         Smallest and largest z of the object's centre, metres.
 
     Raises:
-        ValueError: The camera makes no sense, or the object would be too large or too small in
+        ValueError: the camera makes no sense, or the object would be too large or too small in
             the image.
     """
     width, height = views.resolution
     if min(width, height) < 2 * _SMALLEST_IMAGE or not 1 <= views.fov <= 150:
-        raise ValueError(
+        raise InputError(
             f"a camera of {width} x {height} pixels and {views.fov:g} degrees makes no sense: "
             "check --resolution and --fov"
         )
     if not 0 <= views.occlusion <= 1:
-        raise ValueError(f"--occlusion is a share between 0 and 1, got {views.occlusion:g}")
+        raise InputError(f"--occlusion is a share between 0 and 1, got {views.occlusion:g}")
     near, far = views.distance or (_NEAREST * diameter, _FARTHEST * diameter)
     nearest = views.focal_length * diameter / min(width, height)
     farthest = views.focal_length * diameter / _SMALLEST_IMAGE
     if not nearest <= near <= far <= farthest:
-        raise ValueError(
+        raise InputError(
             f"the distance {near:.3g} to {far:.3g} m does not suit an object of {diameter:.3g} m: "
             f"give --distance between {nearest:.3g} m (it fills the image) and {farthest:.3g} m "
             f"({_SMALLEST_IMAGE:g} pixels), the smaller one first"
@@ -86,13 +88,13 @@ class GenerationSettings:
     """What to make; two runs with the same settings and files make the same bytes.
 
     Attributes:
-        name: Of the object, as in the bundle and in detections.
-        units: Of the CAD files.
-        symmetry: As for `describe_symmetry`.
-        images: For training, the validation images among them.
-        test_images: For the test split.
-        seed: Of everything random.
-        views: What the camera sees.
+        name: of the object, as in the bundle and in detections.
+        units: of the CAD files.
+        symmetry: as for `describe_symmetry`.
+        images: for training, the validation images among them.
+        test_images: for the test split.
+        seed: of everything random.
+        views: what the camera sees.
     """
 
     name: str
@@ -105,14 +107,14 @@ class GenerationSettings:
 
     def __post_init__(self):
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", self.name):
-            raise ValueError(
+            raise InputError(
                 f"name '{self.name}': use letters, digits, '_', '-' and '.'; give another --name"
             )
         if self.images < 2 or self.test_images < 1:
-            raise ValueError("give at least --images 2 and --test-images 1")
+            raise InputError("give at least --images 2 and --test-images 1")
 
     def scenes(self) -> dict[tuple[str, int], int]:
-        """Number of images of every scene, by split and number of the scene."""
+        """Return the number of images of every scene, by split and number of the scene."""
         parts = np.array_split(np.arange(self.images), min(_SCENES, self.images))
         counts = {("train", scene): len(part) for scene, part in enumerate(parts)}
         return counts | {("test", 0): self.test_images}

@@ -1,4 +1,4 @@
-"""What a generated data set is, for people."""
+"""Human-readable description of a generated data set."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from training.generate.settings import GenerationSettings
 _TEXT = """\
 # {name}
 
-Pictures of one object, rendered from a CAD file with random views, light, backgrounds and
+Images of one object, rendered from a CAD file with random views, light, backgrounds and
 occluders, in the [BOP format](https://bop.felk.cvut.cz/datasets).
 
 | | |
@@ -23,7 +23,7 @@ occluders, in the [BOP format](https://bop.felk.cvut.cz/datasets).
 | views | {views}, centre of the object {near:.3f} to {far:.3f} m from the camera |
 | seed | {seed} |
 
-There are no depth images: backgrounds and occluders are pictures without geometry. Pixels of the
+There are no depth images: backgrounds and occluders are images without geometry. Pixels of the
 silhouette inside the image count as valid (`px_count_valid`). `generation.json` holds all settings.
 """
 
@@ -31,19 +31,19 @@ silhouette inside the image count as valid (`px_count_valid`). `generation.json`
 def description(
     settings: GenerationSettings, diameter: float, distance: tuple[float, float], coloured: bool
 ) -> str:
-    """Text of dataset_info.md.
+    """Return the text of dataset_info.md.
 
     Args:
-        settings: What was made.
-        diameter: Of the bounding sphere, metres.
-        distance: Smallest and largest z of the object's centre, metres.
-        coloured: The CAD file has colours.
+        settings: what was made.
+        diameter: of the bounding sphere, metres.
+        distance: smallest and largest z of the object's centre, metres.
+        coloured: the CAD file has colours.
     """
     views = settings.views
     return _TEXT.format(
         name=settings.name,
         diameter=diameter * 1e3,
-        colours="in its own colours" if coloured else "painted anew in every image",
+        colours="in its own colours" if coloured else "painted differently in every image",
         images=settings.images,
         test_images=settings.test_images,
         width=views.resolution[0],
@@ -57,12 +57,12 @@ def description(
 
 
 def summary(output: Path, splits: tuple[str, ...], diameter: float) -> str:
-    """A table of what lies in the folder of a complete data set.
+    """Return a table of what lies in the folder of a complete data set.
 
     Args:
-        output: The folder.
-        splits: Names of its splits.
-        diameter: Of the object's bounding sphere, metres.
+        output: the folder.
+        splits: names of its splits.
+        diameter: of the object's bounding sphere, metres.
     """
     lines = [
         f"{output}: object of {diameter * 1e3:.1f} mm, {_megabytes(output):.1f} MB",

@@ -1,4 +1,4 @@
-"""What the user says of an object's symmetry, as the BOP format wants it."""
+"""The symmetry that a user states for an object, in the BOP format."""
 
 import re
 
@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from spyropose_ros.bop import MM
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.scenes.renderer import bounding_sphere
 
 _AXES = {"x": [1.0, 0, 0], "y": [0, 1.0, 0], "z": [0, 0, 1.0]}
@@ -18,31 +19,31 @@ _PROBE = 1.0  # radians: what a surface of revolution must survive
 
 
 def describe_symmetry(text: str, mesh: trimesh.Trimesh) -> dict[str, list]:
-    """The symmetry entries of models_info.json.
+    """Return the symmetry entries of models_info.json.
 
     The axes run through the centre of the bounding sphere, which every symmetry keeps in place.
 
     Args:
         text: 'none', or a comma-separated list of <axis><n> (looks the same after 1/n of a turn,
             as in 'z4') and continuous_<axis> (a surface of revolution).
-        mesh: The object, metres, object frame.
+        mesh: the object, metres, object frame.
 
     Returns:
         'symmetries_discrete' (the whole group without the identity, 4 x 4 row by row) and
         'symmetries_continuous', millimetres; a key only where there is something to say.
 
     Raises:
-        ValueError: The text is not understood or the mesh does not have the symmetry.
+        ValueError: the text is not understood or the mesh does not have the symmetry.
     """
     center, radius = bounding_sphere(mesh)
-    turns, axes = _parse(text)
+    rotations, axes = _parse(text)
     for name, rotation in [
-        *turns.items(),
-        *((f"continuous_{axis}", _turn(axis, _PROBE)) for axis in axes),
+        *rotations.items(),
+        *((f"continuous_{axis}", _rotation(axis, _PROBE)) for axis in axes),
     ]:
         _check(name, rotation, mesh, center, 2 * radius)
     entry = {}
-    group = _closure(list(turns.values()))
+    group = _closure(list(rotations.values()))
     if len(group) > 1:
         entry["symmetries_discrete"] = [_about(center, r).ravel().tolist() for r in group[1:]]
     if axes:
@@ -53,29 +54,29 @@ def describe_symmetry(text: str, mesh: trimesh.Trimesh) -> dict[str, list]:
 
 
 def _parse(text: str) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The smallest turns by name and the axes of revolution."""
-    turns, axes = {}, []
+    """Return the smallest rotations by name and the axes of revolution."""
+    rotations, axes = {}, []
     for word in [] if text == "none" else text.split(","):
-        turn = re.fullmatch(r"([xyz])([1-9]\d*)", word)
+        cyclic = re.fullmatch(r"([xyz])([1-9]\d*)", word)
         revolution = re.fullmatch(r"continuous_([xyz])", word)
-        if turn and 2 <= int(turn[2]) <= _LARGEST_GROUP:
-            turns[word] = _turn(turn[1], 2 * np.pi / int(turn[2]))
+        if cyclic and 2 <= int(cyclic[2]) <= _LARGEST_GROUP:
+            rotations[word] = _rotation(cyclic[1], 2 * np.pi / int(cyclic[2]))
         elif revolution:
             axes.append(revolution[1])
         else:
-            raise ValueError(
+            raise InputError(
                 f"symmetry '{word}' is not understood: give 'none' or a list such as 'z4', "
                 "'z2,x2', 'continuous_z' or 'continuous_z,x2'"
             )
-    return turns, axes
+    return rotations, axes
 
 
-def _turn(axis: str, angle: float) -> np.ndarray:
+def _rotation(axis: str, angle: float) -> np.ndarray:
     return Rotation.from_rotvec(angle * np.array(_AXES[axis])).as_matrix()
 
 
 def _closure(generators: list[np.ndarray]) -> list[np.ndarray]:
-    """The group that some rotations generate, the identity first."""
+    """Return the group that some rotations generate, the identity first."""
     group = [np.eye(3)]
     for element in group:  # grows while it is walked
         for generator in generators:
@@ -83,12 +84,12 @@ def _closure(generators: list[np.ndarray]) -> list[np.ndarray]:
             if not any(np.allclose(product, known, atol=1e-6) for known in group):
                 group.append(product)
         if len(group) > _LARGEST_GROUP:
-            raise ValueError("the symmetries do not form a small group: see whether they fit")
+            raise InputError("the symmetries do not form a small group: see whether they fit")
     return group
 
 
 def _about(center: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """The turn about a point [3] in metres as a [4, 4] transformation in millimetres."""
+    """Return the turn about a point [3] in metres as a [4, 4] transformation in millimetres."""
     transform = np.eye(4)
     transform[:3, :3] = rotation
     transform[:3, 3] = (center - rotation @ center) / MM
@@ -104,7 +105,7 @@ def _check(
     spacing = tree.query(points[1::2])[0].mean()  # what sampling alone gives
     deviation = tree.query(points[1::2] @ rotation.T)[0].mean() - spacing
     if deviation > _TOLERANCE * diameter:
-        raise ValueError(
+        raise InputError(
             f"the mesh does not have the symmetry '{name}': turned, its surface is "
             f"{deviation / MM:.1f} mm away on average; check the axis, or leave --symmetry out"
         )

@@ -1,24 +1,21 @@
 """Architecture of a model, as a bundle stores it."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from spyropose_ros.core.errors import InputError
 
 SCORERS = ("keypoints", "vector")
 
 
-@dataclass(frozen=True)
-class ModelConfig:
-    """Architecture. The defaults are the paper's.
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Settings that a training and the bundle it writes share. The defaults are the paper's.
 
     Attributes:
-        backbone: `transformers` configuration of the encoder, with its model_type.
-        scorer: "keypoints" reads a feature map where the pose puts the object's keypoints;
-            "vector" adds an encoding of the rotation to one vector per image (rotations only).
-        rotation_only: the translation is known, only the rotation is estimated.
         depth: number of pyramid levels, each with its own head.
-        crop_resolution: side of the input in pixels.
-        crop_padding: side of the crop over the projected diameter.
+        crop_resolution: side of the crops, pixels.
+        crop_padding: side of the crops over the projected diameter.
         feature_stride: crop pixels per feature-map pixel.
         decoder_channels: of the decoder's steps, coarse to fine.
         feature_channels: of the feature map.
@@ -31,9 +28,6 @@ class ModelConfig:
         fourier_components: octaves of the vector scorer's rotation encoding.
     """
 
-    backbone: dict
-    scorer: str = "keypoints"
-    rotation_only: bool = False
     depth: int = 7
     crop_resolution: int = 224
     crop_padding: float = 1.5
@@ -48,6 +42,26 @@ class ModelConfig:
     batchnorm: bool = False
     fourier_components: int = 3
 
+    def shared(self) -> dict[str, Any]:
+        """Return the values of these fields alone, by name."""
+        return {field.name: getattr(self, field.name) for field in fields(Architecture)}
+
+
+@dataclass(frozen=True)
+class ModelConfig(Architecture):
+    """Architecture of a model.
+
+    Attributes:
+        backbone: `transformers` configuration of the encoder, with its model_type.
+        scorer: "keypoints" reads a feature map where the pose puts the object's keypoints;
+            "vector" adds an encoding of the rotation to one vector per image (rotations only).
+        rotation_only: the translation is known, only the rotation is estimated.
+    """
+
+    backbone: dict
+    scorer: str = "keypoints"
+    rotation_only: bool = False
+
     def __post_init__(self) -> None:
         if self.scorer not in SCORERS:
             raise InputError(f"scorer must be one of {', '.join(SCORERS)}, got '{self.scorer}'")
@@ -60,10 +74,12 @@ class ModelConfig:
             raise InputError("the vector scorer sees no translation: it needs rotation_only")
 
     def to_dict(self) -> dict:
-        """Return plain values for JSON."""
-        return asdict(self)
+        """Return plain values for JSON; their order is part of a bundle's fingerprint."""
+        shared = self.shared()
+        own = {name: value for name, value in asdict(self).items() if name not in shared}
+        return own | shared
 
     @classmethod
     def from_dict(cls, values: dict) -> "ModelConfig":
-        """Invert `to_dict`; TypeError on unknown or missing keys."""
+        """Read what `to_dict` gives; TypeError on unknown or missing keys."""
         return cls(**(values | {"decoder_channels": tuple(values["decoder_channels"])}))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,16 @@ from torch import Tensor, nn
 from spyropose_ros.core import camera, so3
 from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.bundle_files import ObjectInfo
+from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.core.network.keypoint_model import PoseModel
 from spyropose_ros.core.network.rotation_model import RotationModel
+
+
+class ExportError(SpyroposeError, RuntimeError):
+    """A file computes something other than PyTorch."""
+
+
+Model = TypeVar("Model", bound=PoseModel | RotationModel)
 
 Run = Callable[[dict[str, Tensor]], Tensor]
 """Inputs by name -> the output."""
@@ -59,7 +68,7 @@ class Backbone(nn.Module):
         self.model = model
 
     def forward(self, crops: Tensor) -> Tensor:
-        """[B, 3, H, W] in [0, 1] -> features."""
+        """Map crops [B, 3, H, W] in [0, 1] to features."""
         return self.model.features(crops)
 
 
@@ -74,7 +83,7 @@ class KeypointHead(nn.Module):
     def forward(
         self, features: Tensor, K_crop: Tensor, rotations: Tensor, translations: Tensor
     ) -> Tensor:
-        """As `PoseModel.logits`."""
+        """Return logits as `PoseModel.logits`."""
         return self.model.logits(features, K_crop, self.level, rotations, translations)
 
 
@@ -87,28 +96,31 @@ class VectorHead(nn.Module):
         self.level = level
 
     def forward(self, features: Tensor, rotations: Tensor) -> Tensor:
-        """As `RotationModel.logits`."""
-        return self.model.logits(features, None, self.level, rotations, None)
+        """Return logits as `RotationModel.logits`."""
+        unused = features.new_empty(0)
+        return self.model.logits(features, unused, self.level, rotations, unused)
 
 
 def parts_of(model: PoseModel | RotationModel) -> list[Part]:
-    """Backbone and heads, coarse to fine."""
+    """Return backbone and heads, coarse to fine."""
     heads = [f"heads.{level}" for level in range(model.config.depth)]
     parts = [Part("backbone", Backbone(_without(model, heads)).eval(), ("crops",), "features")]
     for level, name in enumerate(heads):
         others = [other for other in heads if other != name]
+        head: nn.Module
+        inputs: tuple[str, ...]
         if isinstance(model, RotationModel):
             head = VectorHead(_without(model, [*others, "encoder", "image"]), level)
-            inputs = ("features", "rotations")
+            inputs = "features", "rotations"
         else:
             head = KeypointHead(_without(model, [*others, "extractor"]), level)
-            inputs = ("features", "K_crop", "rotations", "translations")
+            inputs = "features", "K_crop", "rotations", "translations"
         parts.append(Part(f"head_{level}", head.eval(), inputs, "logits"))
     return parts
 
 
-def _without(model: PoseModel | RotationModel, names: Iterable[str]) -> PoseModel | RotationModel:
-    """A copy that lacks some submodules, so that a file holds only the weights it uses."""
+def _without(model: Model, names: Iterable[str]) -> Model:
+    """Return a copy that lacks some submodules, so that a file holds only the weights it uses."""
     model = copy.deepcopy(model)
     for name in names:
         model.set_submodule(name, nn.Identity())
@@ -116,7 +128,7 @@ def _without(model: PoseModel | RotationModel, names: Iterable[str]) -> PoseMode
 
 
 def shapes_of(model: PoseModel | RotationModel) -> dict[str, Shape]:
-    """Of every tensor that goes in or comes out."""
+    """Return the shape of every tensor that goes in or comes out."""
     side = model.config.crop_resolution
     features = model.features(torch.zeros(1, 3, side, side)).shape[1:]
     shapes: dict[str, Shape] = {
@@ -133,11 +145,12 @@ def shapes_of(model: PoseModel | RotationModel) -> dict[str, Shape]:
 def example_tensors(
     bundle: ModelBundle, shapes: dict[str, Shape], sizes: dict[str, int]
 ) -> dict[str, Tensor]:
-    """Noise as crops, and poses that put the object into them."""
+    """Make noise as crops, and poses that put the object into them."""
     batch, poses = sizes["batch"], sizes["poses"]
     generator = torch.Generator().manual_seed(0)
-    crops = torch.rand((batch, *shapes["crops"][1:]), generator=generator)
-    K_crop, center = _view(bundle.object, bundle.model.config.crop_resolution)
+    side = bundle.model.config.crop_resolution
+    crops = torch.rand((batch, 3, side, side), generator=generator)
+    K_crop, center = _view(bundle.object, side)
     offset = torch.randn((batch, poses, 3), generator=generator) * bundle.object.diameter / 4
     return {
         "crops": crops,
@@ -149,7 +162,7 @@ def example_tensors(
 
 
 def _view(info: ObjectInfo, resolution: int) -> tuple[Tensor, Tensor]:
-    """Intrinsics [1, 3, 3] of a crop and where the object is in it, metres, [1, 3]."""
+    """Return intrinsics [1, 3, 3] of a crop and where the object is in it, metres, [1, 3]."""
     K = torch.tensor([[500.0, 0, 319.5], [0, 500.0, 239.5], [0, 0, 1]])
     center = torch.tensor([[0.1, -0.05, 5.0]]) * info.diameter
     return camera.crop_intrinsics(center, info.diameter, K, resolution), center
@@ -217,12 +230,12 @@ def _run_onnx(part: Part, path: Path) -> Run:
 
 
 def compare(part: Part, run: Run, tensors: dict[str, Tensor]) -> float:
-    """Largest difference from PyTorch; RuntimeError where it is too large."""
+    """Return the largest difference from PyTorch; ExportError where it is too large."""
     expected = part.module(*(tensors[name] for name in part.inputs))
     difference = (run(tensors) - expected).abs()
     if not bool((difference <= TOLERANCE * expected.abs().clamp_min(1)).all()):
-        raise RuntimeError(
-            f"{part.name} computes something else than PyTorch: the largest difference is "
+        raise ExportError(
+            f"{part.name} computes something other than PyTorch: the largest difference is "
             f"{float(difference.max()):.1e}; please report this with the versions of the packages"
         )
     return float(difference.max())

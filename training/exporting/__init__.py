@@ -1,0 +1,1 @@
+"""Parts of a network as files for other runtimes; the command is `training.export`."""
