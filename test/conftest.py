@@ -1,14 +1,22 @@
-"""Fixtures of the unit tests: a seeded generator and a small model that nobody trained."""
+"""The fast tier, and fixtures of the unit tests: a seeded generator and a small untrained model."""
 
+import functools
+import multiprocessing.process
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 
 import gpu_tools  # noqa: F401  before anything imports triton
+from model_tools import KEYPOINTS, untrained_model
 from spyropose_ros.core import se3_grid
 from spyropose_ros.core.bundle import ModelBundle, ObjectInfo
-from spyropose_ros.core.network.config import ModelConfig
-from spyropose_ros.core.network.keypoint_model import PoseModel
+from spyropose_ros.scenes import sampler
+from spyropose_ros.scenes.sprites import SpriteBank
 
 settings.register_profile(
     "repeatable", deadline=None, derandomize=True, database=None, max_examples=50
@@ -16,24 +24,63 @@ settings.register_profile(
 settings.load_profile("repeatable")
 torch.set_num_threads(1)  # small tensors: threads cost more than they give, and results repeat
 
-TINY = ModelConfig(
-    backbone={
-        "model_type": "resnet",
-        "layer_type": "basic",
-        "embedding_size": 8,
-        "hidden_sizes": [8, 16],
-        "depths": [1, 1],
-    },
-    depth=3,
-    crop_resolution=32,
-    feature_stride=2,
-    decoder_channels=(16, 8),
-    feature_channels=8,
-    embed_dim=4,
-    hidden_dim=16,
-    hidden_layers=1,
-)
-KEYPOINTS = 0.05 * torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [-1, -1, -1]])
+# --- the fast tier: a test that does one of these is skipped when it does ---
+
+GRAPHS = Path(__file__).parent / "ros"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--fast", action="store_true", help="skip what starts a graph, a process or a training"
+    )
+
+
+def pytest_ignore_collect(collection_path, config):
+    return (config.getoption("--fast") and collection_path == GRAPHS) or None
+
+
+def pytest_collection_finish(session):
+    """A rule instead of marks."""
+    if not session.config.getoption("--fast"):
+        return
+    import lightning
+
+    from training.evaluation.records import RecordFile
+    from training.generate.part import Part
+
+    def skips(what):
+        return lambda *_, **__: pytest.skip(what)
+
+    start = subprocess.Popen.__init__
+
+    def start_program(process, command, *args, **kwargs):
+        if command[0] == sys.executable:
+            pytest.skip("a process")
+        start(process, command, *args, **kwargs)
+
+    subprocess.Popen.__init__ = start_program
+    multiprocessing.process.BaseProcess.start = skips("a process")
+    lightning.Trainer.fit = torch.optim.Adam.step = skips("a training")
+    torch.export.export = torch.onnx.export = skips("an export")
+    RecordFile.__init__ = skips("an evaluation")
+    Part.__init__ = skips("a generated data set")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_sprite_bank():
+    """Without meshes the sprites of every sampler are the same, and take seconds."""
+
+    @functools.cache
+    def simple(count):
+        return SpriteBank([], count, np.random.default_rng(0))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            sampler,
+            "SpriteBank",
+            lambda meshes, count, rng: SpriteBank(meshes, count, rng) if meshes else simple(count),
+        )
+        yield
 
 
 @pytest.fixture
@@ -43,8 +90,7 @@ def generator():
 
 @pytest.fixture
 def tiny_model():
-    torch.manual_seed(0)
-    return PoseModel(TINY, KEYPOINTS).eval().requires_grad_(False)
+    return untrained_model()
 
 
 @pytest.fixture

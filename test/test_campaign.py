@@ -1,4 +1,4 @@
-"""Queues of tiny trainings: through, killed, broken, looked at and stopped."""
+"""Queues of tiny trainings: broken, killed, through to the end, looked at and stopped."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ class Command:
 
     def start(self, *flags):
         call = [sys.executable, "-m", "training.campaign", "--queue", self.queue]
-        path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+        path = os.pathsep.join([os.environ.get("PYTHONPATH", ""), str(ROOT)])
         process = subprocess.Popen(
             [*map(str, call), "--runs", str(self.runs), *map(str, flags)],
             env=os.environ | {"PYTHONPATH": path},
@@ -92,12 +92,24 @@ def finished(row):
     return row["state"] == "finished" and "-" not in row.values()
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_queue_goes_through_although_an_entry_is_broken(command):
-    """The one that works ends with all its results; the table is written twice."""
+def test_a_queue_goes_through_although_an_entry_is_broken_and_all_is_killed(command):
+    """kill -9 of everything while the second entry trains; it then ends with all its results."""
     write(command.queue, entry("broken", object="banana"), entry("a"))
+    process = command.start()
+    until((command.runs / "a" / "checkpoints" / "last.ckpt").is_file)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.send_signal(signal.SIGSTOP)  # or it would record that its child was killed
+    for pid in (*map(int, children), process.pid):
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    assert not (command.runs / "a" / "bundle").exists()
+    status = command.run("--status")[1]
+    assert status.endswith("nothing is running\n")
+    assert command.rows(status)["a"]["state"] == "begun"
+
     assert command.run("--table", command.table)[0] == 0
+    assert "resuming from" in (command.runs / "a" / "log.txt").read_text()
     text = command.table.read_text()
     assert text == (command.runs / "campaign.md").read_text()
     rows = command.rows(text)
@@ -108,7 +120,8 @@ def test_a_queue_goes_through_although_an_entry_is_broken(command):
     assert all(rows["a"][name].count(", ") == 1 for name in ("temperatures", "LL per level, T"))
     output = (command.runs / "a" / "campaign.log").read_text()
     assert [line.split()[3] for line in output.splitlines() if line.startswith("$ ")] == [
-        *("training.train", "training.evaluate", "training.calibrate", "training.evaluate")
+        *("training.train", "training.train"),
+        *("training.evaluate", "training.calibrate", "training.evaluate"),
     ]
     before = (command.runs / "a" / "bundle" / "config.json").stat().st_mtime
     write(command.queue, entry("a"))
@@ -116,48 +129,54 @@ def test_a_queue_goes_through_although_an_entry_is_broken(command):
     assert (command.runs / "a" / "bundle" / "config.json").stat().st_mtime == before
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_killed_campaign_goes_on(command):
-    """kill -9 of everything while the first entry trains."""
+STAND_IN = """
+import signal, sys, time
+from pathlib import Path
+
+flags = dict(zip(sys.argv, sys.argv[1:]))
+run = Path(flags["--runs"], flags["--run-id"])
+
+def note(line):
+    with (run / "log.txt").open("a") as log:
+        log.write(line + "\\n")
+
+def stop(*_):
+    note("stopped")
+    sys.exit(1)
+
+signal.signal(signal.SIGTERM, stop)
+note("step 7")
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """`python -m training.train` waits for its end; all else of `training` is as it is."""
+    package = tmp_path / "first" / "training"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text(f"__path__.append({str(ROOT / 'training')!r})")
+    (package / "train.py").write_text(STAND_IN)
+    monkeypatch.setenv("PYTHONPATH", str(package.parent), prepend=os.pathsep)
+    monkeypatch.chdir(tmp_path)  # else the source tree comes first
+
+
+def test_one_campaign_at_a_time_in_the_background(command, stand_in):
+    """It is looked at, refuses a second one and is stopped cleanly."""
     write(command.queue, entry("a"))
-    process = command.start()
-    last = command.runs / "a" / "checkpoints" / "last.ckpt"
-    until(last.is_file)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.send_signal(signal.SIGSTOP)  # or it would record that its child was killed
-    for pid in (*map(int, children), process.pid):
-        os.kill(pid, signal.SIGKILL)
-    process.wait()
-    assert not (command.runs / "a" / "bundle").exists()
-    status = command.run("--status")[1]
-    assert status.endswith("nothing is running\n")
-    assert command.rows(status)["a"]["state"] == "begun"
-    assert command.run()[0] == 0
-    rows = command.rows((command.runs / "campaign.md").read_text())
-    assert finished(rows["a"])
-    assert "resuming from" in (command.runs / "a" / "log.txt").read_text()
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_one_campaign_at_a_time_in_the_background(command):
-    """It is looked at, refuses a second one, is stopped cleanly and leaves a checkpoint."""
-    write(command.queue, entry("a", hours=1))
     code, output = command.run("--background")
     assert code == 0 and str(command.runs / "campaign.log") in output
     log = command.runs / "a" / "log.txt"
-    until(lambda: log.is_file() and "validation" in log.read_text())
+    until(lambda: log.is_file() and "step 7" in log.read_text())
     pid = command.holder()["pid"]
     assert os.getsid(pid) == pid and os.getpriority(os.PRIO_PROCESS, pid) == 10
     status = command.run("--status")[1]
     assert command.rows(status)["a"]["state"] == "training"
-    assert f"running: a, training (process {pid}). step " in status
+    assert status.endswith(f"running: a, training (process {pid}). step 7\n")
     code, output = command.run()
     assert code != 0 and "a campaign is already running: a, training" in output
     assert command.run("--stop")[0] == 0
-    assert "stopped by SIGTERM" in log.read_text()
-    assert (command.runs / "a" / "checkpoints" / "last.ckpt").is_file()
+    assert log.read_text().endswith("stopped\n")
     assert "stopped; results" in (command.runs / "campaign.log").read_text()
     assert command.run("--status")[1].endswith("nothing is running\n")
     code, output = command.run("--stop")

@@ -7,7 +7,6 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from benchmarks.accuracy.mug_views import MugViews
 from spyropose_ros.core import se3_grid, so3_grid
 from spyropose_ros.core._ordering import descending
 from spyropose_ros.core.distribution import PoseDistribution
@@ -15,6 +14,7 @@ from spyropose_ros.core.estimator import Estimator, SearchSettings
 from spyropose_ros.core.se3_grid import Cells
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
+from spyropose_ros.demo.mug_views import MugViews
 from spyropose_ros.demo.plan import shipped_model
 
 CENTER = torch.tensor([0.01, -0.03, 0.02])

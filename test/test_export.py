@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 import torch
 
-from conftest import TINY
+from model_tools import TINY
 from spyropose_ros.core import so3
 from spyropose_ros.core.bundle import ModelBundle, ObjectInfo
 from spyropose_ros.core.estimator import Estimator, SearchSettings
@@ -112,7 +112,6 @@ def describe(folder):
     return json.loads((folder / MANIFEST).read_text())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("batch", "n"), [(1, 1), (1, 576), (3, 40)])
 def test_onnx_runtime_computes_what_pytorch_computes(mug, mug_onnx, view, batch, n):
     """On a crop as the estimator cuts it, at every level."""
@@ -133,7 +132,6 @@ def test_onnx_runtime_computes_what_pytorch_computes(mug, mug_onnx, view, batch,
         assert_near(logits, expected)
 
 
-@pytest.mark.slow
 def test_the_operators_are_documented_for_tensorrt(mug_onnx):
     files = sorted(mug_onnx.glob("*.onnx"))
     assert len(files) == 3
@@ -143,7 +141,6 @@ def test_the_operators_are_documented_for_tensorrt(mug_onnx):
         assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
 
 
-@pytest.mark.slow
 def test_the_documented_examples(mug, mug_onnx, sample, tmp_path, monkeypatch):
     """Run as they are written; the first estimates what the estimator estimates."""
     (tmp_path / "mug_onnx").symlink_to(mug_onnx)

@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 import spyropose_ros
-from conftest import TINY
 from gpu_tools import needs_gpu
+from model_tools import TINY
 from spyropose_ros.core import search as search_module
 from spyropose_ros.core.kernels.cuda_graphs import Graphed
 from spyropose_ros.core.network.keypoint_model import make_model

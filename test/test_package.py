@@ -100,6 +100,12 @@ def test_room_imports_no_ros(room):
     assert not [f"{file}: {name}" for file, name in imports_of(room) if ROS_MODULES.match(name)]
 
 
+def test_no_test_imports_benchmarks():
+    assert not [
+        f"{file}: {name}" for file, name in imports_of("test") if in_package(name, ["benchmarks"])
+    ]
+
+
 @pytest.mark.parametrize("room", NEEDS_NO_RCLPY)
 def test_room_knows_messages_but_no_node(room):
     assert not [f"{file}: {name}" for file, name in imports_of(room) if in_package(name, ["rclpy"])]
@@ -138,7 +144,6 @@ for room in ("spyropose_ros.core", "spyropose_ros.scenes", "spyropose_ros.bop"):
 """
 
 
-@pytest.mark.slow
 def test_pip_installs_core_scenes_and_training_without_ros(tmp_path):
     source, installed = tmp_path / "source", tmp_path / "installed"
     source.mkdir()

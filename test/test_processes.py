@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 import torch
 
 HERE = Path(__file__).parent
@@ -21,7 +20,6 @@ def gradients_of(processes, path):
     return torch.load(path, weights_only=True)
 
 
-@pytest.mark.slow
 def test_two_processes_have_the_gradient_of_one(tmp_path):
     one, two = (gradients_of(n, tmp_path / f"{n}.pt") for n in (1, 2))
     assert one.keys() == two.keys() and len(one) > 40

@@ -229,9 +229,8 @@ def environment():
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_killed_run_goes_on_by_its_id(tmp_path):
+def test_a_killed_run_goes_on_by_its_id(tmp_path, capsys):
     """kill -9 after the first checkpoint; then the same id alone is enough."""
     call = command(*SHAPE_FLAGS, "--max-steps", 400, "--runs", tmp_path, "--run-id", "cube")
     process = subprocess.Popen(
@@ -255,29 +254,19 @@ def test_a_killed_run_goes_on_by_its_id(tmp_path):
     assert started.startswith("python -m training.train shapes cube --kpts none")
     names = {"dataset": "shapes", "object": "cube", "preset": "default"}
     assert identity == names | {"devices": 1, "num_nodes": 1}
-    other = subprocess.run(
-        command("--runs", tmp_path, "--run-id", "cube", "--max-steps", 9),
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
-    assert other.returncode != 0 and "max_steps 400, not 9" in other.stderr
+    again = ["shapes", "cube", "--runs", str(tmp_path), "--run-id", "cube"]
+    with pytest.raises(SystemExit):
+        train(parse_args([*again, "--max-steps", "9"]))
+    assert "max_steps 400, not 9" in capsys.readouterr().err
     settings.write_text(yaml.safe_dump(stored | {"max_steps": steps + 4}))  # enough waiting
-    resumed = subprocess.run(
-        command("--runs", tmp_path, "--run-id", "cube", "--accelerator", "cpu", "--logger", "none"),
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "resuming from" in resumed.stderr
-    bundle = ModelBundle.from_pretrained(tmp_path / "cube" / "bundle")
+    path = train(parse_args([*again, "--accelerator", "cpu", "--logger", "none"]))
+    assert path == tmp_path / "cube" / "bundle"
+    bundle = ModelBundle.from_pretrained(path)
     assert bundle.record["steps"] == steps + 4
     assert bundle.record["command"] == started
     assert "resuming from" in (tmp_path / "cube" / "log.txt").read_text()
 
 
-@pytest.mark.slow
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     """Its loader processes hear it too. The screen shows nothing but the training's own lines."""
     process = subprocess.Popen(
@@ -353,7 +342,6 @@ VARIANTS = {
 MARGIN = 1.0
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_two_hundred_steps_improve_every_variant(variant, tmp_path):
@@ -389,7 +377,6 @@ def gain(source, model, n=40):
     return float(ll[:, 0, -1].mean() - se3_grid.uniform_log_density(box)[0])
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)  # 30 s of one core
 def test_overfitting_one_image_approaches_the_ceiling():
     """A picture of the mug, its pose known: the true cell of 2.4 million gets most of the mass."""

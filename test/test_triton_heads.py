@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from conftest import TINY
 from gpu_tools import INTERPRETED, needs_gpu
+from model_tools import TINY
 from spyropose_ros.core import so3
 from spyropose_ros.core.kernels import triton_heads
 from spyropose_ros.core.kernels.packed_head import PackedHead

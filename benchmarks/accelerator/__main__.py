@@ -4,7 +4,7 @@ Tests, the kernel's tiles, the benchmark of a network of the published size, and
 with the minutes that are left. The most valuable comes first. Every part is a process of its own
 with a time limit, so that none costs the others, and the whole ends within the minutes. It needs no
 network, and says at the beginning which parts it leaves out for want of a package. DIR holds a
-summary, tables, pictures, and archives of the logs and of the trained bundle.
+summary, tables, figures, and archives of the logs and of the trained bundle.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Evaluate for some time: `python -m benchmarks.accelerator.evaluation BUNDLE SPLIT SECONDS ...`.
 
-The report is written after 8 images, and anew whenever there are twice as many: whenever the time
-is over, there is one.
+The report is written after 8 images, and again each time their number has doubled, so that there is
+one when the time is over.
 """
 
 import argparse

@@ -5,36 +5,34 @@ import re
 from pathlib import Path
 
 _TILE = re.compile(r"^ *(\d+) families  tile (\(.*?\)): ([\d.]+) ms, ([\d.]+) TFLOP/s(.*)", re.M)
-_SEARCH = re.compile(r"^ *(\d+ detections): ([\d.]+ ms launched, [\d.]+ ms replayed)", re.M)
 _COLUMNS = re.compile(r" {2,}")
 _UNMEASURED = "not measured"
 
 
 def last_line(log: str) -> str:
-    """What a part prints at its end."""
+    """Return the last line that a part prints."""
     lines = log.strip().splitlines()
     return lines[-1].strip() if lines else ""
 
 
 def tests(log: str) -> str:
-    """Pytest's count."""
+    """Return pytest's count."""
     found = re.findall(r"^=*\s*((?:\d+ \w+(?:, )?)+ in [\d.]+s)", log, re.M)
     return found[-1] if found else ""
 
 
 def tiles(log: str) -> str:
-    """Launched against replayed, and the fastest tile for most families."""
-    found = [" ".join(match) for match in _SEARCH.findall(log)]
+    """Return the fastest tile for the most families."""
     rows = [(int(n), float(rate), tile, mark) for n, tile, _, rate, mark in _TILE.findall(log)]
-    if rows:
-        families = max(rows)[0]
-        _, rate, tile, mark = max(row for row in rows if row[0] == families)
-        found.append(f"{families} families: tile {tile}{mark}, {rate:g} TFLOP/s")
-    return "; ".join(found)
+    if not rows:
+        return ""
+    families = max(rows)[0]
+    _, rate, tile, mark = max(row for row in rows if row[0] == families)
+    return f"{families} families: tile {tile}{mark}, {rate:g} TFLOP/s"
 
 
 def bench(log: str) -> str:
-    """The rows of the summary that ends the benchmark's table."""
+    """Return the rows of the summary that ends the benchmark's table."""
     rows = [_COLUMNS.split(line.strip()) for line in log.rpartition("\nsummary ")[2].splitlines()]
     measured = [
         (cells[0], *(cell for cell in cells[1:] if cell != _UNMEASURED))
@@ -45,7 +43,7 @@ def bench(log: str) -> str:
 
 
 def training(bundle: Path, log: str) -> str:
-    """Steps, their rate, where the weights come from and what the bundle weighs."""
+    """Return the steps, their rate, the origin of the weights and the bundle's size."""
     path = bundle / "config.json"
     if not path.is_file():
         return ""
@@ -60,6 +58,6 @@ def training(bundle: Path, log: str) -> str:
 
 
 def evaluation(log: str) -> str:
-    """The latest report."""
+    """Return the latest report."""
     found = re.findall(r"^\d+ images: .*", log, re.M)
     return found[-1] if found else ""

@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def _triton() -> str:
-    """Its version, and what it lacks to compile what it starts kernels with."""
+    """Return Triton's version, and what it lacks to compile the code that starts its kernels."""
     if importlib.util.find_spec("triton") is None:
         return "no Triton"
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")

@@ -26,7 +26,7 @@ def pack(output: Path, run: Path) -> None:
 
 
 def _archive(path: Path, files: Iterable[Path]) -> None:
-    """In a folder of the archive's name; nothing where there are no files."""
+    """Pack files in a folder of the archive's name; write nothing if there are none."""
     files = list(files)
     if not files:
         return

@@ -53,12 +53,12 @@ _HOURS = {"cuda": 0.9 / 3600, "cpu": 0.2 / 3600}
 
 
 def make_parts(device: str, data_root: Path, output: Path, run: Path) -> list[Part]:
-    """All parts.
+    """Return all parts.
 
     Args:
         device: "cuda"; or "cpu" for the same with small networks.
         data_root: where data sets lie.
-        output: folder for tables and pictures.
+        output: folder for tables and figures.
         run: folder of the training.
     """
     lmo, bundle = data_root / "lmo", run / "bundle"
@@ -86,7 +86,7 @@ def make_parts(device: str, data_root: Path, output: Path, run: Path) -> list[Pa
         ),
         Part(
             TILES,
-            lambda _: ["-m", "benchmarks.gpu_check"],
+            lambda _: ["-m", "benchmarks.accelerator.tiles"],
             0.15,
             figures.tiles,
             (*_NETWORK, "triton"),
@@ -135,7 +135,7 @@ def make_parts(device: str, data_root: Path, output: Path, run: Path) -> list[Pa
 
 
 def _train(device: str, data_root: Path, run: Path, seconds: float) -> list[str]:
-    """Arguments of a training."""
+    """Return the arguments of a training."""
     hours = max(1.0, seconds) * _HOURS[device]
     accelerator = {"cuda": "gpu", "cpu": "cpu"}[device]
     workers = max(1, len(os.sched_getaffinity(0)) - 2) if device == "cuda" else 1

@@ -48,7 +48,7 @@ def bags(paths: list[Path]) -> list[str]:
 
 
 def _errors(path: Path) -> dict[str, list[tuple[float, ...]]]:
-    """Rotation, sideways and depth error, mass and entropy of every frame, by object."""
+    """Return the rotation, sideways and depth error, mass and entropy of every frame, by object."""
     truth: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
     rows = defaultdict(list)
     with BagReader(path) as reader:
@@ -66,17 +66,17 @@ def _errors(path: Path) -> dict[str, list[tuple[float, ...]]]:
 
 
 def _matrix(pose) -> tuple[np.ndarray, np.ndarray]:
-    places, turns = pose_arrays([pose])
-    return rotations.matrices(turns)[0], places[0]
+    positions, quaternions = pose_arrays([pose])
+    return rotations.matrices(quaternions)[0], positions[0]
 
 
 def _row(found, rotation: np.ndarray, translation: np.ndarray) -> tuple[float, ...]:
     mode = found.modes[0]
-    turn, place = _matrix(mode.pose)
+    rotation, position = _matrix(mode.pose)
     equivalent = rotation @ symmetries(f"lmo/{found.class_id}")  # [S, 3, 3]
-    cosine = ((np.einsum("sij,ij->s", equivalent, turn) - 1) / 2).max()
+    cosine = ((np.einsum("sij,ij->s", equivalent, rotation) - 1) / 2).max()
     ray = translation / np.linalg.norm(translation)
-    offset = place - translation
+    offset = position - translation
     depth = float(offset @ ray)
     return (
         float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))),

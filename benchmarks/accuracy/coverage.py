@@ -55,7 +55,7 @@ class Outcome:
 
 
 def coverage(frames: int = 500, beam: int = 128, device: str = "cpu") -> int:
-    """Coverage of the credible regions and of the covariance.
+    """Measure the coverage of the credible regions and of the covariance.
 
     Args:
         frames: along the demo's path.
@@ -97,7 +97,7 @@ def coverage(frames: int = 500, beam: int = 128, device: str = "cpu") -> int:
 
 
 def message(frame: demo.Frame, index: int) -> Frame:
-    """The messages of a frame, its box as the demo's detector gives it."""
+    """Return the messages of a frame, its box as the demo's detector gives it."""
     from spyropose_ros.demo.detector import noisy
 
     header = Header(frame_id=FRAME_ID)
@@ -122,14 +122,14 @@ def judge(found: PoseDistribution, frame: demo.Frame) -> Outcome:
     leading = next(iter(found.modes()), None)
     if leading is None:
         return Outcome(frame.handle_fraction, inside, 0.0, math.inf)
-    turn = Rotation.from_matrix(frame.rotation @ leading.rotation.double().numpy().T).as_rotvec()
-    offset = np.concatenate([frame.translation - leading.translation.double().numpy(), turn])
+    angles = Rotation.from_matrix(frame.rotation @ leading.rotation.double().numpy().T).as_rotvec()
+    offset = np.concatenate([frame.translation - leading.translation.double().numpy(), angles])
     distance = float(offset @ np.linalg.solve(leading.covariance.double().numpy(), offset))
     return Outcome(frame.handle_fraction, inside, leading.mass, distance)
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """Rows of coverage, with the range in which 95 % of chance would put it."""
+    """Return the rows of coverage, with the range in which 95 % of chance would put it."""
     groups = {
         "region, all frames": outcomes,
         "region, handle >= 5 %": [o for o in outcomes if o.handle >= 0.05],

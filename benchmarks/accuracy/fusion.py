@@ -21,9 +21,9 @@ from spyropose_ros.core.search_settings import SearchSettings
 from training import cli, provenance
 
 if TYPE_CHECKING:
-    from benchmarks.accuracy.mug_views import MugViews, View
     from spyropose_ros.core.distribution import PoseDistribution
     from spyropose_ros.core.estimator import Estimator
+    from spyropose_ros.demo.mug_views import MugViews, View
 
 CAMERAS = 4
 RULES = "sum", "root", "mean"
@@ -34,7 +34,7 @@ class Scene:
     """A mug and its cameras.
 
     Attributes:
-        views: the pictures.
+        views: the images.
         world_from_object: [4, 4].
     """
 
@@ -49,10 +49,10 @@ class Scene:
 
 
 def scene(views: MugViews, seed: int) -> Scene:
-    """A random one: cameras about 90 degrees apart, 15 to 55 degrees above the table."""
+    """Render a random scene: cameras about 90 degrees apart, 15 to 55 degrees above the table."""
     rng = np.random.default_rng([7, seed])
     azimuths = rng.uniform(0, 360) + np.arange(CAMERAS) * 90 + rng.uniform(-20, 20, CAMERAS)
-    pictures = [
+    seen = [
         views.view(
             math.radians(azimuth),
             math.radians(rng.uniform(15, 55)),
@@ -65,13 +65,13 @@ def scene(views: MugViews, seed: int) -> Scene:
     world = np.eye(4)
     world[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
     world[:3, 3] = rng.uniform(-1, 1, 3)
-    return Scene(pictures, world)
+    return Scene(seen, world)
 
 
 def fused(estimator: Estimator, scene: Scene, n: int, fusion: str) -> float:
     """Log density of the truth given the first n cameras, nats."""
-    from benchmarks.accuracy.mug_views import MugViews
     from spyropose_ros.core.triangulation import triangulate
+    from spyropose_ros.demo.mug_views import MugViews
 
     info, views = estimator.bundle.object, scene.views[:n]
     Ks, poses = [MugViews.K] * n, scene.world_from_cameras[:n]
@@ -83,14 +83,14 @@ def fused(estimator: Estimator, scene: Scene, n: int, fusion: str) -> float:
 
 def alone(estimator: Estimator, view: View) -> float:
     """Log density of the truth given one camera, nats."""
-    from benchmarks.accuracy.mug_views import MugViews
+    from spyropose_ros.demo.mug_views import MugViews
 
     (found,) = estimator.estimate(view.image, MugViews.K, view.box[None])
     return _log_density(found, view.camera_from_object)
 
 
 def _log_density(found: PoseDistribution, truth: np.ndarray) -> float:
-    """At least that of the uniform distribution, for a truth outside the searched box."""
+    """Return the truth's log density, at least the uniform one's if it is outside the box."""
     import torch
 
     from spyropose_ros.core import se3_grid
@@ -117,8 +117,8 @@ def fusion(
     Returns:
         The lines of the table.
     """
-    from benchmarks.accuracy.mug_views import MugViews
     from spyropose_ros.core.estimator import Estimator
+    from spyropose_ros.demo.mug_views import MugViews
 
     # Fused coarse levels are so sharp that a tolerance would prune the truth.
     estimator = Estimator.from_pretrained(model, settings=SearchSettings(beam, mass_tolerance=0.0))
@@ -146,7 +146,7 @@ def fusion(
 
 
 def _lines(rows: dict[str, list[float]], estimator: Estimator, beam: int) -> list[str]:
-    """The table in Markdown."""
+    """Return the table in Markdown."""
     table = {name: np.array(values) for name, values in rows.items()}
     better = table["the better of two"]
     lines = [

@@ -2,10 +2,10 @@
 
 The demo's mug and a camera that moves round it at 10 Hz, in three sequences:
 
-- glimpse: the handle is hidden but for a moment;
-- turned in sight: somebody turns the mug by 120 degrees while the handle is in sight;
-- turned out of sight: the filter saw the handle, then the mug is turned while it is hidden, so that
-  the filter is wrong until the handle comes into sight.
+- glimpse: the handle is hidden except for a short time;
+- rotated in sight: somebody rotates the mug by 120 degrees while the handle is visible;
+- rotated out of sight: the filter saw the handle, then the mug is rotated while it is hidden, so
+  that the filter is wrong until the handle is visible.
 
 And arcs: random sequences that mostly show the handle, for the calibration. Every frame is
 estimated with and without the filter; writes <output>/temporal.md and temporal.png.
@@ -26,9 +26,9 @@ from spyropose_ros.core.search_settings import SearchSettings
 from training import cli, provenance
 
 if TYPE_CHECKING:
-    from benchmarks.accuracy.mug_views import MugViews, View
     from spyropose_ros.core.distribution import PoseDistribution
     from spyropose_ros.core.estimator import Estimator
+    from spyropose_ros.demo.mug_views import MugViews, View
     from spyropose_ros.ros.pipeline.tracks import TemporalSettings
 
 log = logging.getLogger(__name__)
@@ -40,10 +40,10 @@ _NEAR = math.radians(30.0)  # of the true rotation
 
 @dataclass(frozen=True)
 class Frame:
-    """A picture of a sequence.
+    """An image of a sequence.
 
     Attributes:
-        view: the picture and the truth.
+        view: the image and the truth.
         world_from_camera: [4, 4].
     """
 
@@ -76,7 +76,7 @@ def sequence(
     distance: float = _DISTANCE,
     seed: int = 0,
 ) -> list[Frame]:
-    """Pictures of the mug on its place.
+    """Render images of the mug at a fixed position.
 
     Args:
         views: the renderer.
@@ -90,28 +90,28 @@ def sequence(
     frames = []
     for azimuth, yaw in zip(np.radians(azimuths), np.radians(yaws), strict=True):
         view = views.view(azimuth - yaw, elevation, distance, rng)
-        turn = np.eye(4)
-        turn[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
-        # The mug's axis is the world's; its sphere's centre lies beside it and moves as it turns.
-        frames.append(Frame(view, turn @ np.linalg.inv(view.camera_from_object)))
+        world_from_object = np.eye(4)
+        world_from_object[:2, :2] = [[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]]
+        # The mug's axis is the world's; its sphere's centre lies beside it and moves as it rotates.
+        frames.append(Frame(view, world_from_object @ np.linalg.inv(view.camera_from_object)))
     return frames
 
 
 def glimpse(views: MugViews, hidden: int = 20) -> list[Frame]:
-    """Behind the mug, a look at the handle, and behind it again."""
+    """Render the mug from behind, then with its handle, then from behind again."""
     away = 180 + 12 * np.sin(np.arange(hidden) / 3)
     azimuths = [180, 178, 176, 174, 160, 140, 120, 110, 110, 120, 140, 160, 175, *away]
     return sequence(views, azimuths, np.zeros(len(azimuths)))
 
 
-def turned_in_sight(views: MugViews, before: int = 8, after: int = 10) -> list[Frame]:
-    """The mug is turned by 120 degrees in a moment, the handle in sight before and after."""
+def rotated_in_sight(views: MugViews, before: int = 8, after: int = 10) -> list[Frame]:
+    """Render the mug while it is rotated by 120 degrees at once, the handle always visible."""
     azimuths = 60 + 2.0 * np.arange(before + after)
     return sequence(views, azimuths, [0] * before + [120] * after, seed=1)
 
 
-def turned_out_of_sight(views: MugViews, hidden: int = 8, after: int = 10) -> list[Frame]:
-    """A look at the handle; the mug is turned while hidden; then the handle comes into sight."""
+def rotated_out_of_sight(views: MugViews, hidden: int = 8, after: int = 10) -> list[Frame]:
+    """Render the handle, a rotation of the mug while it is hidden, and the handle again."""
     look = [110, 110, 110, 130, 150]
     there = 195 + np.zeros(hidden)
     back = [215, 235, 255, 265, *[275] * (after - 4)]
@@ -121,7 +121,7 @@ def turned_out_of_sight(views: MugViews, hidden: int = 8, after: int = 10) -> li
 
 
 def arcs(views: MugViews, count: int, frames: int, seed: int = 0) -> list[list[Frame]]:
-    """Random arcs round the mug, up to 6 degrees a frame."""
+    """Render random arcs round the mug, up to 6 degrees a frame."""
     out = []
     for index in range(count):
         rng = np.random.default_rng([seed, index])
@@ -138,8 +138,8 @@ def scores(
     """Estimate a sequence, with the filter if it has settings."""
     import torch
 
-    from benchmarks.accuracy.mug_views import MugViews
     from spyropose_ros.core import camera
+    from spyropose_ros.demo.mug_views import MugViews
     from spyropose_ros.ros.pipeline.tracks import Tracks
 
     tracks = None if settings is None else Tracks(settings)
@@ -197,16 +197,16 @@ def temporal(
     Returns:
         The lines of the table.
     """
-    from benchmarks.accuracy.mug_views import MugViews
     from spyropose_ros.core.estimator import Estimator
+    from spyropose_ros.demo.mug_views import MugViews
     from spyropose_ros.ros.pipeline.tracks import TemporalSettings
 
     estimator = Estimator.from_pretrained(model, settings=SearchSettings(beam))
     views, settings = MugViews(), TemporalSettings()
     stories = {
         "glimpse": glimpse(views),
-        "turned in sight": turned_in_sight(views),
-        "turned out of sight": turned_out_of_sight(views),
+        "rotated in sight": rotated_in_sight(views),
+        "rotated out of sight": rotated_out_of_sight(views),
     }
     results = {}
     for name, story in stories.items():
@@ -230,17 +230,21 @@ _PHASES = {
         "handle in sight": slice(5, 11),
         "after: hidden": slice(13, None),
     },
-    "turned in sight": {"before": slice(0, 8), "first frame": slice(8, 9), "after": slice(9, None)},
-    "turned out of sight": {
+    "rotated in sight": {
+        "before": slice(0, 8),
+        "first frame": slice(8, 9),
+        "after": slice(9, None),
+    },
+    "rotated out of sight": {
         "handle in sight": slice(0, 4),
-        "hidden, turned": slice(9, 13),
+        "hidden, rotated": slice(9, 13),
         "in sight again": slice(14, None),
     },
 }
 
 
 def _lines(results, several, estimator: Estimator, settings: TemporalSettings, beam: int):
-    """The tables in Markdown."""
+    """Return the tables in Markdown."""
     lines = [
         f"demo_mug at {1 / PERIOD:g} Hz, beam {beam}, {settings}, on "
         f"{provenance.hardware(str(estimator.device))}. LL of the truth above uniform and entropy "
@@ -277,7 +281,7 @@ def _lines(results, several, estimator: Estimator, settings: TemporalSettings, b
 
 
 def _draw(stories, results, path: Path) -> None:
-    """One column per sequence: LL, mass near the truth, entropy."""
+    """Draw a column per sequence: LL, mass near the truth, entropy."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 7), layout="constrained")

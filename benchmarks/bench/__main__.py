@@ -1,6 +1,6 @@
 """Where the time goes: `./run bench`, or `python -m benchmarks.bench`.
 
-Prints one table and writes it, with the numbers and two pictures, to a folder. `quality` compares
+Prints one table and writes it, with the numbers and two figures, to a folder. `quality` compares
 the log-likelihood of settings of the search: `./run bench quality --images 100`.
 """
 
@@ -79,7 +79,7 @@ def bench(
     if report["curves"]:
         figures.draw_curves(report, folder / f"{stem}_curves.png")
     print(text)
-    print(f"written to {folder}/{stem}.txt and .json, with pictures beside them")
+    print(f"written to {folder}/{stem}.txt and .json, with figures beside them")
     return report
 
 
@@ -93,7 +93,7 @@ def compare(
     data_root: str = "data",
     output: str = OUTPUT,
 ) -> list[dict]:
-    """Log-likelihoods of settings of the search against the reference formulation.
+    """Compare log-likelihoods of search settings with the reference formulation.
 
     Args:
         model: "demo", or a run or the folder of a bundle.
@@ -114,8 +114,8 @@ def compare(
     import torch
 
     from benchmarks.bench import machine, quality, tables
+    from benchmarks.bench.baselines import deeper
     from benchmarks.bench.networks import open_network
-    from benchmarks.bench.rivals import deeper
     from spyropose_ros.core.estimator import resolve_device
 
     if threads:
@@ -137,7 +137,7 @@ def compare(
 
 
 def _curves(text: str, quick: bool) -> Sequence[str]:
-    """Names of the curves to measure."""
+    """Return the names of the curves to measure."""
     from benchmarks.bench.curves import CURVES, QUICK
 
     if text == "all":

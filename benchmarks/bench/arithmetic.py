@@ -49,19 +49,19 @@ class Work:
         return Work(self.macs + other.macs, self.bytes + other.bytes)
 
     def seconds(self, rates: Rates) -> float:
-        """The longer of computing and moving."""
+        """Return the longer of computing and moving."""
         return max(self.macs / rates.macs, self.bytes / rates.bytes)
 
 
 def crop_work(image_pixels: int, config: ModelConfig) -> Work:
-    """Upload and crop: the picture comes in as bytes, the crop goes out as floats."""
+    """Return the work of upload and crop: the image enters as bytes, the crop leaves as floats."""
     pixels = config.crop_resolution**2
     return Work(3 * _CORNERS * pixels, 3 * image_pixels + 4 * 3 * pixels)
 
 
 @torch.inference_mode()
 def backbone_work(estimator: Estimator, crops: Tensor, rates: Rates) -> Work:
-    """Convolutions and linear layers of the network before the heads, batch of crops."""
+    """Return the work of all layers before the heads on a batch of crops."""
     total = []
 
     def count(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -80,7 +80,7 @@ def backbone_work(estimator: Estimator, crops: Tensor, rates: Rates) -> Work:
 
 
 def level_work(config: ModelConfig, keypoints: int, poses: int, rates: Rates) -> Work:
-    """Scoring of one level, by the cheaper of two ways to compute the same.
+    """Return the work of scoring a level, by the cheaper of two equivalent ways.
 
     Either every pose's features are interpolated and go through the first layer; or the first layer
     is applied to every pixel as each keypoint, and its outputs are interpolated.
@@ -110,5 +110,5 @@ def level_work(config: ModelConfig, keypoints: int, poses: int, rates: Rates) ->
 
 
 def selection_work(poses: int, expanded: int) -> Work:
-    """Logits in, log masses out, and the cells of the next level."""
+    """Return the work of reading logits, and writing log masses and the next level's cells."""
     return Work(0, 8 * poses + 16 * expanded)

@@ -51,7 +51,7 @@ class Curve:
             self.extra.setdefault(name, []).append(value)
 
     def to_dict(self) -> dict:
-        """Plain values."""
+        """Return plain values."""
         times = {name: [t and t.to_dict() for t in series] for name, series in self.times.items()}
         return {
             "title": self.title,
@@ -92,16 +92,16 @@ class Bench:
         return 1.5 if self.quick else 6.0
 
     def time(self, calls: dict[str, Callable[[], object]]) -> dict[str, Times]:
-        """Several calls in turn."""
+        """Time several calls in turn."""
         return in_turn(calls, self.device, self.budget, least=1 if self.quick else 3)
 
     def values(self, every: list, quick: list) -> list:
-        """Those to measure."""
+        """Return the values to measure."""
         return quick if self.quick else every
 
 
 def depth(bench: Bench) -> Curve:
-    """Levels, search alone."""
+    """Measure along the number of levels, search alone."""
     own = bench.bundle.model.config.depth
     values = bench.values([4, 5, 6, 7, 8, 9], [4, 6, 8])
     note = f"deeper than {own} levels the last head is used again: times only"
@@ -125,7 +125,7 @@ def depth(bench: Bench) -> Curve:
 
 
 def beam(bench: Bench) -> Curve:
-    """Cells expanded per level, search alone."""
+    """Measure along the most cells expanded per level, search alone."""
     values = bench.values([32, 64, 128, 256, 512, 1024, 2048], [32, 128, 512, 2048])
     curve = Curve("beam", "most cells expanded per level", values)
     for cells in values:
@@ -142,7 +142,7 @@ def beam(bench: Bench) -> Curve:
 
 
 def tolerance(bench: Bench) -> Curve:
-    """Mass that may stay unexpanded, search alone; with log-likelihoods where there are images."""
+    """Measure along the mass left unexpanded, with log-likelihoods if there are images."""
     values = bench.values([0.0, 0.003, 0.01, 0.05, 0.1, 0.2], [0.0, 0.01, 0.1])
     curve = Curve("mass tolerance", "mass tolerance", values)
     for mass in values:
@@ -166,9 +166,9 @@ def tolerance(bench: Bench) -> Curve:
 
 
 def batch(bench: Bench) -> Curve:
-    """Detections in one picture: crops, backbone and search."""
+    """Measure along the detections in one image: crops, backbone and search."""
     values = bench.values([1, 2, 4, 8, 16, 32], [1, 4, 16])
-    curve = Curve("detections", "detections in one picture", values)
+    curve = Curve("detections", "detections in one image", values)
     curve.note = "crop, backbone and search"
     estimator = open_estimator(bench.bundle, bench.device, bench.settings)
     for detections in values:
@@ -179,7 +179,7 @@ def batch(bench: Bench) -> Curve:
 
 
 def views(bench: Bench) -> Curve:
-    """Pictures of one object: crops, backbone and fused search."""
+    """Measure along the images of one object: crops, backbone and fused search."""
     values = bench.values([1, 2, 4, 8], [1, 4])
     curve = Curve("views", "views of one object", values)
     curve.note = "crop, backbone and fused search with a full beam"
@@ -200,7 +200,7 @@ def views(bench: Bench) -> Curve:
 
 
 def threads(bench: Bench) -> Curve:
-    """Threads of PyTorch on the CPU: crops, backbone and search."""
+    """Measure along PyTorch's threads on the CPU: crops, backbone and search."""
     cores = os.cpu_count() or 1
     values = sorted({2**k for k in range(cores.bit_length()) if 2**k <= cores} | {cores})
     curve = Curve("threads", "threads", values, logarithmic=False)
@@ -215,7 +215,7 @@ def threads(bench: Bench) -> Curve:
 
 
 def training(bench: Bench) -> Curve:
-    """Steps of the training over samples of the objective and batch size."""
+    """Measure training steps along the objective's samples, by batch size."""
     # Only here: what it imports takes seconds
     from benchmarks.bench.training_steps import training_curve
 
@@ -240,7 +240,7 @@ QUICK = ("depth", "beam", "tolerance", "batch")
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """PyTorch with so many threads."""
+    """Set the number of PyTorch's threads for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

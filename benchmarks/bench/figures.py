@@ -1,4 +1,4 @@
-"""The report as pictures."""
+"""The report as figures."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ _PARTS = ("look-up", "MLP", "other scoring", "selection")
 
 
 def draw_stages(report: dict, path: Path) -> None:
-    """Bars: the stages' medians; levels split into their parts."""
+    """Draw a bar for each stage's median; levels are split into their parts."""
     found = report["stages"]
     names, bars = [], []
     for stage, times in found.items():
@@ -52,7 +52,7 @@ def draw_stages(report: dict, path: Path) -> None:
 
 
 def draw_curves(report: dict, path: Path) -> None:
-    """One panel for each curve: medians with quartiles."""
+    """Draw a panel for each curve: medians with quartiles."""
     curves = list(report["curves"].values())
     columns = min(3, len(curves))
     rows = -(-len(curves) // columns)
@@ -97,7 +97,7 @@ def _curve(axes, curve: dict) -> None:
 
 
 def _log_likelihoods(axes, curve: dict, x: list[float]) -> None:
-    """What the setting costs, on an axis of its own."""
+    """Draw what the setting costs, on an axis of its own."""
     right = axes.twinx()
     extra = curve["extra"]
     right.errorbar(

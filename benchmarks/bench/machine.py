@@ -18,7 +18,7 @@ _SECONDS = 0.5  # for each rate
 
 
 def describe(device: torch.device) -> str:
-    """Processor, cores, threads, PyTorch, and the GPU or that there is none."""
+    """Describe processor, cores, threads, PyTorch, and the GPU or its absence."""
     text = f"{provenance.hardware('cpu')}, {os.cpu_count()} cores"
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}; {text}"
@@ -26,7 +26,7 @@ def describe(device: torch.device) -> str:
 
 
 def matmul_rate(device: torch.device) -> tuple[float, torch.dtype]:
-    """Multiply-adds per second of large matrices, of the number format that is fastest."""
+    """Measure multiply-adds per second of large matrices in the fastest number format."""
     side = _SIDE[device.type]
     rates = {}
     for dtype in _DTYPES[device.type]:
@@ -37,14 +37,14 @@ def matmul_rate(device: torch.device) -> tuple[float, torch.dtype]:
 
 
 def copy_rate(device: torch.device) -> float:
-    """Bytes per second, those read and those written."""
+    """Measure bytes per second, those read and those written."""
     source = torch.ones(_BYTES[device.type] // 4, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / _fastest(lambda: target.copy_(source), device)
 
 
 def _fastest(call, device: torch.device) -> float:
-    """Seconds of the fastest of many calls."""
+    """Return the seconds of the fastest of many calls."""
     call()
     best, started = float("inf"), time.perf_counter()
     while time.perf_counter() - started < _SECONDS:

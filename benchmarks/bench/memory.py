@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.bench.baselines import REFERENCE, deeper
 from benchmarks.bench.networks import Crops, Scene, open_estimator, open_network, search_features
-from benchmarks.bench.rivals import REFERENCE, deeper
 from spyropose_ros.core.estimator import SearchSettings
 from spyropose_ros.core.reference import ReferenceSearch
 
@@ -31,7 +31,7 @@ def peaks(
     depth: int | None,
     data_root: str,
 ) -> dict[str, float | None]:
-    """Peak megabytes of searches above the weights; None where the system does not tell.
+    """Return the peak megabytes of searches above the weights; None if the system does not tell.
 
     Args:
         names: REFERENCE, or anything else for this search.
@@ -58,7 +58,7 @@ def measure(
     data_root: str,
     threads: int,
 ) -> dict[str, float]:
-    """Megabytes by name, in this process, which has better done nothing else; see `peaks`.
+    """Measure megabytes by name in this process, which should have done nothing else.
 
     Args:
         names: as for `peaks`.
@@ -107,7 +107,7 @@ def _resident_growth(search: Callable[[], None], _device: torch.device) -> float
 
 
 def _kilobytes(field: str) -> int:
-    """A line of this process's status, in units of 1024 bytes."""
+    """Return a field of this process's status, in units of 1024 bytes."""
     _, _, rest = _STATUS.read_text().partition(f"{field}:")
     return int(rest.split()[0])
 

@@ -25,17 +25,17 @@ _PARAMETERS = Parameters()
 
 
 def pack(scene: Scene) -> Image:
-    """The picture as a camera sends it."""
+    """Return the image as a camera sends it."""
     return fill_image(Image(), Header(frame_id="camera"), scene.image)
 
 
 def unpack(message: Image) -> np.ndarray:
-    """RGB uint8 [H, W, 3], as the node reads it."""
+    """Return the image as the node reads it, RGB uint8 [H, W, 3]."""
     return rgb_image(message)
 
 
 def answer(distributions: Sequence[PoseDistribution], scene: Scene) -> list:
-    """The messages about a frame that most nodes listen to, TOPICS."""
+    """Return the messages about a frame that most nodes listen to, TOPICS."""
     header = Header(frame_id="camera")
     targets = [Target("mug", "mug", str(n), 0.9, tuple(b)) for n, b in enumerate(scene.boxes)]
     views = [View("", header, scene.image, scene.K, None)]

@@ -26,7 +26,7 @@ _JITTER = 0.03  # of the boxes of further detections, in their size
 
 
 def open_network(name: str) -> ModelBundle:
-    """A network by name.
+    """Open a network by name.
 
     Args:
         name: "demo" is the shipped one; "paper" has the published sizes (ResNet-18, 224 px, a
@@ -62,7 +62,7 @@ def _paper() -> ModelBundle:
 
 
 def with_depth(bundle: ModelBundle, depth: int) -> ModelBundle:
-    """The network with another number of levels, the last head used again for deeper ones.
+    """Return the network with another depth, its last head used again for deeper levels.
 
     What such a network says at those levels means nothing: it is for timing only.
     """
@@ -76,7 +76,7 @@ def with_depth(bundle: ModelBundle, depth: int) -> ModelBundle:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture with detections.
+    """An image with detections.
 
     Attributes:
         image: RGB uint8 [H, W, 3].
@@ -90,13 +90,13 @@ class Scene:
 
     @classmethod
     def of(cls, bundle: ModelBundle, data_root: str = "data") -> "Scene":
-        """The first test image of the data that the network was trained for."""
+        """Return the first test image of the data that the network was trained for."""
         source = runs.bundle_source(bundle, data_root)
         sample = next(iter(source.samples(source.splits[0], seed=1)))
         return cls(sample.image, sample.K, sample.box[None])
 
     def crowded(self, detections: int) -> "Scene":
-        """The same picture with its first detection so many times, each a little elsewhere."""
+        """Return the same image with its first detection repeated, each slightly displaced."""
         noise = np.random.default_rng(0).normal(0, _JITTER, (detections, 4))
         noise[0] = 0
         first = self.boxes[0]
@@ -123,7 +123,7 @@ class Crops:
     @classmethod
     @torch.inference_mode()
     def of(cls, estimator: Estimator, scene: Scene) -> "Crops":
-        """As the estimator cuts them."""
+        """Return the crops that the estimator cuts."""
         info, device = estimator.bundle.object, estimator.device
         boxes = torch.from_numpy(np.asarray(scene.boxes, np.float32)).to(device)
         K = torch.from_numpy(np.asarray(scene.K, np.float32)).to(device)
@@ -154,13 +154,13 @@ def open_estimator(
 
 
 def features_of(estimator: Estimator, crops: Tensor) -> Tensor:
-    """Crops [B, 3, H, W] -> features, in the precision of the estimator's network."""
+    """Compute the features of crops [B, 3, H, W] in the precision of the estimator's network."""
     dtype = next(estimator.model.extractor.parameters()).dtype
     return estimator.model.features(crops.to(dtype))
 
 
 def search_features(estimator: Estimator, seen: Crops) -> PosePyramid:
-    """`Estimator.search_crops` without the backbone: the features are those of before."""
+    """Search as `Estimator.search_crops` does, but with features computed before."""
     model = estimator.model
     model.features = lambda _crops: seen.features  # hides the method
     try:

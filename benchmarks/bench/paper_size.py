@@ -22,7 +22,7 @@ def paper_size(
     threads: int = 1,
     data_root: str = "data",
 ) -> None:
-    """Compares settings of this search with the reference formulation.
+    """Compare settings of this search with the reference formulation.
 
     Args:
         images: of the demo's test images.

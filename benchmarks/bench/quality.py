@@ -46,7 +46,7 @@ class Quality:
     seconds: list[float]
 
     def against(self, reference: "Quality") -> dict:
-        """Means, the paired difference with its standard error, and the ratio of times."""
+        """Return means, the paired difference with its standard error, and the ratio of times."""
         difference = np.array(self.gains) - np.array(reference.gains)
         error = difference.std(ddof=1) / math.sqrt(len(difference)) if len(difference) > 1 else 0.0
         ratios = [r / s for r, s in zip(reference.seconds, self.seconds, strict=True)]

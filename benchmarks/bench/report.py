@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.bench import arithmetic, machine, memory, rivals, stages
+from benchmarks.bench import arithmetic, baselines, machine, memory, stages
 from benchmarks.bench.arithmetic import Rates, Work
 from benchmarks.bench.curves import CURVES, Bench
 from benchmarks.bench.networks import Crops, Scene, open_estimator, open_network, search_features
@@ -56,7 +56,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> dict:
         tell: called with what comes next.
     """
     device = options.device
-    bundle = rivals.deeper(open_network(options.network), options.depth)
+    bundle = baselines.deeper(open_network(options.network), options.depth)
     scene = Scene.of(bundle, options.data_root)
     estimator = open_estimator(bundle, device, options.settings)
     seen = Crops.of(estimator, scene)
@@ -76,7 +76,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> dict:
         "keypoints": len(bundle.model.keypoints),
         "model": config.to_dict(),
         "settings": asdict(options.settings),
-        "picture": list(scene.image.shape[:2]),
+        "image_size": list(scene.image.shape[:2]),
         "ros": stages.messages is not None,
     }
     tell("stages")
@@ -108,7 +108,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> dict:
 def _stages(
     estimator: Estimator, scene: Scene, seen: Crops, pyramid: PosePyramid, options: Options
 ) -> dict:
-    """Times by stage, parts of the scoring, and the whole without anything that watches."""
+    """Measure times by stage, parts of the scoring, and the whole without instrumentation."""
     budget = 2.0 if options.quick else 8.0
     times = stages.stage_times(estimator, scene, budget)
     shares = stages.scoring_shares(estimator, seen)
@@ -127,7 +127,7 @@ def _stages(
 def _bound(
     estimator: Estimator, scene: Scene, seen: Crops, pyramid: PosePyramid, report: dict
 ) -> dict:
-    """Least work of crop, backbone and search, and the share of this machine's best reached."""
+    """Compute the least work of each part, and the share of this machine's best reached."""
     device, config = estimator.device, estimator.model.config
     macs, dtype = machine.matmul_rate(device)
     rates = Rates(macs, machine.copy_rate(device), dtype.itemsize)
@@ -179,30 +179,30 @@ def _sum(rows: list[dict]) -> dict:
 
 
 def _against(bundle: ModelBundle, scene: Scene, options: Options) -> dict:
-    """Other ways: the searches at two depths, every cell, and the implicit head."""
+    """Measure the baselines: the searches at two depths, every cell, and the implicit head."""
     device, quick = options.device, options.quick
     own = bundle.model.config.depth
     depths = [own] if quick or own >= _COMPARED_DEPTH else [own, _COMPARED_DEPTH]
     budget, least = (6.0, 1) if quick else (25.0, 3)
     searches = {
         str(depth): [
-            rival.to_dict()
-            for rival in rivals.searches(
-                rivals.deeper(bundle, depth), device, options.settings, scene, budget, least
+            baseline.to_dict()
+            for baseline in baselines.searches(
+                baselines.deeper(bundle, depth), device, options.settings, scene, budget, least
             )
         ]
         for depth in depths
     }
-    every = rivals.exhaustive(bundle, device, scene, own, deepest=2 if quick else 3)
-    implicit = rivals.implicit(device, quick)
-    return {"searches": searches, "others": [rival.to_dict() for rival in [*every, implicit]]}
+    every = baselines.exhaustive(bundle, device, scene, own, deepest=2 if quick else 3)
+    implicit = baselines.implicit(device, quick)
+    return {"searches": searches, "others": [baseline.to_dict() for baseline in [*every, implicit]]}
 
 
 def _memory(options: Options) -> dict[str, float | None]:
-    """Megabytes above the weights of one search, this one's and the reference's."""
-    names = [rivals.FAST]
+    """Measure megabytes above the weights of one search, this one's and the reference's."""
+    names = [baselines.FAST]
     depth = options.depth or open_network(options.network).model.config.depth
     if depth <= MAX_DEPTH:
-        names.append(rivals.REFERENCE)
+        names.append(baselines.REFERENCE)
     settings, root = options.settings, options.data_root
     return memory.peaks(names, options.network, options.device, settings, depth, root)

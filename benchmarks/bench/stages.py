@@ -37,19 +37,19 @@ _LAYERS = "addmm", "gelu", "aten::mv", "linear", "relu"
 
 
 def scoring(level: int) -> str:
-    """Name of the stage that scores a level."""
+    """Return the name of the stage that scores a level."""
     return f"level {level} scoring"
 
 
 def selection(level: int) -> str:
-    """Name of the stage that normalises a level, and selects and expands its cells."""
+    """Return the name of the stage that normalises a level, and selects and expands its cells."""
     return f"level {level} selection"
 
 
 def stage_times(
     estimator: Estimator, scene: Scene, budget: float, most: int = 20, warm_up: int = 2
 ) -> dict[str, Times]:
-    """Times of all stages of the first detection, from the image message to the result messages.
+    """Time all stages of the first detection, from the image message to the result messages.
 
     Args:
         estimator: whose stages are watched.
@@ -65,19 +65,19 @@ def stage_times(
     found: dict[str, list[float]] = defaultdict(list)
     with _watched(estimator, watch):
         started = time.perf_counter()
-        for turn in range(warm_up + most):
-            if turn > warm_up + 1 and time.perf_counter() - started > budget:
+        for index in range(warm_up + most):
+            if index > warm_up + 1 and time.perf_counter() - started > budget:
                 break
             _run(estimator, scene, watch)
             for stage, seconds in watch.stop().items():
-                if turn >= warm_up and stage:
+                if index >= warm_up and stage:
                     found[stage].append(seconds)
     order = sorted(found, key=lambda s: (ORDER.index("level" if "level" in s else s), s))
     return {stage: Times(found[stage]) for stage in order}
 
 
 def end_to_end(estimator: Estimator, scene: Scene) -> None:
-    """An estimate from the image message to the result messages; without ROS 2, from the image."""
+    """Estimate from the image message to the result messages; without ROS 2, from the image."""
     _run(estimator, scene, Stopwatch(torch.device("cpu")))
 
 
@@ -144,12 +144,12 @@ class _Wrapped:
         self._scorer, self._through = scorer, through
 
     def family_logits(self, level: int, *args) -> Tensor:
-        """As the scorer's."""
+        """Score families as the wrapped scorer does."""
         return self._through(self._scorer.family_logits, level, *args)
 
 
 def scoring_shares(estimator: Estimator, seen: Crops) -> dict[int, dict[str, float]]:
-    """What part of each level's scoring is the look-up of features, the MLP and the rest.
+    """Measure the shares of look-up, MLP and the rest in each level's scoring.
 
     Returns:
         By level: shares of GATHER, MLP and PROJECTION (of keypoints, and tables), sum 1.
@@ -194,7 +194,7 @@ def scoring_shares(estimator: Estimator, seen: Crops) -> dict[int, dict[str, flo
 
 
 def _level_of(event) -> int | None:
-    """The level that an operation of a profile belongs to."""
+    """Return the level that an operation of a profile belongs to."""
     while event is not None:
         if event.name.startswith(_SCORING):
             return int(event.name.removeprefix(_SCORING))

@@ -47,7 +47,7 @@ class SteeredSearch:
 
     @torch.inference_mode()
     def run(self, scene: Scene) -> tuple[PosePyramid, float, float]:
-        """The pyramid, and the seconds of the large network with and without its backbone."""
+        """Return the pyramid, and the large network's seconds with and without its backbone."""
         small, large = Crops.of(self._small, scene), Crops.of(self._large, scene)
         recorder = _Recorder(_scorer(self._small, small))
         self._search(recorder, small)
@@ -65,7 +65,7 @@ class SteeredSearch:
 
 
 def _scorer(estimator: Estimator, seen: Crops) -> FamilyScorer:
-    """Backbone, and what scores with its features."""
+    """Return the backbone's features, and the scorer of them."""
     return estimator._scorer(seen.crops.unsqueeze(1), seen.K_crop.unsqueeze(1))
 
 
@@ -79,7 +79,7 @@ class SteeredReference(ReferenceSearch):
 
     @torch.inference_mode()
     def run(self, scene: Scene) -> tuple[PosePyramid, float, float]:
-        """As of `SteeredSearch`."""
+        """Search as `SteeredSearch` does."""
         small, large = (Crops.of(view, scene) for view in self._views)
         self._given = self._small.features(small.crops), small.K_crop
         self._choosing = 0.0
@@ -91,7 +91,7 @@ class SteeredReference(ReferenceSearch):
         return pyramid, end - start, end - middle
 
     def logits(self, features: Tensor, K_crop: Tensor, level: int, *poses: Tensor) -> Tensor:
-        """Those of the small network, after the large one's were computed."""
+        """Return the small network's logits, after the large one's are computed."""
         super().logits(features, K_crop, level, *poses)
         start = time.perf_counter()
         steering = self._small.logits(*self._given, level, *poses)

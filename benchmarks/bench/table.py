@@ -18,24 +18,24 @@ class Table:
         self.lines: list[str] = []
 
     def row(self, name: str, *cells: str) -> None:
-        """A line."""
+        """Append a row."""
         widths = self._others[: len(cells)]
         text = "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
         self.lines.append(f"{name:<{self._first}}{text}".rstrip())
 
     def header(self, name: str, *cells: str) -> None:
-        """A line with titles, between rules."""
+        """Append a row of titles between rules."""
         self.rule()
         self.row(name, *cells)
         self.rule()
 
     def rule(self) -> None:
-        """A line across."""
+        """Append a rule."""
         self.lines.append("─" * WIDTH)
 
 
 def milliseconds(seconds: float | None) -> str:
-    """Three digits that tell something."""
+    """Format seconds as milliseconds with three significant digits."""
     if seconds is None:
         return "-"
     value = 1e3 * seconds
@@ -46,12 +46,12 @@ def milliseconds(seconds: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share in percent."""
+    """Format a share in percent."""
     if share is None:
         return "-"
     return f"{100 * share:.0f} %" if share == 0 or share >= 0.01 else "< 1 %"
 
 
 def count(number: float) -> str:
-    """Thousands apart; short where there are too many digits."""
+    """Format a count, with an exponent if it is large."""
     return f"{number:,.0f}" if number < 1e9 else f"{number:.1e}"

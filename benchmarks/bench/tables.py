@@ -3,7 +3,7 @@
 import statistics
 from operator import truediv
 
-from benchmarks.bench import rivals, stages
+from benchmarks.bench import baselines, stages
 from benchmarks.bench.table import Table, count, milliseconds, percent
 
 _BOTH = ("search", "with_backbone")
@@ -17,7 +17,7 @@ _NAMES = {
 
 
 def render(report: dict) -> str:
-    """The whole table."""
+    """Render the whole table."""
     parts = [_head(report), _stages(report), _bound(report), _against(report)]
     if report["memory"]:
         parts.append(_memory(report))
@@ -26,12 +26,12 @@ def render(report: dict) -> str:
 
 
 def _head(report: dict) -> str:
-    settings, (height, width) = report["settings"], report["picture"]
+    settings, (height, width) = report["settings"], report["image_size"]
     levels, trained = report["levels"], report["trained_levels"]
     lines = [
         f"{report['network']}: {levels} levels, {report['keypoints']} keypoints; beam "
         f"{settings['beam']}, mass tolerance {settings['mass_tolerance']:g}",
-        f"one detection in a picture of {width} x {height}",
+        f"one detection in an image of {width} x {height}",
         report["machine"],
     ]
     if levels > trained:
@@ -45,7 +45,7 @@ def _quartiles(times: dict) -> str:
 
 
 def _stages(report: dict) -> str:
-    """One row per stage, one per level."""
+    """Render a row per stage and per level."""
     table = Table(27, (8, 17, 7, 8, 7, 7, 8, 9))
     table.header(
         "ms", "median", "quartiles", "share", "look-up", "MLP", "other", "select", "of bound"
@@ -72,7 +72,7 @@ def _stages(report: dict) -> str:
 
 
 def _level(report: dict, level: int, scored: dict, selected: dict, total: float) -> tuple[str, ...]:
-    """Cells of a level's row."""
+    """Return the cells of a level's row."""
     both = scored["median_s"] + selected["median_s"]
     quartiles = zip(scored["quartiles_s"], selected["quartiles_s"], strict=True)
     shares = report["scoring_shares"][str(level)]
@@ -113,12 +113,12 @@ def _against(report: dict) -> str:
     table = Table(38, (14, 12, 12, 11, 11))
     table.header("in the same minutes", "poses", "search ms", "+ backbone", "faster", "with b.")
     for depth, searches in report["against"]["searches"].items():
-        by_name = {rival["name"]: rival for rival in searches}
-        reference = by_name.get(rivals.REFERENCE)
-        for name, rival in by_name.items():
-            _rival(table, f"{name}, depth {depth}", rival, reference)
-    for rival in report["against"]["others"]:
-        _rival(table, rival["name"], rival, None)
+        by_name = {baseline["name"]: baseline for baseline in searches}
+        reference = by_name.get(baselines.REFERENCE)
+        for name, baseline in by_name.items():
+            _baseline(table, f"{name}, depth {depth}", baseline, reference)
+    for baseline in report["against"]["others"]:
+        _baseline(table, baseline["name"], baseline, None)
     table.lines.append(
         "faster: than the reference of that depth, search alone; with b.: backbone too"
     )
@@ -127,25 +127,25 @@ def _against(report: dict) -> str:
     return "\n".join(table.lines)
 
 
-def _rival(table: Table, name: str, rival: dict, reference: dict | None) -> None:
-    mark = "*" if rival["extrapolated_from_poses"] else ""
-    whole = rival["with_backbone"]
+def _baseline(table: Table, name: str, baseline: dict, reference: dict | None) -> None:
+    mark = "*" if baseline["extrapolated_from_poses"] else ""
+    whole = baseline["with_backbone"]
     cells = [
-        count(rival["poses"]),
-        milliseconds(rival["search"]["median_s"]) + mark,
+        count(baseline["poses"]),
+        milliseconds(baseline["search"]["median_s"]) + mark,
         milliseconds(whole and whole["median_s"]) + mark if whole else "-",
     ]
-    if reference is not None and rival is not reference:
-        cells += [f"{ratio:.1f} x" for ratio in speed_ups(rival, reference)]
+    if reference is not None and baseline is not reference:
+        cells += [f"{ratio:.1f} x" for ratio in speed_ups(baseline, reference)]
     table.row(name, *cells)
 
 
-def speed_ups(rival: dict, reference: dict) -> tuple[float, float]:
-    """How many times faster than the reference: the search alone, and with the backbone.
+def speed_ups(baseline: dict, reference: dict) -> tuple[float, float]:
+    """Return how many times faster than the reference: the search alone, and with the backbone.
 
-    Medians over the rounds in which they took turns: what slows one round down slows both.
+    Medians over the rounds in which they alternated: what slows one round down slows both.
     """
-    pairs = [(reference[key]["seconds"], rival[key]["seconds"]) for key in _BOTH]
+    pairs = [(reference[key]["seconds"], baseline[key]["seconds"]) for key in _BOTH]
     return tuple(statistics.median(map(truediv, *pair)) for pair in pairs)
 
 
@@ -159,7 +159,7 @@ def _memory(report: dict) -> str:
 
 
 def _curve(curve: dict) -> str:
-    """Values across, series down."""
+    """Render a curve: values across, series down."""
     table = Table(30, [9] * len(curve["x"]))
     table.header(curve["label"], *(f"{x:g}" for x in curve["x"]))
     for name, series in curve["times"].items():
@@ -177,7 +177,7 @@ def _number(value: float) -> str:
 
 
 def _summary(report: dict) -> str:
-    """What a reader wants to know first, at the end where it stays in view."""
+    """Render the main figures, last because the end stays in view."""
     table = Table(62, (18, 18))
     gpu = report["device"].startswith("cuda")
     table.header("summary", "CPU", "GPU")
@@ -186,9 +186,9 @@ def _summary(report: dict) -> str:
         table.row(name, *(("not measured", value) if gpu else (value, "not measured")))
 
     for depth, searches in report["against"]["searches"].items():
-        by_name = {rival["name"]: rival for rival in searches}
-        if rivals.REFERENCE in by_name:
-            alone, whole = speed_ups(by_name[rivals.FAST], by_name[rivals.REFERENCE])
+        by_name = {baseline["name"]: baseline for baseline in searches}
+        if baselines.REFERENCE in by_name:
+            alone, whole = speed_ups(by_name[baselines.FAST], by_name[baselines.REFERENCE])
             row(f"search against the reference, depth {depth}", f"{alone:.1f} x")
             row(f"the same with the backbone, depth {depth}", f"{whole:.1f} x")
     what = "image message in, result messages out" if report["ros"] else "image in, modes out"
@@ -196,8 +196,8 @@ def _summary(report: dict) -> str:
     batch = report["curves"].get("batch")
     if batch and 16 in batch["x"]:
         times = next(iter(batch["times"].values()))[batch["x"].index(16)]
-        row("16 detections in one picture", f"{milliseconds(times['median_s'])} ms")
-    memory = report["memory"].get(rivals.FAST)
+        row("16 detections in one image", f"{milliseconds(times['median_s'])} ms")
+    memory = report["memory"].get(baselines.FAST)
     if memory is not None:
         row("memory above the weights", f"{memory:,.0f} MB")
     reached = report["bound"]["parts"]["search, all levels"]["reached"]
@@ -207,7 +207,7 @@ def _summary(report: dict) -> str:
 
 
 def render_quality(rows: list[dict], machine: str) -> str:
-    """The table of `quality.compare`."""
+    """Render the table of `quality.compare`."""
     table = Table(24, (6, 11, 9, 19, 10, 10, 8))
     title = f"{rows[0]['images']} test images"
     table.header(title, "beam", "tolerance", "LL", "difference", "poses", "ms", "faster")

@@ -32,7 +32,7 @@ class Times:
         return low, high
 
     def to_dict(self) -> dict:
-        """Plain numbers."""
+        """Return plain numbers."""
         low, high = self.quartiles
         return {"median_s": self.median, "quartiles_s": [low, high], "seconds": self.seconds}
 
@@ -64,21 +64,21 @@ def in_turn(
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     names = list(calls)
     started = time.perf_counter()
-    for turn in range(most + 1):
-        if turn > least and time.perf_counter() - started > budget:
+    for index in range(most + 1):
+        if index > least and time.perf_counter() - started > budget:
             break
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+        for name in names[index % len(names) :] + names[: index % len(names)]:
             synchronise(device)
             begin = time.perf_counter()
             calls[name]()
             synchronise(device)
-            if turn:
+            if index:
                 seconds[name].append(time.perf_counter() - begin)
     return {name: Times(values) for name, values in seconds.items()}
 
 
 class Stopwatch:
-    """Exclusive times of stages: each moment counts for the stage entered last.
+    """Exclusive times of stages: all time counts for the stage entered last.
 
     Args:
         device: events are put into its stream where it is a GPU, so that nothing waits.
@@ -95,7 +95,7 @@ class Stopwatch:
         return before
 
     def wrapped(self, function: Callable, stage: str) -> Callable:
-        """The function as a stage of its own within the one that calls it."""
+        """Return the function as a stage of its own within the one that calls it."""
 
         def call(*args, **kwargs):
             before = self.enter(stage)
@@ -107,7 +107,7 @@ class Stopwatch:
         return call
 
     def stop(self) -> dict[str, float]:
-        """Seconds of each stage, in the order of their beginning; ready for the next start."""
+        """Return each stage's seconds in order of their start, and reset."""
         self.enter("")
         synchronise(self._device)
         seconds: dict[str, float] = {}

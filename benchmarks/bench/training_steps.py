@@ -29,7 +29,7 @@ def training_curve(
     quick: bool,
     data_root: str,
 ) -> dict[str, list[Times]]:
-    """Seconds of a step by batch size, for every number of families drawn per level.
+    """Time a step by batch size, for every number of families drawn per level.
 
     The settings are those that the network was trained with; its data is read once.
 

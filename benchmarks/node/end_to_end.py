@@ -19,6 +19,7 @@ from rclpy.executors import SingleThreadedExecutor
 from benchmarks.node import graph
 from benchmarks.node.latency import Camera
 from spyropose_ros.core.search_settings import SearchSettings
+from spyropose_ros.demo.processes import isolate
 from spyropose_ros.ros.interfaces import PoseDistributionArray
 from training import cli, provenance
 
@@ -32,7 +33,7 @@ def end_to_end(
     mass_tolerance: float = SearchSettings.mass_tolerance,
     threads: int = 2,
 ) -> int:
-    """Measures one detection at a time.
+    """Measure one detection at a time.
 
     Args:
         images: how many.
@@ -45,7 +46,7 @@ def end_to_end(
     """
     from benchmarks.node import staged_node
 
-    graph.isolate()
+    isolate()
     parameters = {
         "threads": threads,
         "search.beam": beam,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import time
@@ -22,20 +21,6 @@ NODE = "spyropose_ros.ros.node.estimator_node"
 MARK = "measured: "
 """Before the figures, a line of JSON, that `measured_node` prints."""
 _STATUS = "estimator: pose distributions"
-
-
-def free_domain() -> int:
-    """A DDS domain whose ports nobody on this machine uses."""
-    with open("/proc/net/udp") as table:
-        ports = {int(line.split()[1].rpartition(":")[2], 16) for line in table.readlines()[1:]}
-    taken = {(port - 7400) // 250 for port in ports}
-    return random.choice([domain for domain in range(1, 100) if domain not in taken])
-
-
-def isolate() -> None:
-    """Call before rclpy.init: a DDS domain of its own that never leaves the machine."""
-    os.environ["ROS_DOMAIN_ID"] = str(free_domain())
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 
 class Estimator:
@@ -78,7 +63,7 @@ class Estimator:
         return self._log.read_text(errors="replace")
 
     def megabytes(self) -> float:
-        """Resident memory; nan once it has ended."""
+        """Return the resident memory; nan once it has ended."""
         try:
             status = Path(f"/proc/{self._process.pid}/status").read_text()
         except OSError:
@@ -87,7 +72,7 @@ class Estimator:
         return int(sizes[0]) / 1000 if sizes else float("nan")
 
     def wait_for(self, text: str, timeout: float = 300.0) -> float:
-        """Waits until it has written a text; returns the seconds since its start.
+        """Wait until it has written a text; return the seconds since its start.
 
         Raises:
             RuntimeError: if it ends before, or the time is over.
@@ -99,13 +84,13 @@ class Estimator:
         return time.monotonic() - self.started
 
     def interrupt(self, timeout: float = 60.0) -> int:
-        """Ends it as Ctrl-C does; returns the exit code."""
+        """End it as Ctrl-C does; return the exit code."""
         if self.alive:
             self._process.send_signal(signal.SIGINT)
         return self._process.wait(timeout)
 
     def figures(self) -> dict[str, list[float]]:
-        """Ends it; returns what it measured, for a module that runs `measured_node`."""
+        """End it; return what it measured, for a module that runs `measured_node`."""
         self.interrupt()
         return json.loads(self.output.partition(MARK)[2].partition("\n")[0])
 
@@ -123,11 +108,11 @@ class Diagnostics:
         node.create_subscription(DiagnosticArray, "/diagnostics", self._receive, 10)
 
     def number(self, key: str) -> int:
-        """A count; 0 where it is absent."""
+        """Return a count; 0 if it is absent."""
         return int(self.values.get(key, 0))
 
     def drops(self) -> dict[Reason, int]:
-        """Counts of all reasons."""
+        """Return the counts of all reasons."""
         return {
             reason: self.number(f"dropped: {reason.value}")
             + self.number(f"impaired: {reason.value}")

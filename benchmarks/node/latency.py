@@ -22,21 +22,27 @@ from vision_msgs.msg import Detection2DArray
 from benchmarks.node import graph, timed_node
 from spyropose_ros.demo.camera import FRAME_ID, camera_info, visible_message
 from spyropose_ros.demo.frames import open_frames
+from spyropose_ros.demo.processes import isolate
 from spyropose_ros.ros.pipeline.images import fill_image
 from training import cli, provenance
 
 MAX_AGE, MAX_GAP, MAX_GROWTH = 0.020, 0.060, 0.05
 """Median age at start and longest gap of the timer in seconds; growth of the memory."""
-_WARM_UP = 10.0  # seconds
 
 
 def latency(
-    seconds: float = 60.0, rate: float = 60.0, beam: int = 128, crops: int = 1, threads: int = 1
+    seconds: float = 60.0,
+    warm_up: float = 10.0,
+    rate: float = 60.0,
+    beam: int = 128,
+    crops: int = 1,
+    threads: int = 1,
 ) -> int:
-    """Measures an estimator that is much slower than its camera.
+    """Measure an estimator that is much slower than its camera.
 
     Args:
         seconds: how long.
+        warm_up: seconds before.
         rate: of the camera, Hz.
         beam: of the search: more are slower.
         crops: of the search: more are as many times slower.
@@ -45,7 +51,7 @@ def latency(
     Returns:
         The exit code.
     """
-    graph.isolate()
+    isolate()
     parameters = {"threads": threads, "search.beam": beam, "search.crops": crops}
     directory = Path(tempfile.mkdtemp(prefix="latency_"))
     with (
@@ -54,7 +60,7 @@ def latency(
     ):
         camera = Camera()
         estimator.wait_for("ready after")
-        camera.run(_WARM_UP, rate)
+        camera.run(warm_up, rate)
         before = estimator.megabytes()
         late = camera.run(seconds, rate)
         after = estimator.megabytes()
@@ -95,14 +101,14 @@ class Camera:
         frame = open_frames("mug", 1)[0]
         height, width, _ = frame.image.shape
         header = Header(frame_id=FRAME_ID)
-        self._picture = fill_image(Image(), header, frame.image)
+        self._message = fill_image(Image(), header, frame.image)
         self._calibration = camera_info(frame.K, width, height)
         self._calibration.header = header
         self._answer = visible_message(header, frame, "mug")
 
     def run(self, seconds: float, rate: float) -> float:
-        """Publishes for a while; returns the share of images that came late."""
-        clock, header = self._node.get_clock(), self._picture.header
+        """Publish for a while; return the share of late images."""
+        clock, header = self._node.get_clock(), self._message.header
         start = time.monotonic()
         count = round(seconds * rate)
         late = 0
@@ -113,7 +119,7 @@ class Camera:
             header.stamp = clock.now().to_msg()
             self._answer.header.stamp = self._calibration.header.stamp = header.stamp
             self._camera_info.publish(self._calibration)
-            self._image.publish(self._picture)
+            self._image.publish(self._message)
             self._detections.publish(self._answer)
         return late / count
 

@@ -16,7 +16,7 @@ from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
 
 
 def run(measure: Callable[[EstimatorNode], Callable[[], dict[str, list[float]]]]) -> int:
-    """Runs a node until it is interrupted, then prints figures for `graph.Estimator.figures`.
+    """Run a node until it is interrupted, then print figures for `graph.Estimator.figures`.
 
     Args:
         measure: begins to measure a node; returns what gives the figures in the end.

@@ -76,34 +76,34 @@ def main() -> None:
 
 
 def _pyramid(symmetric: bool) -> PosePyramid:
-    """An upright object in front of the camera whose turn about its axis is known, or not."""
+    """Return an upright object in front of the camera, its yaw known or not."""
     import torch
 
     from spyropose_ros.core.search import search
     from spyropose_ros.core.translation_grid import TranslationBox
 
     upright = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
-    place = torch.tensor([0.0, 0.0, DISTANCE])
+    position = torch.tensor([0.0, 0.0, DISTANCE])
     axes = slice(2, 3) if symmetric else slice(3)
 
     def score(level, rotation, translation):
         alike = (rotation * upright)[..., axes].sum((-2, -1))
-        offset = (translation - place) / torch.tensor([0.003, 0.003, 0.02])
+        offset = (translation - position) / torch.tensor([0.003, 0.003, 0.02])
         return 4.0**level / 4 * alike - 0.5 * offset.square().sum(-1)
 
-    box = TranslationBox.from_view(place[None], DIAMETER)
+    box = TranslationBox.from_view(position[None], DIAMETER)
     return search(score, box, depth=DEPTH, beam=BEAM, mass_tolerance=TOLERANCE)
 
 
 def _fresh(pyramid: PosePyramid) -> PoseDistribution:
-    """A distribution of which nothing was asked yet."""
+    """Return a distribution with nothing cached."""
     import torch
 
     return pyramid.distribution(0, torch.tensor([0.0, 0.0, 0.05]), DIAMETER)
 
 
 def _measure(publishers, pyramids, count, frames):
-    """Milliseconds by topic: those of building and those of publishing."""
+    """Measure milliseconds by topic: building and publishing."""
     targets = [Target("mug", "mug", str(k), 0.9, (0.0, 0.0, 9.0, 9.0)) for k in range(count)]
     image = np.zeros((480, 640, 3), np.uint8)
     times = {topic: ([], []) for topic in TOPICS}

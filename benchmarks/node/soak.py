@@ -27,6 +27,7 @@ import rclpy
 
 from benchmarks.node import graph
 from benchmarks.node.soak_faults import FAULTS, QUEUE
+from spyropose_ros.demo.processes import isolate
 from spyropose_ros.demo.results import Check
 from spyropose_ros.ros.pipeline.drops import IMAGE_REASONS, Reason
 from training import cli, provenance
@@ -54,7 +55,7 @@ def soak(
     output: Path = Path("soak.json"),
     faults: list[str] | None = None,
 ) -> int:
-    """Injects faults into the graph and counts what becomes of every image.
+    """Inject faults into the graph and count what becomes of every image.
 
     Args:
         minutes: how long, with the warm-up.
@@ -68,7 +69,7 @@ def soak(
     """
     from benchmarks.node.soak_peer import Peer
 
-    graph.isolate()
+    isolate()
     directory = Path(tempfile.mkdtemp(prefix="soak_"))
     print(f"{provenance.command()}; {provenance.hardware('cpu')}; output in {directory}")
     with rclpy.init(args=[]), graph.Estimator(_PARAMETERS, directory) as estimator:
@@ -105,7 +106,7 @@ def soak(
 
 
 def _watch(peer: Peer, estimator: graph.Estimator, seconds: float) -> tuple[list, list]:
-    """Lets the graph work; returns figures of every minute, and megabytes of every second."""
+    """Let the graph work; return figures of every minute, and megabytes of every second."""
     started = time.monotonic()
     rows: list[dict[str, float]] = []
     memory: list[tuple[float, float]] = []
@@ -118,7 +119,7 @@ def _watch(peer: Peer, estimator: graph.Estimator, seconds: float) -> tuple[list
 
 
 def _measure(peer: Peer, estimator: graph.Estimator, minute: float) -> dict[str, float]:
-    """Figures so far; prints them."""
+    """Return the figures so far, and print them."""
     counts, memory = peer.counts(), estimator.megabytes()
     print(
         f"minute {minute:g}: {memory:.0f} MB; images: "
@@ -152,9 +153,9 @@ def _count_checks(peer: Peer) -> list[Check]:
 
 
 def _memory_check(memory: list[tuple[float, float]], warm_up: float) -> Check:
-    """Compares half a minute after the warm-up with the last half minute."""
-    first = [size for moment, size in memory if warm_up <= moment < warm_up + 30]
-    last = [size for moment, size in memory if moment >= memory[-1][0] - 30]
+    """Compare half a minute after the warm-up with the last half minute."""
+    first = [size for at, size in memory if warm_up <= at < warm_up + 30]
+    last = [size for at, size in memory if at >= memory[-1][0] - 30]
     if not first:
         return Check("memory not judged: shorter than the warm-up", True)
     growth = statistics.median(last) / statistics.median(first) - 1

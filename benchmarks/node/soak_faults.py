@@ -24,7 +24,7 @@ QUEUE = 200  # messages, more than a burst has
 
 @dataclass
 class Shot:
-    """What camera and detector are about to publish of one moment.
+    """What camera and detector are about to publish at one time.
 
     Attributes:
         image: with a header.
@@ -51,22 +51,22 @@ class Bench(Protocol):
     offset: float  # seconds that the camera's clock is ahead
 
     def shoot(self) -> None:
-        """Publishes a moment."""
+        """Publish a frame."""
 
     def enable(self, on: bool) -> None:
-        """Calls ~/enable."""
+        """Call ~/enable."""
 
     def reset(self) -> None:
-        """Calls ~/reset."""
+        """Call ~/reset."""
 
     def activate(self, on: bool) -> None:
-        """Changes the state of the life cycle."""
+        """Change the state of the life cycle."""
 
     def set_parameters(self, parameters: list[Parameter]) -> None:
-        """Calls ~/set_parameters."""
+        """Call ~/set_parameters."""
 
     def watch(self, topic: str) -> Callable[[], object]:
-        """Subscribes to an output of TOPICS; returns what ends the subscription."""
+        """Subscribe to an output of TOPICS; return what ends the subscription."""
 
 
 Fault = Callable[[Bench], Iterator[float]]
@@ -181,7 +181,7 @@ def _odd_score(detection: Detection2D, rng: np.random.Generator) -> None:
 
 
 def many_detections(shot: Shot, rng: np.random.Generator) -> None:
-    """As many objects as the most demanding results have."""
+    """Publish as many objects as the most demanding results have."""
     if shot.detections is not None:
         shot.detections.detections = shot.detections.detections * OBJECTS
 
@@ -212,7 +212,7 @@ _CHANGES: dict[str, Change] = {
 
 
 def _changing(change: Change) -> Fault:
-    """The change happens to some or all messages for a while."""
+    """Change some or all messages for a while."""
 
     def fault(bench: Bench) -> Iterator[float]:
         share = bench.rng.choice([0.3, 1.0])
@@ -268,7 +268,7 @@ def _reset(bench: Bench) -> Iterator[float]:
 
 
 def _parameters(bench: Bench) -> Iterator[float]:
-    """Other values of dynamic parameters, some of them refused, then the first again."""
+    """Set other values of dynamic parameters, some of them refused, then the first again."""
     changes = {
         "sync.max_age": float(bench.rng.choice([0.0, 0.1, 60.0, 61.0])),
         "temporal.enabled": True,

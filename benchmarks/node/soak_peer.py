@@ -77,7 +77,7 @@ class Peer:
     # ---- what faults can reach ---------------------------------------------------------------
 
     def shoot(self) -> None:
-        """Publishes a moment."""
+        """Publish a frame."""
         frame = self._frames[index := self.published % _PICTURES]
         now = self._node.get_clock().now().nanoseconds + round(self.offset * 1e9)
         header = self._header(now)
@@ -102,31 +102,31 @@ class Peer:
             self._after(shot.latency, lambda: self._detections.publish(answer))
 
     def enable(self, on: bool) -> None:
-        """Calls ~/enable."""
+        """Call ~/enable."""
         self._enable.call_async(SetBool.Request(data=on))
 
     def reset(self) -> None:
-        """Calls ~/reset."""
+        """Call ~/reset."""
         self._reset.call_async(Trigger.Request())
 
     def activate(self, on: bool) -> None:
-        """Changes the state of the life cycle."""
+        """Change the state of the life cycle."""
         number = Transition.TRANSITION_ACTIVATE if on else Transition.TRANSITION_DEACTIVATE
         self._state.call_async(ChangeState.Request(transition=Transition(id=number)))
 
     def set_parameters(self, parameters: list[Parameter]) -> None:
-        """Calls ~/set_parameters."""
+        """Call ~/set_parameters."""
         messages = [parameter.to_parameter_msg() for parameter in parameters]
         self._set.call_async(SetParameters.Request(parameters=messages))
 
     def watch(self, topic: str) -> Callable[[], object]:
-        """Subscribes to an output of TOPICS; returns what ends the subscription."""
+        """Subscribe to an output of TOPICS; return what ends the subscription."""
         name = topic.replace("~", "estimator")
         viewer = self._node.create_subscription(TOPICS[topic], name, lambda _: None, 1)
         return lambda: self._node.destroy_subscription(viewer)
 
     def _header(self, stamp: int) -> Header:
-        """Of its own for every message: faults change them."""
+        """Return a header for one message: faults change them."""
         header = Header(frame_id=FRAME_ID)
         header.stamp.sec, header.stamp.nanosec = divmod(stamp, 10**9)
         return header
@@ -134,7 +134,7 @@ class Peer:
     # ---- the course of the day ---------------------------------------------------------------
 
     def connect(self) -> None:
-        """Waits until both sides know each other."""
+        """Wait until both sides know each other."""
         publishers = (self._image, self._camera_info, self._detections)
         clients = (self._enable, self._reset, self._state, self._set)
         self.work(
@@ -147,7 +147,7 @@ class Peer:
         )
 
     def exert(self) -> None:
-        """Has the most demanding results published once: what they take is no growth later."""
+        """Have the most demanding results published once: their memory is no growth later."""
         values = {"temporal.enabled": True, "publish_tf": True, "output.max_poses": 4096}
         before = flatten(Parameters())
         self.set_parameters([Parameter(name, value=value) for name, value in values.items()])
@@ -164,7 +164,7 @@ class Peer:
         self.set_parameters([Parameter(name, value=before[name]) for name in values])
 
     def start(self, names: list[str], warm_up: float, end: float) -> None:
-        """Begins to publish, and plans the faults.
+        """Start to publish, and plan the faults.
 
         Args:
             names: of the faults.
@@ -184,7 +184,7 @@ class Peer:
             self._after(moment, lambda name=name: self._begin(name))
 
     def work(self, seconds: float, done: Callable[[], object] = lambda: False) -> None:
-        """Lets the graph work for a while, or until something is done."""
+        """Let the graph work for a while, or until something is done."""
         deadline = time.monotonic() + seconds
         while not done() and (now := time.monotonic()) < deadline:
             while self._events and self._events[0][0] <= now:
@@ -192,7 +192,7 @@ class Peer:
             self._executor.spin_once(timeout_sec=0.005)
 
     def settle(self) -> None:
-        """Stops the camera, and waits until everything is counted."""
+        """Stop the camera, and wait until everything is counted."""
         self._events.clear()
         seen = self.diagnostics.count + 3
         self.work(20.0, lambda: self.diagnostics.count >= seen)
@@ -230,7 +230,7 @@ class Peer:
             self.invalid.append(str(error))
 
     def counts(self) -> dict[str, int]:
-        """What became of the images, and of the other things that the node counts."""
+        """Return what became of the images, and of the other things that the node counts."""
         return {
             "published": self.published,
             "received": self.diagnostics.number("received /image_rect"),

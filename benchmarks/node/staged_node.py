@@ -31,7 +31,7 @@ _STAGES = {
 
 
 def time_stages(_: EstimatorNode) -> Callable[[], dict[str, list[float]]]:
-    """Puts clocks around the stages; returns what gives the seconds by stage."""
+    """Put clocks around the stages; return what gives the seconds by stage."""
     times: dict[str, list[float]] = {name: [] for name in _STAGES}
     for name, (owner, function) in _STAGES.items():
         setattr(owner, function, _timed(getattr(owner, function), times[name]))
@@ -39,7 +39,7 @@ def time_stages(_: EstimatorNode) -> Callable[[], dict[str, list[float]]]:
 
 
 def _timed(function: Callable, seconds: list[float]) -> Callable:
-    """The function, which notes how long every call takes."""
+    """Return the function, which notes how long every call takes."""
 
     @wraps(function)
     def timed(*args: Any, **kwargs: Any) -> Any:

@@ -18,6 +18,7 @@ import rclpy
 
 from benchmarks.node import graph
 from benchmarks.node.latency import Camera
+from spyropose_ros.demo.processes import isolate
 from training import cli, provenance
 
 _RATE = 10.0  # images per second
@@ -31,14 +32,14 @@ _STAMP = re.compile(r"\[(\d+\.\d+)\]")
 
 
 def startup(runs: int = 3, beam: int = 128, threads: int = 1) -> None:
-    """Starts the estimator several times.
+    """Start the estimator several times.
 
     Args:
         runs: how often.
         beam: of the search.
         threads: of the model.
     """
-    graph.isolate()
+    isolate()
     parameters = {"threads": threads, "search.beam": beam}
     with rclpy.init(args=[]):
         camera = Camera()
@@ -51,7 +52,7 @@ def startup(runs: int = 3, beam: int = 128, threads: int = 1) -> None:
 
 
 def _start(parameters: dict, camera: Camera) -> list[float]:
-    """Seconds to each of the stages."""
+    """Return the seconds to each of the stages."""
     started = time.time()
     ended = threading.Event()
 

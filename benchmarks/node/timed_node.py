@@ -33,7 +33,7 @@ class Watch:
         node.create_timer(PERIOD, lambda: self._fired.append(time.monotonic()), clock=steady)
 
     def figures(self) -> dict[str, list[float]]:
-        """Gaps between two calls of the timer since the first result, and the results' times."""
+        """Return the timer's gaps since the first result, and the results' times."""
         gaps = [b - a for a, b in zip(self._fired, self._fired[1:], strict=False)]
         return {
             "gap": gaps,

@@ -1,1 +1,1 @@
-"""How training behaves: recipes, the estimate of log Z, speed."""
+"""How training behaves: recipes, the estimate of log Z."""

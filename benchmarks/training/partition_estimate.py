@@ -77,7 +77,7 @@ def _row(values: Tensor) -> str:
 
 
 def _distinct(shown: TrainingImages, n: int, seed: int) -> Tensor:
-    """Estimates of log Z, [B, levels]."""
+    """Return the estimates of log Z, [B, levels]."""
     import torch
 
     from training.fitting.objective import BatchRandom, distinct_levels
@@ -88,7 +88,7 @@ def _distinct(shown: TrainingImages, n: int, seed: int) -> Tensor:
 
 
 def _independent(shown: TrainingImages, n: int, seed: int) -> Tensor:
-    """What the paper's objective has in the place of log Z, the positive included, [B, levels]."""
+    """Return the paper's estimate of log Z, the positive included, [B, levels]."""
     import torch
 
     from training.fitting.objective import BatchRandom, independent_levels

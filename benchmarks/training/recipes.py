@@ -207,13 +207,13 @@ def _train(arguments: list[str], minutes: float, seed: int, run: Path) -> None:
 
 
 def _gains(run: Path, split: str | None) -> np.ndarray:
-    """LL of each image over the uniform distribution, nats."""
+    """Return the LL of each image over the uniform distribution, nats."""
     (path,) = (run / "bundle").glob(f"report{f'_{split}' if split else ''}*.records.jsonl")
     return np.array([record["gain_per_level"][-1] for record in read_records(path)])
 
 
 def _line(name: str, one: str, seed: str, run: Path, report: dict, difference: np.ndarray) -> str:
-    """A row of the table in Markdown."""
+    """Format a row of the table in Markdown."""
     summary = report["metrics"]["all"]
     record = json.loads((run / "bundle" / CONFIG).read_text())["record"]
     mean, error = summary["ll_uniform_zero"]
@@ -237,7 +237,7 @@ def _ceiling_text(record: dict) -> str:
 
 
 def ceiling(shape: str, depth: int) -> float:
-    """Log-likelihood over uniform that no network of some depth can exceed, nats.
+    """Return the log-likelihood over uniform, nats, that no network of this depth can exceed.
 
     The best distribution over cells gives each the share of the equivalent rotations it holds.
 

@@ -43,7 +43,7 @@ class TrainingImages:
 
     @classmethod
     def draw(cls, bundle: ModelBundle, count: int, data_root: str) -> "TrainingImages":
-        """Fresh images by the recipe that the bundle was trained with.
+        """Draw fresh images by the recipe that the bundle was trained with.
 
         Args:
             bundle: the model.
@@ -67,7 +67,7 @@ class TrainingImages:
         return cls(model, features, batch["K_crop"], grid, finest)
 
     def rows(self, rows: Tensor) -> "TrainingImages":
-        """Some of the images, int64 [M]."""
+        """Select images, int64 [M]."""
         box = TranslationBox(self.grid.box.center[rows], self.grid.box.basis[rows])
         grid = TrainingGrid(box, self.grid.offset[rows], self.grid.positions_per_axis)
         finest = Cells(
@@ -77,7 +77,7 @@ class TrainingImages:
 
     @torch.no_grad()
     def score(self, level: int, rotations: Tensor, translations: Tensor) -> Tensor:
-        """Logits [B, N] of poses, a part of them at a time."""
+        """Compute the logits [B, N] of poses, a part of them at a time."""
         parts = zip(rotations.split(_POSES, 1), translations.split(_POSES, 1), strict=True)
         score = partial(self.model.logits, self.features, self.K_crop, level)
         return torch.cat([score(*part) for part in parts], 1)

@@ -1,8 +1,10 @@
-"""Processes of the demo: started with a log each, watched, and ended together."""
+"""Processes on a ROS graph of this machine: started, watched, and ended together."""
 
 from __future__ import annotations
 
 import json
+import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,6 +14,20 @@ from pathlib import Path
 from typing import Any
 
 _PATIENCE = 25.0  # seconds to end after an interrupt; the estimator finishes its frame first
+
+
+def free_domain() -> int:
+    """Return a DDS domain whose ports nobody on this machine uses."""
+    with open("/proc/net/udp") as table:
+        ports = {int(line.split()[1].rpartition(":")[2], 16) for line in table.readlines()[1:]}
+    taken = {(port - 7400) // 250 for port in ports}
+    return random.choice([domain for domain in range(1, 100) if domain not in taken])
+
+
+def isolate() -> None:
+    """Choose a DDS domain of its own that never leaves the machine; call before rclpy.init."""
+    os.environ["ROS_DOMAIN_ID"] = str(free_domain())
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 
 
 class Process:
@@ -66,7 +82,7 @@ class Process:
 
 
 def python_command(module: str, parameters: dict[str, Any]) -> list[str]:
-    """The command that runs a node.
+    """Return the command that runs a node.
 
     Args:
         module: Its module.

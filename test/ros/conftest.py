@@ -7,42 +7,22 @@ from pathlib import Path
 
 import pytest
 import rclpy
-import torch
 
 from spyropose_ros.core.bundle import ModelBundle, ObjectInfo
-from spyropose_ros.core.network.config import ModelConfig
-from spyropose_ros.core.network.keypoint_model import PoseModel
+from spyropose_ros.demo.processes import free_domain
 
 sys.path.append(str(Path(__file__).parent))  # for graph.py
 import graph
+from model_tools import KEYPOINTS, TINY, untrained_model
 
-os.environ.setdefault("ROS_DOMAIN_ID", str(graph.free_domain()))
+os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
 
 def save_untrained_model(directory, name: str, seed: int) -> str:
     """Writes a small bundle with random weights; its sharp temperatures give several modes."""
-    torch.manual_seed(seed)
-    config = ModelConfig(
-        backbone={
-            "model_type": "resnet",
-            "layer_type": "basic",
-            "embedding_size": 8,
-            "hidden_sizes": [8, 16],
-            "depths": [1, 1],
-        },
-        depth=3,
-        crop_resolution=32,
-        feature_stride=2,
-        decoder_channels=(16, 8),
-        feature_channels=8,
-        embed_dim=4,
-        hidden_dim=16,
-        hidden_layers=1,
-    )
-    keypoints = 0.05 * torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [-1, -1, -1]])
-    info = ObjectInfo(name, [0.0, 0.0, 0.01], 0.12, 0.9, 0.05, keypoints.tolist())
-    bundle = ModelBundle(PoseModel(config, keypoints), info, [0.005] * config.depth)
+    info = ObjectInfo(name, [0.0, 0.0, 0.01], 0.12, 0.9, 0.05, KEYPOINTS.tolist())
+    bundle = ModelBundle(untrained_model(seed=seed), info, [0.005] * TINY.depth)
     bundle.save_pretrained(directory)
     return str(directory)
 

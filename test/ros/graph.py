@@ -17,8 +17,6 @@ from sensor_msgs.msg import CameraInfo, Image
 from spyropose_ros.msg import PoseDistributionArray
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-from benchmarks.node.graph import free_domain as free_domain
-
 WIDTH, HEIGHT = 160, 120
 FRAME = "camera_optical_frame"
 SECOND = 10**9

@@ -71,7 +71,6 @@ print(*spyropose_ros.__path__)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("options", [(), ("--symlink-install",)], ids=["copied", "symlinked"])
 def test_package_builds_and_runs_from_a_workspace(workspace, options):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import graph
+from spyropose_ros.demo.processes import free_domain
 
 MUG_CARD = {
     "all": {"coverage": {"0.9": 0.9}},
@@ -57,7 +57,7 @@ class Demo:
                 [*command, "--device", "cpu", *arguments],
                 stdout=log,
                 stderr=errors,
-                env=os.environ | {"ROS_DOMAIN_ID": str(graph.free_domain())},
+                env=os.environ | {"ROS_DOMAIN_ID": str(free_domain())},
             )
 
     @property
@@ -134,9 +134,12 @@ def test_the_shipped_model_passes(start_demo):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_all_processes(start_demo, bundle, number):
-    demo = start_demo("--model", bundle)
+def test_an_interrupt_ends_all_processes(start_demo, bundle, number, monkeypatch):
+    """Also where there is no RViz, which is said."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    demo = start_demo("--model", bundle, *["--rviz"] * (number == signal.SIGTERM))
     demo.wait_for(ROW)
+    assert ("RViz is not installed here" in demo.text) == (number == signal.SIGTERM)
     pids = list(demo.children())
     assert len(pids) == len(PROCESSES)
     demo.process.send_signal(number)
@@ -164,9 +167,3 @@ def test_missing_photographs_are_named_with_the_remedy(start_demo, mug_bundle, t
     assert demo.exit_code() == 1
     assert "The camera has ended too early" in demo.errors
     assert "nowhere" in demo.errors and "python -m training.download lmo" in demo.errors
-
-
-def test_rviz_that_is_not_there_is_said(start_demo, bundle, monkeypatch):
-    monkeypatch.setenv("PATH", "/usr/bin:/bin")
-    demo = start_demo("--model", bundle, "--rviz")
-    demo.wait_for("RViz is not installed here")

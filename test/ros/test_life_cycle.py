@@ -22,6 +22,7 @@ from vision_msgs.msg import Detection2DArray
 import graph
 from spyropose_ros.core.estimator import Estimator
 from spyropose_ros.core.network.keypoint_model import PoseModel
+from spyropose_ros.demo.processes import free_domain
 from spyropose_ros.ros.node import lifecycle_node as node_module
 from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
 from spyropose_ros.ros.pipeline.drops import IMAGE_REASONS, Reason
@@ -425,7 +426,7 @@ def test_the_security_policy_names_exactly_what_the_node_uses():
 
     values = {"fixed_frame": "world", "depth_image": True, "use_sim_time": True, "device": "cpu"}
     context = rclpy.Context()
-    rclpy.init(args=[], context=context, domain_id=graph.free_domain())
+    rclpy.init(args=[], context=context, domain_id=free_domain())
     node = EstimatorNode(context=context, parameter_overrides=graph.overrides(**values))
     try:
         name = node.get_name(), node.get_namespace()

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-import pytest
+from benchmarks.accuracy.coverage import coverage
 
 
 def run(module, *arguments):
@@ -16,11 +16,12 @@ def run(module, *arguments):
     )
 
 
-@pytest.mark.slow
 def test_soak_counts_every_image(tmp_path):
     faults = '["image cut off", "detector dead", "burst of images"]'
     file = tmp_path / "soak.json"
-    process = run("soak", "--minutes=0.35", "--warm-up=8", f"--faults={faults}", f"--output={file}")
+    process = run(
+        "node.soak", "--minutes=0.35", "--warm-up=8", f"--faults={faults}", f"--output={file}"
+    )
     assert process.returncode == 0, process.stdout + process.stderr
     record = json.loads(file.read_text())
     end = record["minutes"][-1]
@@ -30,17 +31,15 @@ def test_soak_counts_every_image(tmp_path):
     assert end["no detections"] > 0
 
 
-@pytest.mark.slow
 def test_latency_prints_its_table():
-    process = run("latency", "--seconds=3")
+    process = run("node.latency", "--seconds=2", "--warm-up=1")
     assert process.returncode in (0, 1), process.stderr  # the limits are not for busy machines
     for row in ("| age of the image when work starts |", "| gap of a timer of 50 ms", "memory "):
         assert row in process.stdout
 
 
-@pytest.mark.slow
 def test_startup_prints_its_stages():
-    process = run("startup", "--runs=1")
+    process = run("node.startup", "--runs=1")
     assert process.returncode == 0, process.stderr
     (line,) = [line for line in process.stdout.splitlines() if line.startswith("| median |")]
     seconds = [float(cell) for cell in line.split("|")[2:-1]]
@@ -48,9 +47,8 @@ def test_startup_prints_its_stages():
     assert seconds[0] > 0
 
 
-@pytest.mark.slow
-def test_coverage_prints_its_table():
-    process = run("coverage", "--frames=2")
-    assert process.returncode in (0, 1), process.stderr  # two frames say nothing
-    assert "2 of 2 frames estimated" in process.stdout
-    assert "| region, all frames | 2 |" in process.stdout
+def test_coverage_prints_its_table(capsys):
+    assert coverage(frames=2) in (0, 1)  # two frames say nothing
+    printed = capsys.readouterr().out
+    assert "2 of 2 frames estimated" in printed
+    assert "| region, all frames | 2 |" in printed

@@ -23,7 +23,7 @@ _BASE, _FAMILY = 576, 64
 
 
 @dataclass(frozen=True)
-class Rival:
+class Baseline:
     """How long one way takes.
 
     Attributes:
@@ -41,7 +41,7 @@ class Rival:
     measured_poses: int | None = None
 
     def to_dict(self) -> dict:
-        """Plain numbers."""
+        """Return plain numbers."""
         return {
             "name": self.name,
             "poses": self.poses,
@@ -54,7 +54,7 @@ class Rival:
 def estimators(
     bundle: ModelBundle, device: torch.device, settings: SearchSettings
 ) -> dict[str, Estimator]:
-    """The estimator with the given settings, and with a full beam."""
+    """Return the estimator with the given settings, and with a full beam."""
     full = replace(settings, mass_tolerance=0.0)
     return {
         FAST: open_estimator(bundle, device, settings),
@@ -69,8 +69,8 @@ def searches(
     scene: Scene,
     budget: float,
     least: int,
-) -> list[Rival]:
-    """This search and the reference formulation, in turn, alone and with the backbone.
+) -> list[Baseline]:
+    """Time this search and the reference formulation, in turn, alone and with the backbone.
 
     Args:
         bundle: the network, as deep as the searches shall be.
@@ -101,13 +101,13 @@ def searches(
     poses = {name: int(call().evaluations[0]) for name, call in alone.items()}
     calls = alone | {(name, "whole"): call for name, call in whole.items()}
     times = in_turn(calls, device, budget, least=least)
-    return [Rival(name, poses[name], times[name], times[name, "whole"]) for name in alone]
+    return [Baseline(name, poses[name], times[name], times[name, "whole"]) for name in alone]
 
 
 def exhaustive(
     bundle: ModelBundle, device: torch.device, scene: Scene, depth: int, deepest: int
-) -> list[Rival]:
-    """Every cell of a level scored: measured while it fits, extrapolated at the full depth.
+) -> list[Baseline]:
+    """Score every cell of a level: measured while it fits, extrapolated at the full depth.
 
     Args:
         bundle: the network.
@@ -123,18 +123,18 @@ def exhaustive(
         call = {"": lambda e=estimator, s=seen: search_features(e, s)}
         times = in_turn(call, device, budget=2.0, least=1)[""]
         poses = _BASE * _FAMILY ** (levels - 1)
-        found.append(Rival(f"every cell, depth {levels}", poses, times))
+        found.append(Baseline(f"every cell, depth {levels}", poses, times))
     last = found[-1]
     poses = _BASE * _FAMILY ** (depth - 1)
     if poses > last.poses:
         scaled = Times([s * poses / last.poses for s in last.search.seconds])
-        found.append(Rival(f"every cell, depth {depth}", poses, scaled, None, last.poses))
+        found.append(Baseline(f"every cell, depth {depth}", poses, scaled, None, last.poses))
     return found
 
 
 @torch.inference_mode()
-def implicit(device: torch.device, quick: bool) -> Rival:
-    """A head after Implicit-PDF: a vector of the image and every rotation of a stored grid.
+def implicit(device: torch.device, quick: bool) -> Baseline:
+    """Time a head after Implicit-PDF: a vector of the image and a stored grid of rotations.
 
     Args:
         device: where.
@@ -162,10 +162,10 @@ def implicit(device: torch.device, quick: bool) -> Rival:
     times = Times([seconds * count / scored for seconds in times.seconds])
     synchronise(device)
     name = "Implicit-PDF head, rotations only"
-    return Rival(name, count, times, None, scored if scored < count else None)
+    return Baseline(name, count, times, None, scored if scored < count else None)
 
 
 def deeper(bundle: ModelBundle, depth: int | None) -> ModelBundle:
-    """The network as deep as asked for."""
+    """Return the network as deep as asked for."""
     own = bundle.model.config.depth
     return bundle if depth in (None, own) else with_depth(bundle, depth)

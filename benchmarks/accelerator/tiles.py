@@ -1,6 +1,5 @@
-"""What only a GPU can say of the kernel and the graphs: the fastest tile, and what a replay saves.
+"""The fastest tile of the kernel on this GPU: `python -m benchmarks.accelerator.tiles`.
 
-Run by hand on a machine with one: python -m benchmarks.gpu_check
 The network has the paper's sizes and random weights; times are medians in milliseconds.
 """
 
@@ -24,7 +23,7 @@ TILES = [
 
 
 def median_ms(call: Callable[[], object], repeats: int = 50) -> float:
-    """Median time of a call on the GPU, after as many to warm up as PyTorch's graphs need."""
+    """Return the median time of a call on the GPU, after a warm-up."""
     import torch
 
     for _ in range(5):
@@ -41,7 +40,7 @@ def median_ms(call: Callable[[], object], repeats: int = 50) -> float:
 
 
 def sweep_tiles(model: PoseModel, families: int, dtype: torch.dtype) -> None:
-    """One level of 8 x 8 children per family, for every size of the tile."""
+    """Time one level of 8 x 8 children per family with every size of the tile."""
     import torch
 
     from spyropose_ros.core import so3
@@ -76,65 +75,25 @@ def sweep_tiles(model: PoseModel, families: int, dtype: torch.dtype) -> None:
         print(f"{families:6d} families  tile {tile}: {time:.3f} ms, {rate:.1f} TFLOP/s{mark}")
 
 
-def time_search(model: PoseModel, batch: int, dtype: torch.dtype) -> None:
-    """Search of `batch` detections, depth 7 and beam 512, launched and replayed."""
-    import torch
-
-    from spyropose_ros.core import search as search_module
-    from spyropose_ros.core.kernels.cuda_graphs import Graphed
-    from spyropose_ros.core.scorer import NetworkScorer, View, search_heads
-    from spyropose_ros.core.translation_grid import TranslationBox
-
-    generator = torch.Generator("cuda").manual_seed(0)
-    shape = (batch, 128, 224, 224)
-    features = torch.randn(shape, generator=generator, device="cuda", dtype=dtype)
-    features = features.to(memory_format=torch.channels_last)
-    K_crop = torch.tensor([[600.0, 0, 111.5], [0, 600.0, 111.5], [0, 0, 1]], device="cuda")
-    center = torch.tensor([0.0, 0.0, 0.5], device="cuda").repeat(batch, 1)
-    box = TranslationBox.from_view(center, 0.1)
-    heads = search_heads(model)
-
-    def run(features, K_crop, center, basis):
-        scorer = NetworkScorer(heads, [1.0] * 7, [View(features, K_crop)], 1.0)
-        levels = search_module.search(scorer, TranslationBox(center, basis), 7).levels
-        return tuple(level.log_probability for level in levels)
-
-    inputs = features, K_crop.repeat(batch, 1, 1), box.center, box.basis
-    with torch.inference_mode():
-        run(*inputs)
-        torch.cuda.reset_peak_memory_stats()
-        held = torch.cuda.memory_allocated()
-        launched = median_ms(lambda: run(*inputs))
-        memory = (torch.cuda.max_memory_allocated() - held) / 1e6
-        graphed = Graphed(run)
-        replayed = median_ms(lambda: graphed(*inputs))
-    times = f"{launched:.2f} ms launched, {replayed:.2f} ms replayed"
-    print(f"{batch:3d} detections: {times}, {memory:.0f} MB")
-
-
 def main() -> None:
-    """See the module's text."""
+    """Print a line per size of the level and tile."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), default="float16")
     args = parser.parse_args()
 
     import torch
 
-    from spyropose_ros.core import search as search_module
     from spyropose_ros.core.network.backbone import NAMED_BACKBONES
     from spyropose_ros.core.network.keypoint_model import PoseModel
 
     dtype = getattr(torch, args.dtype)
     if not torch.cuda.is_available():
-        raise SystemExit("gpu_check: torch finds no GPU")
+        raise SystemExit("tiles: torch finds no GPU")
     print(torch.cuda.get_device_name(), torch.__version__, dtype)
     torch.manual_seed(0)
     points = 0.05 * torch.randn(16, 3)
     model = PoseModel(ModelConfig(NAMED_BACKBONES["resnet18"][1]), points).eval().cuda()
     model.requires_grad_(False)
-    search_module.check = lambda levels: None  # its wait cannot be recorded
-    for batch in (1, 4, 16):
-        time_search(model, batch, dtype)
     for families in (9, 64, 512, 8192):
         sweep_tiles(model, families, dtype)
 

@@ -1,4 +1,4 @@
-"""Pictures of the demo's mug from cameras at known places around it."""
+"""Images of the demo's mug from cameras at known positions around it."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from spyropose_ros.scenes.sampler import mask_box
 
 @dataclass(frozen=True)
 class View:
-    """A picture and the truth about it.
+    """An image and its ground truth.
 
     Attributes:
         image: RGB uint8 [H, W, 3].
@@ -41,7 +41,7 @@ class MugViews:
     def view(
         self, azimuth: float, elevation: float, distance: float, rng: np.random.Generator
     ) -> View:
-        """A camera that looks at the mug.
+        """Render the mug from a camera that looks at it.
 
         Args:
             azimuth: of the camera about the mug's axis, radians; 0 is on the side of the handle.
@@ -58,12 +58,12 @@ class MugViews:
 def camera_from_object(
     center: np.ndarray, azimuth: float, elevation: float, distance: float
 ) -> np.ndarray:
-    """Upright camera that looks at a point of an object whose z axis points up, [4, 4]."""
+    """Return the pose [4, 4] of an upright camera that looks at an object with z up."""
     up = np.array([0.0, 0.0, 1.0])
-    place = np.array([np.cos(azimuth), np.sin(azimuth), np.tan(elevation)]) * np.cos(elevation)
-    right = np.cross(up, place)
+    position = np.array([np.cos(azimuth), np.sin(azimuth), np.tan(elevation)]) * np.cos(elevation)
+    right = np.cross(up, position)
     right /= np.linalg.norm(right)
     pose = np.eye(4)
-    pose[:3, :3] = np.stack([right, np.cross(-place, right), -place])
+    pose[:3, :3] = np.stack([right, np.cross(-position, right), -position])
     pose[:3, 3] = [0, 0, distance] - pose[:3, :3] @ center
     return pose
