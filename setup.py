@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent
 
 
 def requirements(name):
-    """Returns the packages listed in requirements/NAME.txt."""
+    """Return the packages listed in requirements/NAME.txt."""
     lines = (ROOT / "requirements" / f"{name}.txt").read_text().splitlines()
     return [line for line in lines if not line.startswith("#")]
 
@@ -26,6 +26,7 @@ setup(
             *("spyropose_ros.core*", "spyropose_ros.scenes*", "spyropose_ros.bop*", "training*"),
         ]
     ),
+    package_data={"": ["py.typed", "*.yaml"]},
     install_requires=requirements("core") + requirements("opencv"),
     extras_require={name: requirements(name) for name in ("train", "export", "test")},
 )

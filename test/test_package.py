@@ -197,7 +197,7 @@ def test_every_requirement_is_pinned_exactly():
     loose = [line for line in pins if line and not line.startswith("#") and "==" not in line]
     required = {
         re.split(r"[\[=<>;]", line)[0].replace("_", "-")
-        for name in ("core", "opencv", "train", "export", "test", "ros")
+        for name in ("core", "opencv", "train", "export", "test", "docs", "ros")
         for line in (ROOT / f"requirements/{name}.txt").read_text().splitlines()
         if not line.startswith("#")
     }

@@ -1,6 +1,6 @@
 """Train a model: `python -m training.train DATASET OBJECT [--preset paper] [flags]`.
 
-Every setting of `training.config` is a flag. A run has an id; runs/<id> holds its configuration,
+Every setting of `training.config` is a flag. A run has an id; `runs/<id>` holds its configuration,
 log, TensorBoard logs, checkpoints and the exported bundle. Naming an existing run with --run-id
 resumes it with the settings it was started with.
 """

@@ -26,7 +26,7 @@ class ObjectInfo:
         diameter: of the bounding sphere, metres.
         size_ratio: mean over views of the apparent size; see `camera.translation_from_boxes`.
         size_ratio_std: its standard deviation over views.
-        keypoints: relative to the centre, metres, [P][3]; empty for the vector scorer.
+        keypoints: relative to the centre, metres, [P, 3]; empty for the vector scorer.
     """
 
     name: str
