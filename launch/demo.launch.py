@@ -13,10 +13,10 @@ from spyropose_ros.demo.plan import Model, parameters, share_folder, shipped_mod
 
 # name, default, what it is for
 ARGUMENTS = (
-    ("demo", "mug", "mug: a rendered mug that turns; lmo: the real LM-O photographs"),
+    ("demo", "mug", "mug: a rendered, rotating mug; lmo: the real LM-O photographs"),
     ("model", "", "folder of another model bundle; empty takes the one of the demo"),
     ("device", "auto", "where the model runs: auto, cpu, cuda or cuda:N"),
-    ("frames", "0", "how many frames; 0 takes 60 renderings, or all photographs"),
+    ("frames", "0", "number of frames; 0 takes 60 renderings, or all photographs"),
     ("output", "demo_output", "folder for the results"),
     ("data", "data", "folder of the data sets, from: python -m training.download lmo"),
     ("rviz", "false", "whether RViz is started as well: true or false"),
@@ -24,7 +24,7 @@ ARGUMENTS = (
 
 
 def start_demo(context: LaunchContext) -> list[Node]:
-    """Makes the four nodes from the launch arguments."""
+    """Make the four nodes from the launch arguments."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     model = Model.read(given["model"] or shipped_model(given["demo"]))
     settings = parameters(
@@ -37,7 +37,7 @@ def start_demo(context: LaunchContext) -> list[Node]:
             name=executable,
             parameters=[values],
             **(
-                # its table is what the user watches; when it has judged the run, all is over
+                # prints the table; its verdict ends the demo
                 {"output": "screen", "output_format": "{line}", "on_exit": Shutdown()}
                 if executable == "demo_summary"
                 else {"output": "log"}
@@ -48,7 +48,7 @@ def start_demo(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declares the arguments and what they start."""
+    """Declare the arguments and the nodes."""
     rviz = Node(
         package="rviz2",
         executable="rviz2",

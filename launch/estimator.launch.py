@@ -29,7 +29,7 @@ ARGUMENTS = (
 
 
 def start_estimator(context: LaunchContext) -> list[Node]:
-    """Makes the node from the launch arguments; empty ones override nothing."""
+    """Make the node from the launch arguments; empty ones override nothing."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     overrides = {"use_sim_time": given["use_sim_time"].lower() in ("true", "1")}
     if given["model"]:
@@ -60,7 +60,7 @@ def start_estimator(context: LaunchContext) -> list[Node]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declares the arguments and what they start."""
+    """Declare the arguments and the nodes."""
     rviz = Node(
         package="rviz2",
         executable="rviz2",

@@ -46,7 +46,8 @@ def view_of(camera_from_frame=None, width=160, height=120):
     return View("", header_at(1), image, K, camera_from_frame)
 
 
-def result_of(*distributions, seconds=1, frame_id="camera", views=None):
+def result_of(*distributions, seconds=1, frame_id="camera", views=None, epoch=0):
     targets = [Target("mug", "cup", str(k), 0.8, (0, 0, 9, 9)) for k, _ in enumerate(distributions)]
     header = header_at(seconds, frame_id)
-    return Result(header, targets, distributions, 0.25, [view_of()] if views is None else views)
+    views = [view_of()] if views is None else views
+    return Result(header, targets, distributions, 0.25, views, epoch)

@@ -10,7 +10,7 @@ from sensor_msgs.msg import CameraInfo
 
 from spyropose_ros.ros.pipeline import calibration
 from spyropose_ros.ros.pipeline.calibration import calibrate
-from spyropose_ros.ros.pipeline.drops import BadInput, Reason
+from spyropose_ros.ros.pipeline.drops import BadInputError, Reason
 
 WIDTH, HEIGHT = 640, 480
 P = [500.0, 0.0, 319.5, 0.0, 0.0, 510.0, 239.5, 0.0, 0.0, 0.0, 1.0, 0.0]
@@ -123,7 +123,7 @@ def test_region_of_interest_and_binning_change_the_intrinsics():
     ],
 )
 def test_unusable_calibrations_are_refused_by_name(changes, text):
-    with pytest.raises(BadInput, match=text) as caught:
+    with pytest.raises(BadInputError, match=text) as caught:
         calibrate(camera_info(**changes), WIDTH, HEIGHT)
     assert caught.value.reason is Reason.BAD_CAMERA_INFO
 
@@ -228,12 +228,12 @@ def test_maps_are_made_once_per_calibration():
 def test_a_box_beyond_the_lens_model_is_refused():
     strong = raw_info(d=[-0.3, 0.0, 0.0, 0.0, 0.0])  # folds over at about 46 degrees
     result = calibrate(strong, WIDTH, HEIGHT, rectified=False)
-    with pytest.raises(BadInput, match="lens model") as caught:
+    with pytest.raises(BadInputError, match="lens model") as caught:
         result.rectify_box((-900.0, 200.0, 100.0, 300.0))
     assert caught.value.reason is Reason.BAD_BOX
     fisheye = calibrate(raw_info("equidistant"), WIDTH, HEIGHT, rectified=False)
     edge = K[2] + K[0] * math.pi / 2 * 1.2  # more than 90 degrees off the axis
-    with pytest.raises(BadInput, match="lens model"):
+    with pytest.raises(BadInputError, match="lens model"):
         fisheye.rectify_box((300.0, 200.0, edge, 300.0))
 
 
@@ -246,12 +246,12 @@ def test_a_box_beyond_the_lens_model_is_refused():
         ({"d": [float("nan")] * 5}, "D that are not finite"),
         ({"k": [0.0] * 9}, "in K"),
         ({"k": [float("inf"), *K[1:]]}, "K that are not finite"),
-        ({"r": [1.0] * 9}, "R that is no rotation"),
-        ({"r": [float("nan")] * 9}, "R that is no rotation"),
-        ({"r": np.diag([-1.0, 1.0, 1.0]).ravel()}, "R that is no rotation"),
+        ({"r": [1.0] * 9}, "R that is not a rotation"),
+        ({"r": [float("nan")] * 9}, "R that is not a rotation"),
+        ({"r": np.diag([-1.0, 1.0, 1.0]).ravel()}, "R that is not a rotation"),
     ],
 )
 def test_unusable_lenses_are_refused_by_name(changes, text):
-    with pytest.raises(BadInput, match=text) as caught:
+    with pytest.raises(BadInputError, match=text) as caught:
         calibrate(raw_info(**changes), WIDTH, HEIGHT, rectified=False)
     assert caught.value.reason is Reason.BAD_CAMERA_INFO

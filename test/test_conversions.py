@@ -10,12 +10,12 @@ from std_msgs.msg import Header
 
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
-from spyropose_ros.ros.messages import conversions
+from spyropose_ros.ros.messages import conversions, invariants
 from spyropose_ros.ros.messages.tf_poses import ChosenPose
 from spyropose_ros.ros.pipeline import rotations
 from spyropose_ros.ros.pipeline.appearance import Appearance
 from spyropose_ros.ros.pipeline.detections import Target
-from spyropose_ros.ros.pipeline.drops import BadInput
+from spyropose_ros.ros.pipeline.drops import BadInputError
 
 TARGET = Target("mug", "cup", "7", 0.8, (0.0, 0.0, 10.0, 10.0))
 HEADER = Header(frame_id="camera_optical_frame")
@@ -43,7 +43,7 @@ def message_of(distribution, max_poses=100):
 @pytest.mark.parametrize("max_poses", [1, 100, 10**6])
 def test_message_keeps_its_promises(distribution, max_poses):
     message = message_of(distribution, max_poses)
-    conversions.check_invariants(message)
+    invariants.check_invariants(message)
     assert len(message.poses) <= max_poses
     assert message.num_cells == len(distribution)
 
@@ -92,7 +92,7 @@ def test_values_that_are_not_finite_are_refused():
     box = TranslationBox.from_view(torch.tensor([[0.0, 0.0, 0.6]]), 0.12)
     broken = search(two_sided, box, depth=2, beam=8).distribution(0, torch.zeros(3), 0.12)
     broken._log_p[7] = torch.nan
-    with pytest.raises(BadInput, match="not finite"):
+    with pytest.raises(BadInputError, match="not finite"):
         message_of(broken)
 
 
@@ -114,14 +114,14 @@ def test_broken_promises_are_found(distribution, spoil, promise):
     message = message_of(distribution)
     spoil(message)
     with pytest.raises(ValueError, match=promise):
-        conversions.check_invariants(message)
+        invariants.check_invariants(message)
 
 
 def test_an_empty_message_is_valid(distribution):
     message = message_of(distribution)
     message.poses, message.weights, message.log_densities = [], [], []
     message.truncated_mass = 1.0
-    conversions.check_invariants(message)
+    invariants.check_invariants(message)
 
 
 def test_resampled_poses_show_the_whole_distribution(distribution):
@@ -159,7 +159,7 @@ def test_detections_3d_list_the_modes_by_mass_with_their_covariance(distribution
     assert {result.hypothesis.class_id for result in detection.results} == {"cup"}
     for result, mode in zip(detection.results, distribution.modes(), strict=True):
         assert result.hypothesis.score == pytest.approx(mode.mass)
-        (rotation,), (position,) = conversions.pose_matrices([result.pose.pose])
+        rotation, position = conversions.pose_matrix(result.pose.pose)
         np.testing.assert_allclose(rotation, mode.rotation, atol=1e-5)
         np.testing.assert_allclose(position, mode.translation, atol=1e-6)
         np.testing.assert_allclose(
@@ -257,31 +257,6 @@ def test_transforms_lead_from_the_frame_to_the_object():
     assert (place.x, place.y, place.z) == (0.1, 0.2, 0.6)
     quaternion = [orientation.x, orientation.y, orientation.z, orientation.w]
     np.testing.assert_allclose(quaternion, turn.as_quat())
-
-
-# ---- quaternions -----------------------------------------------------------------------------
-
-
-def test_quaternion_order_is_x_y_z_w():
-    quarter_turn_about_x = [[[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]]]
-    half = math.sqrt(0.5)
-    np.testing.assert_allclose(
-        rotations.quaternions(np.array(quarter_turn_about_x)), [[half, 0, 0, half]], atol=1e-12
-    )
-
-
-def test_quaternions_round_trip_with_positive_w():
-    matrices = Rotation.random(500, random_state=0).as_matrix()
-    half_turns = Rotation.from_rotvec(math.pi * np.eye(3)).as_matrix()
-    matrices = np.concatenate((matrices, half_turns, np.eye(3)[None]))
-    quaternions = rotations.quaternions(matrices)
-    assert (quaternions[:, 3] >= 0).all()
-    np.testing.assert_allclose(rotations.matrices(quaternions), matrices, atol=1e-12)
-
-
-def test_no_rotations_convert():
-    assert rotations.quaternions(np.zeros((0, 3, 3))).shape == (0, 4)
-    assert rotations.matrices(np.zeros((0, 4))).shape == (0, 3, 3)
 
 
 def _xyzw(pose):

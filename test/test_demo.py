@@ -21,7 +21,7 @@ from spyropose_ros.core import so3_grid
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.demo import __main__ as demo
-from spyropose_ros.demo import camera, detector, pictures, plan, processes, results, summary, table
+from spyropose_ros.demo import camera, detector, figures, plan, processes, results, summary, table
 from spyropose_ros.demo.frames import open_frames
 from spyropose_ros.demo.received import ReceivedDistribution
 from spyropose_ros.ros.messages.conversions import distribution_message, resampled_poses
@@ -354,15 +354,15 @@ def shots(frames):
         received = receive(estimate(frame, HANDLE_HIDDEN if index else SHARP), 256)
         result = replace(HIDDEN if index else GOOD, frame=frame.name, box=tuple(frame.box))
         truth = frame.rotation, frame.translation
-        found.append(pictures.Shot(frame.image, frame.K, received, truth, result))
+        found.append(figures.Shot(frame.image, frame.K, received, truth, result))
     return found
 
 
 def test_pictures_are_written(frames, model, tmp_path):
     make_mug().mesh.export(model.mesh)
-    points = pictures.surface_points(model, tmp_path)
+    points = figures.surface_points(model, tmp_path)
     assert points.shape == (1500, 3) and np.ptp(points, axis=0).max() < 0.13
-    still, moving = pictures.write(tmp_path, shots(frames), [], model, points)
+    still, moving = figures.write(tmp_path, shots(frames), [], model, points)
     with Image.open(still) as image:
         assert image.size == (1920, 1224)
         assert np.asarray(image.convert("L")).std() > 20
@@ -375,7 +375,7 @@ def test_pictures_are_written(frames, model, tmp_path):
 def test_a_close_up_shows_the_object_in_the_middle(frames, model):
     shot = shots(frames)[0]
     plain = replace(shot, truth=(shot.truth[0], shot.truth[1] + [0, 0, 1000.0]))
-    picture = pictures.close_up(plain, model, None, 240).astype(int)
+    picture = figures.close_up(plain, model, None, 240).astype(int)
     box, scale = np.array(shot.result.box), 240 / (2.2 * 100)
     rows, columns = np.nonzero(picture[..., 2] > picture[..., 0] + 30)
     assert abs(np.median(columns) - 119.5) < 0.3 * scale * (box[2] - box[0])
@@ -424,7 +424,7 @@ def test_the_end_of_a_process_is_described_with_its_last_words(tmp_path):
     while process.exit_code is None:
         time.sleep(0.01)
     text = process.describe_end(lines=3)
-    assert "tool has ended too early (exit code 1)" in text
+    assert "tool ended too early (exit code 1)" in text
     assert text.endswith(":\n  | 48\n  | 49\n  | no camera")
 
 
@@ -438,7 +438,7 @@ def test_processes_end_by_interrupt_or_else_by_force(tmp_path, monkeypatch):
     wait_for_log(stubborn, "ready")
     processes.stop_all([stubborn])
     assert stubborn.exit_code == -signal.SIGKILL
-    assert "signal 9, perhaps for lack of memory" in stubborn.describe_end()
+    assert "signal 9, perhaps out of memory" in stubborn.describe_end()
 
 
 def test_ros_parameters_survive_the_command_line():

@@ -10,7 +10,7 @@ import trimesh
 
 from spyropose_ros.core.camera import translation_from_boxes
 from spyropose_ros.ros.pipeline.depth import OFFSET, centers_from_depth, check_size
-from spyropose_ros.ros.pipeline.drops import BadInput, Reason
+from spyropose_ros.ros.pipeline.drops import BadInputError, Reason
 from spyropose_ros.scenes.detector import noisy_box
 from spyropose_ros.scenes.renderer import Renderer, upright_rotation
 
@@ -131,6 +131,8 @@ def test_thinning_out_large_windows_changes_little(mugs, monkeypatch):
 
 def test_depth_of_another_size_is_refused():
     check_size(np.zeros((HEIGHT, WIDTH)), WIDTH, HEIGHT)
-    with pytest.raises(BadInput, match="320x240 pixels but the colour image 640x480") as caught:
+    with pytest.raises(
+        BadInputError, match="320x240 pixels but the colour image 640x480"
+    ) as caught:
         check_size(np.zeros((HEIGHT, WIDTH)), 640, 480)
     assert caught.value.reason is Reason.BAD_DEPTH

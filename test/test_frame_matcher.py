@@ -126,29 +126,6 @@ def test_zero_stamps_are_dropped_and_never_matched(matcher, drops):
     assert matcher.add_image(START, "image") == []
 
 
-def test_backwards_jump_clears_everything_and_matching_goes_on(matcher, drops):
-    matcher.add_image(START, "old")
-    matcher.add_detections(START + 5 * MS, "waiting")
-    restart = START - 2000 * MS
-    assert matcher.add_image(restart, "new") == []
-    assert drops == [(Reason.NO_DETECTIONS, 1), (Reason.TIME_JUMP, 1), (Reason.UNMATCHED, 1)]
-    assert pairs(matcher.add_detections(restart, "boxes")) == [("new", "boxes")]
-
-
-def test_backwards_step_of_less_than_a_second_keeps_the_buffer(matcher, drops):
-    matcher.add_image(START, "image")
-    matcher.add_image(START - 999 * MS, "late")
-    assert pairs(matcher.add_detections(START, "boxes")) == [("image", "boxes")]
-    assert drops == []
-
-
-def test_one_stamp_in_the_far_future_does_not_block_the_matcher(matcher, drops):
-    matcher.add_image(START + 10**15, "glitch")
-    matcher.add_image(START, "image")
-    assert pairs(matcher.add_detections(START, "boxes")) == [("image", "boxes")]
-    assert [reason for reason, _ in drops] == [Reason.NO_DETECTIONS, Reason.TIME_JUMP]
-
-
 @pytest.mark.parametrize("slop, capacity", [(-1, 1), (0, 0)])
 def test_useless_settings_are_refused(slop, capacity, drops):
     with pytest.raises(ValueError):

@@ -5,10 +5,16 @@ import threading
 
 import pytest
 
-from spyropose_ros.ros.node.health import Activity, Verdict, Work, drop_values, explain_silence
+from spyropose_ros.ros.node.health import (
+    Activity,
+    Level,
+    State,
+    Verdict,
+    Work,
+    drop_values,
+    explain_silence,
+)
 from spyropose_ros.ros.pipeline.drops import Reason
-
-OK, WARN, ERROR = b"\x00", b"\x01", b"\x02"
 
 
 def test_counts_survive_concurrent_use():
@@ -46,21 +52,21 @@ def test_timings_are_medians_of_the_last_results():
 
 def test_the_verdict_follows_what_happened_in_the_last_seconds():
     verdict, drops = Verdict(), {}
-    assert verdict.judge("loading the models", drops, 0) == (WARN, "loading the models")
-    assert verdict.judge("running", drops, 1) == (OK, "running")
+    assert verdict.judge(State.LOADING, drops, 0) == (Level.WARN, "loading the models")
+    assert verdict.judge(State.RUNNING, drops, 1) == (Level.OK, "running")
     drops[Reason.BUSY] = 7
-    assert verdict.judge("running", drops, 2) == (OK, "running")
+    assert verdict.judge(State.RUNNING, drops, 2) == (Level.OK, "running")
     drops[Reason.BAD_IMAGE] = 2
-    assert verdict.judge("running", drops, 3) == (WARN, "in the last 5 s: bad image 2")
+    assert verdict.judge(State.RUNNING, drops, 3) == (Level.WARN, "in the last 5 s: bad image 2")
     drops[Reason.ERROR] = 1
-    assert verdict.judge("running", drops, 4)[0] == ERROR
+    assert verdict.judge(State.RUNNING, drops, 4)[0] == Level.ERROR
     for published in range(5, 10):
-        level, text = verdict.judge("running", drops, published)
-    assert (level, text) == (OK, "running")
+        level, text = verdict.judge(State.RUNNING, drops, published)
+    assert (level, text) == (Level.OK, "running")
     for _ in range(6):
-        level, text = verdict.judge("running", drops, 9)
-    assert (level, text) == (WARN, "nothing published for 5 s")
-    assert verdict.judge("disabled", drops, 9) == (OK, "disabled")
+        level, text = verdict.judge(State.RUNNING, drops, 9)
+    assert (level, text) == (Level.WARN, "nothing published for 5 s")
+    assert verdict.judge(State.DISABLED, drops, 9) == (Level.OK, "disabled")
 
 
 def test_impairments_are_told_from_drops():
@@ -71,7 +77,7 @@ def test_impairments_are_told_from_drops():
 @pytest.mark.parametrize(
     "received, publishers, remedy",
     [
-        ({"/image": 0, "/boxes": 3}, {"/image": 0, "/boxes": 1}, "start what publishes /image"),
+        ({"/image": 0, "/boxes": 3}, {"/image": 0, "/boxes": 1}, "start a publisher of /image"),
         ({"/image": 0, "/boxes": 3}, {"/image": 1, "/boxes": 1}, "check .* qos.reliability"),
         ({"/image": 2, "/boxes": 3}, {"/image": 1, "/boxes": 1}, "drops so far: stale 2"),
     ],

@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from spyropose_ros.ros.pipeline.drops import BadInput, Reason
+from spyropose_ros.ros.pipeline.drops import BadInputError, Reason
 from spyropose_ros.ros.pipeline.images import (
     ENCODINGS,
     SYNONYMS,
@@ -24,7 +24,7 @@ from spyropose_ros.ros.pipeline.images import (
     decode,
     decode_compressed,
     decode_depth,
-    fill_image,
+    image_message,
     rgb_image,
 )
 
@@ -129,7 +129,7 @@ def test_missing_padding_of_the_last_row_is_no_error():
     ],
 )
 def test_unusable_images_are_refused_by_name(changes, text):
-    with pytest.raises(BadInput, match=text) as caught:
+    with pytest.raises(BadInputError, match=text) as caught:
         rgb_image(message(**changes))
     assert caught.value.reason is Reason.BAD_IMAGE
 
@@ -212,7 +212,7 @@ def test_transparency_is_dropped_and_exif_rotation_not_applied():
     ids=["empty", "text", "tiff", "cut jpeg", "cut png", "head of a png"],
 )
 def test_unusable_files_are_refused(data, text):
-    with pytest.raises(BadInput, match=text) as caught:
+    with pytest.raises(BadInputError, match=text) as caught:
         decode(compressed(data))
     assert caught.value.reason is Reason.BAD_IMAGE
 
@@ -232,7 +232,7 @@ def test_decompression_bombs_are_refused_before_they_are_decoded(size, monkeypat
         raise AssertionError("was decoded")
 
     monkeypatch.setattr(PillowImage.Image, "convert", load)
-    with pytest.raises(BadInput, match="larger than 100 megapixels"):
+    with pytest.raises(BadInputError, match="larger than 100 megapixels"):
         decode(compressed(png_of_size(*size)))
 
 
@@ -243,7 +243,7 @@ def test_damaged_files_are_refused_or_give_a_picture_of_their_size(data):
         good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
     try:
         picture = decode_compressed(compressed(bytes(good)))
-    except BadInput as error:
+    except BadInputError as error:
         assert error.reason is Reason.BAD_IMAGE
     else:
         assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
@@ -284,7 +284,7 @@ def test_what_was_not_measured_is_nan():
     ],
 )
 def test_unusable_depth_is_refused(bad, text):
-    with pytest.raises(BadInput, match=text) as caught:
+    with pytest.raises(BadInputError, match=text) as caught:
         decode_depth(bad)
     assert caught.value.reason is Reason.BAD_DEPTH
 
@@ -294,7 +294,7 @@ def test_unusable_depth_is_refused(bad, text):
 
 def test_filled_image_reads_back():
     header = Header(frame_id="camera")
-    filled = fill_image(Image(), header, RGB)
+    filled = image_message(header, RGB)
     assert filled.header == header
     np.testing.assert_array_equal(rgb_image(filled), RGB)
 

@@ -54,7 +54,7 @@ def test_triads_are_one_blended_line_list_with_the_faintest_last():
 def test_triads_are_the_axes_of_the_poses_and_grow_with_the_weight():
     message = message_of(50)
     points = markers_of(message)[1].points
-    (matrix,), (origin,) = conversions.pose_matrices(message.poses[:1])
+    matrix, origin = conversions.pose_matrix(message.poses[0])
     for axis in range(3):
         start, tip = (np.array([p.x, p.y, p.z]) for p in points[2 * axis : 2 * axis + 2])
         np.testing.assert_allclose(start, origin)

@@ -7,7 +7,7 @@ import pytest
 
 from spyropose_ros.ros.messages.result_messages import TOPICS
 from spyropose_ros.ros.pipeline import parameters
-from spyropose_ros.ros.pipeline.assembler import FrameSource
+from spyropose_ros.ros.pipeline.assembler import Assembler
 from spyropose_ros.ros.pipeline.parameters import Parameters
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +45,7 @@ def test_inputs():
     expected = {"/tf": "tf2_msgs/TFMessage", "/tf_static": "tf2_msgs/TFMessage"}
     for transport in ("raw", "compressed"):
         settings = Parameters(image_transport=transport, depth_image=True)
-        for entry in FrameSource("", settings, lambda *_: None).inputs:
+        for entry in Assembler(settings, str, print, print).inputs:
             expected[entry.name] = type_text(entry.kind)
     assert documented("in") == expected
 

@@ -8,11 +8,11 @@ import torch
 
 from result_tools import MODELS, SHOWN, result_of, two_sided, view_of
 from spyropose_ros.ros.interfaces import Image
-from spyropose_ros.ros.messages import pictures
-from spyropose_ros.ros.messages.conversions import check_invariants
+from spyropose_ros.ros.messages import figures
+from spyropose_ros.ros.messages.invariants import check_invariants
 from spyropose_ros.ros.messages.result_messages import TOPICS, messages
 from spyropose_ros.ros.messages.tf_poses import TransformChooser
-from spyropose_ros.ros.pipeline.drops import BadInput
+from spyropose_ros.ros.pipeline.drops import BadInputError
 from spyropose_ros.ros.pipeline.parameters import OutputParameters, Parameters
 
 
@@ -62,8 +62,8 @@ def test_all_topics_tell_the_same_modes(distributions):
 
 
 def test_only_what_is_wanted_is_made(distributions, monkeypatch):
-    monkeypatch.setattr(pictures, "overlay", lambda *_: pytest.fail("an overlay was drawn"))
-    monkeypatch.setattr(pictures, "rotation_maps", lambda *_: pytest.fail("maps were drawn"))
+    monkeypatch.setattr(figures, "overlay", lambda *_: pytest.fail("an overlay was drawn"))
+    monkeypatch.setattr(figures, "rotation_maps", lambda *_: pytest.fail("maps were drawn"))
     wanted = {"~/distributions", "~/poses"}
     assert set(made(result_of(*distributions), wanted=wanted)) == wanted
 
@@ -110,7 +110,7 @@ def test_tf_needs_a_frame_and_no_leading_slash(distributions):
 def test_a_broken_distribution_stops_all_before_the_first_message(distributions):
     broken = two_sided(0)
     broken._log_p[7] = torch.nan
-    with pytest.raises(BadInput, match="not finite"):
+    with pytest.raises(BadInputError, match="not finite"):
         next(messages(result_of(distributions[0], broken), MODELS, SHOWN, TransformChooser()))
 
 
@@ -136,7 +136,7 @@ def test_each_view_is_drawn_from_its_camera(distributions):
     to_the_right = np.eye(4)  # the object appears 0.16 m = 40 pixels to the right
     to_the_right[0, 3] = 0.16
     upper, lower = np.split(
-        pictures.overlay(
+        figures.overlay(
             result_of(distributions[0], views=[view_of(), view_of(to_the_right)]), [0.12]
         ),
         2,
@@ -149,10 +149,10 @@ def test_a_camera_that_is_turned_sees_the_object_turned(distributions):
     quarter = np.eye(4)
     quarter[:2, :2] = [[0.0, -1.0], [1.0, 0.0]]  # about the optical axis
     same, turned = (
-        pictures.overlay(result_of(distributions[0], views=[view_of(pose)]), [0.12])
+        figures.overlay(result_of(distributions[0], views=[view_of(pose)]), [0.12])
         for pose in (np.eye(4), quarter)
     )
-    np.testing.assert_array_equal(same, pictures.overlay(result_of(distributions[0]), [0.12]))
+    np.testing.assert_array_equal(same, figures.overlay(result_of(distributions[0]), [0.12]))
     assert (same != turned).any()
 
 

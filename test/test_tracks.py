@@ -90,9 +90,7 @@ def test_old_tracks_are_forgotten(at):
     assert len(tracks) == 0
 
 
-def test_time_that_goes_back_and_reset_clear(at):
-    tracks = started(at)
-    assert tracks.priors(["mug"], [A], 8.9) == [None] and len(tracks) == 0
+def test_a_reset_clears(at):
     tracks = started(at)
     tracks.reset()
     assert tracks.priors(["mug"], [A], 10.1) == [None]

@@ -107,9 +107,8 @@ def test_the_turn_about_an_axis_of_symmetry_stays():
 def follow_the_leader(frames):
     """What TF would show without a memory."""
     chooser = TransformChooser()
-    for item in frames:
-        chooser.reset()
-        yield from chooser.update(SECOND, "camera", [item], 0.2)
+    for epoch, item in enumerate(frames):
+        yield from chooser.update(SECOND, "camera", [item], 0.2, epoch)
 
 
 @pytest.mark.parametrize("later", [0, -SECOND // 10])
@@ -128,14 +127,11 @@ def test_after_a_gap_or_a_jump_back_it_starts_anew(later):
     assert angle(pose, DOWN) < 1e-6
 
 
-@pytest.mark.parametrize("forget", ["reset", "frame"])
-def test_a_reset_and_another_frame_id_start_anew(forget):
+@pytest.mark.parametrize("frame_id, epoch", [("camera", 1), ("base_link", 0)])
+def test_another_epoch_or_frame_id_starts_over(frame_id, epoch):
     chooser = TransformChooser()
     chooser.update(SECOND, "camera", [seen((UP, 0.6), (DOWN, 0.4))], 0.2)
-    if forget == "reset":
-        chooser.reset()
-    frame_id = "camera" if forget == "reset" else "base_link"
-    (pose,) = chooser.update(SECOND, frame_id, [seen((UP, 0.45), (DOWN, 0.55))], 0.2)
+    (pose,) = chooser.update(SECOND, frame_id, [seen((UP, 0.45), (DOWN, 0.55))], 0.2, epoch)
     assert angle(pose, DOWN) < 1e-6
 
 

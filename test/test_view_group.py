@@ -1,4 +1,4 @@
-"""Frames of several cameras that belong to one moment."""
+"""Frames of several cameras that were taken at one time."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def warm(views, cameras=("left", "right", "top"), now=0.0):
     assert views.reset() == 0
 
 
-def test_a_moment_is_complete_with_all_living_cameras():
+def test_a_set_is_complete_with_all_living_cameras():
     views = group()
     warm(views)
     assert views.add("right", 1000 * MS, "r", 0.50) == []
@@ -39,7 +39,7 @@ def test_dead_cameras_are_waited_for_once(alive):
     assert results[-1] == [[camera for camera in ("left", "right", "top") if camera in alive]]
 
 
-def test_the_first_moment_and_slow_cameras_are_waited_for():
+def test_the_first_set_and_slow_cameras_are_waited_for():
     views = group()
     for second in range(0, 20, 5):
         stamp = second * 1000 * MS
@@ -57,7 +57,7 @@ def test_a_late_camera_is_waited_for_only_so_long():
     assert views.flush(0.9) == []
 
 
-def test_stamps_beyond_the_slop_are_other_moments_in_order():
+def test_stamps_beyond_the_slop_are_other_frame_sets_in_order():
     views = group()
     warm(views)
     assert views.add("left", 1030 * MS, "l2", 0.50) == []
@@ -66,7 +66,7 @@ def test_stamps_beyond_the_slop_are_other_moments_in_order():
     assert views.add("top", 1030 * MS, "t2", 0.50) == [["l1"], ["l2", "r2", "t2"]]
 
 
-def test_the_nearest_moment_gets_the_frame():
+def test_the_nearest_set_gets_the_frame():
     views = group(slop=50 * MS)
     warm(views)
     views.add("left", 1000 * MS, "l1", 0.5)
@@ -87,7 +87,7 @@ def test_cameras_whose_stamps_never_meet_do_not_pile_up():
     assert views.flush(1e6) == []
 
 
-def test_frames_later_than_their_moment_are_counted_and_time_never_goes_back():
+def test_frames_later_than_their_set_are_counted_and_time_never_goes_back():
     late = []
     views = group(drop=lambda reason, text: late.append(reason))
     out, now = [], 0.0
@@ -97,8 +97,8 @@ def test_frames_later_than_their_moment_are_counted_and_time_never_goes_back():
         if k >= 3:
             out += views.add("right", 1000 * MS + (k - 3) * 100 * MS, ("right", k - 3), now + 0.05)
         out += views.flush(now + 0.099)
-    shown = [frame for moment in out for frame in moment]
-    numbers = [max(k for _, k in moment) for moment in out]
+    shown = [frame for group_ in out for frame in group_]
+    numbers = [max(k for _, k in group_) for group_ in out]
     assert numbers == sorted(numbers)
     assert len(shown) + len(late) + views.reset() == 57
     assert set(late) == {Reason.LATE_VIEW}
@@ -117,13 +117,16 @@ def test_a_camera_that_returns_is_waited_for_after_its_first_frame():
     assert views.add("right", 10_000 * MS, "r", 10.05) == [["l", "r", "t"]]
 
 
-def test_a_jump_back_begins_anew():
+def test_after_a_restart_no_frame_is_late_and_old_frames_are_handed_out():
     views = group()
     warm(views)
-    assert views.add("left", 9000 * MS, "l", 0.5) == []
+    assert views.add("left", 8500 * MS, "l", 0.5) == []
     assert views.flush(0.7) == [["l"]]
-    assert views.add("left", 1000 * MS, "again", 0.8) == []
-    assert views.flush(1.0) == [["again"]]
+    assert views.add("right", 9000 * MS, "r", 0.75) == []
+    assert views.add("right", 7400 * MS, "new", 0.75) == []
+    assert views.restart(7400 * MS) == [["r"]]
+    assert views.add("left", 7410 * MS, "again", 0.8) == []
+    assert views.flush(1.0) == [["again", "new"]]
 
 
 def test_every_frame_comes_out_once_or_is_late():
@@ -136,7 +139,7 @@ def test_every_frame_comes_out_once_or_is_late():
     for camera, k in frames:
         now += random.random() * 0.05
         stamp = 1000 * MS + k * 100 * MS + random.randint(-9, 9) * MS
-        out += [f for moment in views.add(camera, stamp, (camera, k), now) for f in moment]
-    out += [f for moment in views.flush(now + 1) for f in moment]
+        out += [f for group_ in views.add(camera, stamp, (camera, k), now) for f in group_]
+    out += [f for group_ in views.flush(now + 1) for f in group_]
     assert len(set(out)) == len(out) and set(out) <= set(frames)
     assert len(out) + len(late) == len(frames)

@@ -19,10 +19,10 @@ from scipy.stats import binomtest, chi2
 from spyropose_ros.demo import frames as demo
 from spyropose_ros.demo.camera import FRAME_ID, camera_info, visible_message
 from spyropose_ros.demo.plan import shipped_model
-from spyropose_ros.ros.interfaces import Detection2DArray, Header, Image
-from spyropose_ros.ros.pipeline.camera_frame import Frame
+from spyropose_ros.ros.interfaces import Detection2DArray, Header
+from spyropose_ros.ros.pipeline.camera_frame import Frame, FrameSet
 from spyropose_ros.ros.pipeline.drops import DropCounter
-from spyropose_ros.ros.pipeline.images import fill_image
+from spyropose_ros.ros.pipeline.images import image_message
 from spyropose_ros.ros.pipeline.parameters import Parameters, SearchParameters
 from spyropose_ros.ros.pipeline.tf_buffer import TransformBuffer
 from training import cli, provenance
@@ -79,7 +79,7 @@ def coverage(frames: int = 500, beam: int = 128, device: str = "cpu") -> int:
     pipeline = Pipeline(models, TransformBuffer(), drops.add, warn=print, debug=print)
     outcomes = []
     for index, frame in enumerate(demo.open_frames("mug", frames)):
-        result = pipeline.process([message(frame, index)], parameters)
+        result = pipeline.process(FrameSet((message(frame, index),)), parameters)
         if result is not None and result.distributions:
             outcomes.append(judge(result.distributions[0], frame))
         if (index + 1) % 50 == 0:
@@ -108,7 +108,7 @@ def message(frame: demo.Frame, index: int) -> Frame:
     info.header = header
     (exact,) = visible_message(header, frame, "mug").detections
     detections = Detection2DArray(header=header, detections=[noisy(header, exact, _SEED)])
-    return Frame("", fill_image(Image(), header, frame.image), detections, info)
+    return Frame("", image_message(header, frame.image), detections, info)
 
 
 def judge(found: PoseDistribution, frame: demo.Frame) -> Outcome:

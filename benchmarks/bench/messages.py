@@ -15,7 +15,7 @@ from spyropose_ros.ros.messages.tf_poses import TransformChooser
 from spyropose_ros.ros.pipeline.appearance import Appearance
 from spyropose_ros.ros.pipeline.camera_frame import Result, View
 from spyropose_ros.ros.pipeline.detections import Target
-from spyropose_ros.ros.pipeline.images import fill_image, rgb_image
+from spyropose_ros.ros.pipeline.images import image_message, rgb_image
 from spyropose_ros.ros.pipeline.parameters import Parameters
 
 TOPICS = ("~/distributions", "detections_3d", "~/pose")
@@ -26,7 +26,7 @@ _PARAMETERS = Parameters()
 
 def pack(scene: Scene) -> Image:
     """Return the image as a camera sends it."""
-    return fill_image(Image(), Header(frame_id="camera"), scene.image)
+    return image_message(Header(frame_id="camera"), scene.image)
 
 
 def unpack(message: Image) -> np.ndarray:

@@ -23,7 +23,7 @@ from benchmarks.node import graph, timed_node
 from spyropose_ros.demo.camera import FRAME_ID, camera_info, visible_message
 from spyropose_ros.demo.frames import open_frames
 from spyropose_ros.demo.processes import isolate
-from spyropose_ros.ros.pipeline.images import fill_image
+from spyropose_ros.ros.pipeline.images import image_message
 from training import cli, provenance
 
 MAX_AGE, MAX_GAP, MAX_GROWTH = 0.020, 0.060, 0.05
@@ -101,14 +101,14 @@ class Camera:
         frame = open_frames("mug", 1)[0]
         height, width, _ = frame.image.shape
         header = Header(frame_id=FRAME_ID)
-        self._message = fill_image(Image(), header, frame.image)
+        self._image_message = image_message(header, frame.image)
         self._calibration = camera_info(frame.K, width, height)
         self._calibration.header = header
         self._answer = visible_message(header, frame, "mug")
 
     def run(self, seconds: float, rate: float) -> float:
         """Publish for a while; return the share of late images."""
-        clock, header = self._node.get_clock(), self._message.header
+        clock, header = self._node.get_clock(), self._image_message.header
         start = time.monotonic()
         count = round(seconds * rate)
         late = 0
@@ -119,7 +119,7 @@ class Camera:
             header.stamp = clock.now().to_msg()
             self._answer.header.stamp = self._calibration.header.stamp = header.stamp
             self._camera_info.publish(self._calibration)
-            self._image.publish(self._message)
+            self._image.publish(self._image_message)
             self._detections.publish(self._answer)
         return late / count
 

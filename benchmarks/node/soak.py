@@ -29,7 +29,7 @@ from benchmarks.node import graph
 from benchmarks.node.soak_faults import FAULTS, QUEUE
 from spyropose_ros.demo.processes import isolate
 from spyropose_ros.demo.results import Check
-from spyropose_ros.ros.pipeline.drops import IMAGE_REASONS, Reason
+from spyropose_ros.ros.pipeline.drops import Reason
 from training import cli, provenance
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _count_checks(peer: Peer) -> list[Check]:
     counts = peer.counts()
     published, received = counts["published"], counts["received"]
     lost = counts[Reason.LOST.value]
-    dropped = sum(counts[reason.value] for reason in IMAGE_REASONS)
+    dropped = sum(counts[reason.value] for reason in Reason if reason.drops_image)
     return [
         Check(
             f"{published} images published = {received} received + {lost} lost by the middleware",

@@ -25,9 +25,9 @@ from benchmarks.node.soak_faults import FAULTS, OBJECTS, QUEUE, Change, Shot, ma
 from spyropose_ros.demo.camera import FRAME_ID, camera_info, visible_message
 from spyropose_ros.demo.detector import noisy
 from spyropose_ros.demo.frames import open_frames
-from spyropose_ros.ros.messages.conversions import check_invariants
+from spyropose_ros.ros.messages.invariants import check_invariants
 from spyropose_ros.ros.messages.result_messages import TOPICS
-from spyropose_ros.ros.pipeline.images import fill_image
+from spyropose_ros.ros.pipeline.images import image_message
 from spyropose_ros.ros.pipeline.parameters import Parameters, flatten
 
 RATE = 15.0  # images per second
@@ -62,7 +62,7 @@ class Peer:
         self._serial = itertools.count()
         self._running: set[str] = set()
         self._frames = list(open_frames("mug", _PICTURES))
-        self._pixels = [fill_image(Image(), Header(), frame.image) for frame in self._frames]
+        self._pixels = [image_message(Header(), frame.image) for frame in self._frames]
         self._image = node.create_publisher(Image, "image_rect", QUEUE)
         self._camera_info = node.create_publisher(CameraInfo, "camera_info", QUEUE)
         self._detections = node.create_publisher(Detection2DArray, "detections", QUEUE)

@@ -26,7 +26,7 @@ _STAGES = {
     "estimate (crops, backbone, search)": (pipeline, "estimate_boxes"),
     "distribution message": (conversions, "distribution_message"),
     "outputs (messages, publishing)": (Outputs, "publish"),
-    "all in the worker's thread": (Session, "_estimate_and_publish"),
+    "all in the worker's thread": (Session, "_handle"),
 }
 
 

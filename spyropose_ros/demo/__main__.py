@@ -1,7 +1,7 @@
 """The demo: `./run demo`, `./run demo lmo`, or python -m spyropose_ros.demo.
 
 Starts a camera, a detector, the estimator node and a summary as separate processes on one ROS 2
-graph, shows a table that grows with every frame, and writes pictures and numbers at the end.
+graph, shows a table that grows with every frame, and writes figures and numbers at the end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _MODULES = {
     "demo_summary": "spyropose_ros.demo.summary",
 }
 _SUMMARY = "demo_summary"
-_JUDGED = {0: 0, 2: 1}  # exit codes of the summary that are its verdict, and the demo's
+_VERDICTS = {0: 0, 2: 1}  # exit codes of the summary that are a verdict -> of the demo
 _INTERRUPTED = 130
 _HELP = "see Troubleshooting in README.md, or run ./run node for the estimator alone"
 
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     processes: dict[str, Process] = {}
     try:
         print(f"Demo of {model.directory}: starting camera, detector, estimator and summary.")
-        print(f"Their logs are in {logs}. Ctrl-C ends all. Loading the model ...\n", flush=True)
+        print(f"Their logs are in {logs}. Ctrl-C stops all. Loading the model ...\n", flush=True)
         for name, module in _MODULES.items():
             log = logs / f"{name.removeprefix('demo_')}.log"
             command = python_command(module, settings[name])
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _start_rviz(processes, logs)
         return _watch(processes, args.timeout)
     except KeyboardInterrupt:
-        print("\nInterrupted: ending all processes ...", flush=True)
+        print("\nInterrupted: stopping all processes ...", flush=True)
         return _INTERRUPTED
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must leave no orphans
@@ -71,28 +71,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _watch(processes: dict[str, Process], timeout: float) -> int:
-    """Wait for the summary; returns the exit code."""
+    """Wait for the summary; return the exit code."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         time.sleep(0.1)
-        verdict = _JUDGED.get(processes[_SUMMARY].exit_code)
-        if verdict is not None:
-            return verdict
+        code = processes[_SUMMARY].exit_code
+        if code in _VERDICTS:
+            return _VERDICTS[code]
         for name in _MODULES:
             process = processes[name]
             if process.exit_code is None or (name == "demo_camera" and process.exit_code == 0):
                 continue
             print(f"\n{process.describe_end()}", file=sys.stderr)
-            print(f"If that does not say what to do: {_HELP}", file=sys.stderr)
+            print(f"If that does not help: {_HELP}", file=sys.stderr)
             return 1
     print(f"\ndemo: not finished after {timeout:g} s: see --timeout", file=sys.stderr)
     return 1
 
 
 def _start_rviz(processes: dict[str, Process], logs: Path) -> None:
-    """Open RViz where it exists."""
+    """Open RViz if it is installed."""
     if shutil.which("rviz2") is None:
-        print("RViz is not installed here (no rviz2): the demo goes on without it.\n", flush=True)
+        print("RViz is not installed (no rviz2): the demo continues without it.\n", flush=True)
         return
     command = ["rviz2", "-d", str(share_folder() / "config" / "spyropose.rviz")]
     processes["rviz"] = Process("rviz", command, logs / "rviz.log")
@@ -107,18 +107,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "demo", nargs="?", choices=["mug", "lmo"], default="mug",
-        help="a rendered mug that turns (default), or the real LM-O photographs",
+        help="a rendered, rotating mug (default), or the real LM-O photographs",
     )  # fmt: skip
     parser.add_argument("--model", help="folder of another model bundle")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
     parser.add_argument(
-        "--frames", type=int, default=0, help="how many (default: 60, or all photographs)"
+        "--frames", type=int, default=0, help="number of frames (default: 60, or all photographs)"
     )
     parser.add_argument("--output", default="demo_output", help="folder for the results")
     parser.add_argument("--data", default="data", help="folder of the downloaded data sets")
-    parser.add_argument("--rviz", action="store_true", help="open RViz as well, where it exists")
+    parser.add_argument("--rviz", action="store_true", help="open RViz as well, if it is installed")
     parser.add_argument(
-        "--timeout", type=float, default=1800.0, help="give up after so many seconds"
+        "--timeout", type=float, default=1800.0, help="stop after this many seconds"
     )
     return parser
 

@@ -1,8 +1,8 @@
 """The demo's camera: publishes prepared frames at the pace of the estimator.
 
-A real camera runs at its own rate, and an estimator that is slower leaves frames out. Here every
-frame shall be seen, on any machine: the next one is published when the distribution of the last
-one has come, or after a timeout. The timeouts count as frames without a distribution.
+A real camera runs at its own rate, and a slower estimator skips frames. Here every frame is
+processed on any machine: the next one is published when the distribution of the last one has
+arrived, or after a timeout. Timeouts count as frames without a distribution.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from spyropose_ros.demo import node
 from spyropose_ros.demo.frames import Frame, open_frames
 from spyropose_ros.msg import PoseDistributionArray
 from spyropose_ros.ros.messages.conversions import poses
-from spyropose_ros.ros.pipeline.images import fill_image
+from spyropose_ros.ros.pipeline.images import image_message
 
 FRAME_ID = "camera_optical_frame"
-_IDLE_INTERVAL = 0.5  # seconds between images while the others start
-_DELIVERY = Duration(seconds=10)  # longest wait at the end for what is still on its way
+_IDLE_INTERVAL = 0.5  # seconds between images while the other nodes start
+_DELIVERY = Duration(seconds=10)  # longest wait at the end for the delivery of messages
 _MAX_MISSED = 3  # frames in a row without a distribution
 
 
@@ -34,9 +34,9 @@ class Camera(node.DemoNode):
     def __init__(self):
         super().__init__("demo_camera")
         object_name = self.setting("object", "mug", "what to show: mug, or lmo/<object>")
-        count = self.setting("frames", 0, "how many frames; 0: all photographs, or 60 renderings")
+        count = self.setting("frames", 0, "number of frames; 0: all photographs, or 60 renderings")
         data_root = self.setting("data_root", "data", "folder of the downloaded data sets")
-        self._interval = self.setting("interval", 0.2, "least time between frames, seconds")
+        self._interval = self.setting("interval", 0.2, "shortest time between frames, seconds")
         self._timeout = self.setting("timeout", 60.0, "longest wait for a distribution, seconds")
         self._startup = self.setting("startup", 300.0, "longest wait for the other nodes, seconds")
         self._frames = open_frames(object_name, count, data_root)
@@ -52,11 +52,11 @@ class Camera(node.DemoNode):
             PoseDistributionArray, node.DISTRIBUTIONS, self._on_distributions, node.QUEUE
         )
         self._started = self._published = time.monotonic()
-        self._answered = False  # whether the estimator has ever answered
-        self._ready = False  # whether the frames count
+        self._answered = False  # whether the estimator has sent anything
+        self._ready = False  # whether all nodes have started
         self._next = 0
         self._missed = 0
-        self._awaited: int | None = None  # stamp of the frame that has no answer yet
+        self._awaited: int | None = None  # stamp of the frame whose distribution is pending
         self.create_timer(0.02, self._tick)
 
     def _on_distributions(self, message: PoseDistributionArray) -> None:
@@ -77,17 +77,17 @@ class Camera(node.DemoNode):
             self._miss()
 
     def _wait_for_the_others(self, now: float) -> None:
-        there = {
+        ready = {
             "the detector": self.count_publishers(node.DETECTIONS) > 0,
             "the summary": self._truth.get_subscription_count() > 0,
-            "the estimator's answer": self._answered,
+            "the estimator": self._answered,
         }
-        missing = " and ".join(name for name, is_there in there.items() if not is_there)
+        missing = " and ".join(name for name, is_ready in ready.items() if not is_ready)
         if not missing:
             self._ready = True
-            self.get_logger().info(f"all nodes are there after {now - self._started:.1f} s")
+            self.get_logger().info(f"all nodes ready after {now - self._started:.1f} s")
         elif now > self._started + self._startup:
-            self.get_logger().fatal(f"waited {self._startup:g} s in vain for {missing}")
+            self.get_logger().fatal(f"timed out after {self._startup:g} s waiting for {missing}")
             self.finish(1)
         else:
             self.get_logger().info(f"waiting for {missing}", throttle_duration_sec=5.0)
@@ -122,14 +122,14 @@ class Camera(node.DemoNode):
         self._calibration.header = header
         self._visible.publish(visible)
         self._camera_info.publish(self._calibration)
-        self._image.publish(fill_image(Image(), header, frame.image))
+        self._image.publish(image_message(header, frame.image))
 
     def _header(self) -> Header:
         return Header(stamp=self.get_clock().now().to_msg(), frame_id=FRAME_ID)
 
 
 def camera_info(K: np.ndarray, width: int, height: int) -> CameraInfo:
-    """Calibration of a rectified image, its header left empty.
+    """Make the calibration of a rectified image, with an empty header.
 
     Args:
         K: Intrinsics, [3, 3].
@@ -148,7 +148,7 @@ def camera_info(K: np.ndarray, width: int, height: int) -> CameraInfo:
 
 
 def visible_message(header: Header, frame: Frame, class_id: str) -> Detection2DArray:
-    """What is visible of the object, see node.VISIBLE.
+    """Describe what is visible of the object, see node.VISIBLE.
 
     Args:
         header: Of the image.
@@ -166,7 +166,7 @@ def visible_message(header: Header, frame: Frame, class_id: str) -> Detection2DA
 def detection(
     header: Header, box: np.ndarray, class_id: str, score: float, name: str
 ) -> Detection2D:
-    """A detection of one object.
+    """Make a detection of one object.
 
     Args:
         header: Of the image.
@@ -185,7 +185,7 @@ def detection(
 
 
 def main() -> int:
-    """Entry point of the process."""
+    """Run the process."""
     return node.run(Camera)
 
 

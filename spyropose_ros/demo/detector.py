@@ -1,7 +1,7 @@
-"""The demo's detector: answers images like a detection network, with its delay and its errors.
+"""The demo's detector: imitates a detection network, with its delay and its errors.
 
-It cannot see. It takes the exact box that the camera knows and makes it as inexact as the boxes of
-real detectors are.
+It does not look at the images. It adds the errors of real detectors to the exact box that the
+camera publishes.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Detector(node.DemoNode):
 
 
 def noisy(header, exact, seed: int):
-    """A detection as a network might give it.
+    """Make a detection with the errors of a network.
 
-    The noise depends on the seed and the frame's number alone, so that a run can be repeated.
+    The noise depends only on the seed and the frame's number, so that runs are repeatable.
 
     Args:
         header: Of the image.
@@ -69,7 +69,7 @@ def noisy(header, exact, seed: int):
 
 
 def main() -> int:
-    """Entry point of the process."""
+    """Run the process."""
     return node.run(Detector)
 
 

@@ -42,18 +42,18 @@ class Frame:
 
 
 def open_frames(object_name: str, count: int = 0, data_root: str | Path = "data") -> Sequence:
-    """The frames of a demo; each is made when it is asked for.
+    """Return the frames of a demo, each made on demand.
 
     Args:
         object_name: 'mug', or 'lmo/<object>'.
-        count: How many; 0 takes all photographs, or 60 renderings.
+        count: Number of frames; 0 takes all photographs, or 60 renderings.
         data_root: Folder of the downloaded data sets.
 
     Returns:
         A sequence of Frame.
 
     Raises:
-        ValueError: The object is unknown, or the number cannot be.
+        ValueError: The object is unknown, or the number is negative.
         FileNotFoundError: The photographs are missing.
     """
     if count < 0:
@@ -71,7 +71,7 @@ class MugFrames(Sequence):
     """Renderings of the mug on its path."""
 
     def __init__(self, count: int):
-        """Set the stage.
+        """Build the scene.
 
         Args:
             count: Number of frames along the path.
@@ -83,13 +83,11 @@ class MugFrames(Sequence):
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, index: int) -> Frame:
+    def __getitem__(self, index: int) -> Frame:  # type: ignore[override]  # no slices
         if not 0 <= index < self._count:
             raise IndexError(index)
         rotation, translation = mug_pose(index / self._count)
-        image, seen, whole = self._stage.picture(
-            rotation, translation, np.random.default_rng(index)
-        )
+        image, seen, whole = self._stage.render(rotation, translation, np.random.default_rng(index))
         return Frame(
             name=str(index),
             image=image,
@@ -103,14 +101,14 @@ class MugFrames(Sequence):
 
 
 class PhotographFrames(Sequence):
-    """The photographs that show an object, in their order."""
+    """The photographs that show an object, in order."""
 
     def __init__(self, object_id: int, count: int, directory: Path):
         """Read the annotation.
 
         Args:
             object_id: Number of the object.
-            count: Take so many, evenly spread; 0 takes all.
+            count: Number of photographs, evenly spread; 0 takes all.
             directory: The scene.
         """
         entries = [
@@ -130,16 +128,18 @@ class PhotographFrames(Sequence):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __getitem__(self, index: int) -> Frame:
+    def __getitem__(self, index: int) -> Frame:  # type: ignore[override]  # no slices
         frame, instance = self._entries[index]
+        visible = instance.visibility
+        assert visible is not None and visible.box is not None  # see _is_target
         return Frame(
             name=str(frame.frame_id),
             image=frame.image(),
             K=frame.K,
             rotation=instance.rotation,
             translation=instance.translation,
-            box=instance.visibility.box,
-            visible_fraction=instance.visibility.fraction,
+            box=visible.box,
+            visible_fraction=visible.fraction,
             handle_fraction=None,
         )
 

@@ -50,7 +50,7 @@ class MugViews:
             rng: of the sensor and the detector.
         """
         pose = camera_from_object(self.center, azimuth, elevation, distance)
-        image, seen, _ = self._stage.picture(pose[:3, :3], pose[:3, 3], rng)
+        image, seen, _ = self._stage.render(pose[:3, :3], pose[:3, 3], rng)
         box = noisy_box(mask_box(seen >= 0), rng)
         return View(image, box, pose, float(self._handle_faces[seen[seen >= 0]].mean()))
 

@@ -1,4 +1,4 @@
-"""What the nodes of the demo share: how they start and end, and their topics."""
+"""What the nodes of the demo share: start, stop and topics."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.task import Future
 
+from spyropose_ros.core.errors import SpyroposeError
+
 IMAGE = "image_rect"
 CAMERA_INFO = "camera_info"
 DETECTIONS = "detections"
@@ -19,8 +21,8 @@ DISTRIBUTIONS = "estimator/distributions"
 POSES = "estimator/poses"
 TRUTH = "demo/truth"
 VISIBLE = "demo/visible"
-"""Exact box of what is visible; the score of the class is the visible fraction, and that of a
-second hypothesis "handle", where there is one, the handle's share of the visible pixels."""
+"""Exact box of what is visible; the score of the class is the visible fraction, and that of the
+optional second hypothesis "handle" is the handle's share of the visible pixels."""
 
 QUEUE = 10  # messages; all topics of the demo are reliable
 
@@ -30,15 +32,15 @@ class DemoNode(Node):
 
     def __init__(self, name: str):
         super().__init__(name)
-        self.done: Future = Future()
+        self.done: Future[int] = Future()
 
     def finish(self, exit_code: int) -> None:
-        """End the process once the present callback has returned."""
+        """End the process once the current callback has returned."""
         if not self.done.done():
             self.done.set_result(exit_code)
 
     def setting(self, name: str, default: Any, description: str) -> Any:
-        """Declare a read-only parameter; returns its value."""
+        """Declare a read-only parameter; return its value."""
         descriptor = ParameterDescriptor(description=description, read_only=True)
         return self.declare_parameter(name, default, descriptor).value
 
@@ -53,8 +55,8 @@ def run(make_node: Callable[[], DemoNode], interrupted: int = 0) -> int:
     Returns:
         The exit code; 1 when the node could not start or failed.
     """
-    # rclpy's own handler ends the spinning; Python's would raise KeyboardInterrupt wherever the
-    # process happens to be, even in its clean-up.
+    # rclpy's own handler ends the spinning; Python's would raise KeyboardInterrupt at any point,
+    # even during clean-up.
     signal.signal(signal.SIGINT, lambda *_: None)
     rclpy.init()
     executor = None
@@ -62,14 +64,15 @@ def run(make_node: Callable[[], DemoNode], interrupted: int = 0) -> int:
         node = make_node()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        # The timeout: rclpy wakes the waiting a moment before rclpy.ok() is false, once
+        # The timeout: rclpy wakes the wait once, just before rclpy.ok() turns false
         while rclpy.ok() and not node.done.done():
             executor.spin_once(timeout_sec=1.0)
-        return node.done.result() if node.done.done() else interrupted
+        code = node.done.result() if node.done.done() else None
+        return interrupted if code is None else code
     except Exception as error:
-        if not rclpy.ok():  # interrupted: whatever was under way has lost its context
+        if not rclpy.ok():  # interrupted: whatever was running has lost its context
             return interrupted
-        if not isinstance(error, ValueError | OSError):
+        if not isinstance(error, SpyroposeError | ValueError | OSError):
             raise
         rclpy.logging.get_logger("demo").fatal(str(error))
         return 1
@@ -80,5 +83,5 @@ def run(make_node: Callable[[], DemoNode], interrupted: int = 0) -> int:
 
 
 def nanoseconds(header: Any) -> int:
-    """The stamp of a header as one integer: the identity of a frame."""
+    """Return the stamp of a header as one integer, which identifies a frame."""
     return header.stamp.sec * 10**9 + header.stamp.nanosec

@@ -69,7 +69,7 @@ class Model:
 
     @property
     def has_handle(self) -> bool:
-        """Whether it is the mug, whose handle comes and goes."""
+        """Whether it is the mug, whose handle is hidden at times."""
         return self.object_name == "mug"
 
     @property
@@ -84,7 +84,7 @@ class Model:
 
 
 def share_folder() -> Path:
-    """Folder with the package's models and configuration: installed, or the source tree."""
+    """Return the folder with models and configuration: installed, or the source tree."""
     try:
         return Path(get_package_share_directory("spyropose_ros"))
     except PackageNotFoundError:
@@ -92,7 +92,7 @@ def share_folder() -> Path:
 
 
 def shipped_model(demo: str) -> Path:
-    """Folder of the package's model for a demo.
+    """Return the folder of the package's model for a demo.
 
     Args:
         demo: 'mug' or 'lmo'.
@@ -117,11 +117,11 @@ def parameters(
     output: str = "demo_output",
     data_root: str = "data",
 ) -> dict[str, dict]:
-    """ROS parameters of the processes.
+    """Return the ROS parameters of the processes.
 
     Args:
         model: The model to show.
-        frames: How many; 0 for all.
+        frames: Number of frames; 0 for all.
         device: Where the model runs.
         output: Folder for the results.
         data_root: Folder of the downloaded data sets.
@@ -134,7 +134,7 @@ def parameters(
             "objects": [str(model.directory)],
             "device": device,
             "search.beam": _BEAM,
-            "threads": 1,  # four processes share the cores: more threads wait for each other
+            "threads": 1,  # four processes share the cores: more threads would wait for each other
             "qos.reliability": "reliable",
             "qos.depth": 20,  # the camera publishes while PyTorch's import holds the interpreter
             "sync.max_age": _MAX_AGE,

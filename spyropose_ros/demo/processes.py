@@ -1,4 +1,4 @@
-"""Processes on a ROS graph of this machine: started, watched, and ended together."""
+"""Processes on a ROS graph of this machine: started with a log, watched, stopped together."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Process:
 
     Attributes:
         name: What it is.
-        log: File with what it says.
+        log: File with its output.
     """
 
     def __init__(self, name: str, command: Sequence[str], log: Path, show: bool = False):
-        """Start it.
+        """Start the process.
 
         Args:
             name: What it is.
@@ -49,7 +49,7 @@ class Process:
         """
         self.name, self.log = name, log
         with open(log, "wb") as file:
-            # A session of its own: Ctrl-C reaches only the demo, which then ends all in order.
+            # Its own session: Ctrl-C reaches only the demo, which then stops all in order.
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -69,16 +69,16 @@ class Process:
             self._process.send_signal(number)
 
     def describe_end(self, lines: int = 12) -> str:
-        """How it ended, and the end of its log."""
+        """Describe how it ended, with the end of its log."""
         code = self.exit_code
         cause = f"exit code {code}"
         if code is not None and code < 0:
             cause = f"signal {-code}"
             if -code == signal.SIGKILL:
-                cause += ", perhaps for lack of memory"
+                cause += ", perhaps out of memory"
         text = self.log.read_text(errors="replace").rstrip()
         tail = "\n".join(f"  | {line}" for line in text.splitlines()[-lines:]) or "  | (empty)"
-        return f"The {self.name} has ended too early ({cause}). The end of {self.log}:\n{tail}"
+        return f"The {self.name} ended too early ({cause}). The end of {self.log}:\n{tail}"
 
 
 def python_command(module: str, parameters: dict[str, Any]) -> list[str]:
@@ -94,7 +94,7 @@ def python_command(module: str, parameters: dict[str, Any]) -> list[str]:
 
 
 def stop_all(processes: Sequence[Process]) -> None:
-    """End all processes: by an interrupt, and if that takes too long by force."""
+    """Stop all processes by an interrupt, or by force if that takes too long."""
     for number, patience in ((signal.SIGINT, _PATIENCE), (signal.SIGKILL, 5.0)):
         for process in processes:
             process.send(number)

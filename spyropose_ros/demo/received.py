@@ -1,4 +1,4 @@
-"""A pose distribution as a subscriber gets it: the weighted poses, and poses drawn from it."""
+"""A pose distribution as a subscriber receives it: weighted poses, and poses drawn from it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CENTRAL_SAMPLES = 512
 class ReceivedDistribution:
     """One object's message of ~/distributions with the poses drawn from it on ~/poses.
 
-    The weighted poses are exact but may leave out the tail; the drawn poses show all of it. It can
-    be drawn by `core.plots` like the distribution it came from.
+    The weighted poses are exact but may leave out the tail; the drawn poses show all of it.
+    `core.plots` can draw it like the distribution it came from.
 
     Attributes:
         message: PoseDistribution.
-        probabilities: [N] float64, of the drawn poses: all alike.
+        probabilities: [N] float64, of the drawn poses: all equal.
     """
 
     def __init__(self, message, drawn):
@@ -46,7 +46,7 @@ class ReceivedDistribution:
         self.probabilities = torch.full((len(drawn.poses),), 1 / len(drawn.poses)).double()
 
     def mode(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The pose of highest density: rotation [3, 3], translation [3]."""
+        """Return the pose of highest density: rotation [3, 3], translation [3]."""
         rotations, translations = self._mode
         return rotations[0], translations[0]
 
@@ -56,14 +56,16 @@ class ReceivedDistribution:
         """Take n of the drawn poses, with rotations anywhere within their finest grid cell.
 
         Args:
-            n: How many.
+            n: Number of poses.
             generator: Source of randomness.
 
         Returns:
             Rotations [n, 3, 3] and translations [n, 3] in metres.
         """
-        turns = math.ceil(n / len(self.probabilities))  # over all of them
-        order = [torch.randperm(len(self.probabilities), generator=generator) for _ in range(turns)]
+        passes = math.ceil(n / len(self.probabilities))
+        order = [
+            torch.randperm(len(self.probabilities), generator=generator) for _ in range(passes)
+        ]
         chosen = torch.cat(order)[:n]
         level = self.message.recursion_depth - 1
         cells = so3_grid.index(self._rotations[chosen], level)
@@ -71,14 +73,14 @@ class ReceivedDistribution:
         return rotations, self._translations[chosen]
 
     def rotation_spread(self) -> float:
-        """Mean angle in radians between the drawn poses and the most probable one."""
+        """Return the mean angle in radians between the drawn poses and the most probable one."""
         return float(so3.geodesic_angle(self._rotations, self.mode()[0]).mean())
 
     def entropy_about_axis(self, axis: tuple[float, float, float]) -> float:
-        """Entropy of the rotation angle about an axis of the object in nats.
+        """Return the entropy of the rotation angle about an axis of the object in nats.
 
-        As `core.distribution.PoseDistribution.entropy_about_axis` has it: ln(2 pi) = 1.84 is a
-        fully unknown angle.
+        As in `core.distribution.PoseDistribution.entropy_about_axis`, ln(2 pi) = 1.84 means a fully
+        unknown angle.
 
         Args:
             axis: Unit vector in object coordinates.
@@ -87,10 +89,10 @@ class ReceivedDistribution:
         return so3.twist_entropy(rotations, self.mode()[0], torch.tensor(axis))
 
     def centrality(self, rotation: np.ndarray) -> float:
-        """How far out a rotation lies among the drawn ones.
+        """Return how far out a rotation lies among the drawn ones.
 
         The rotations are ordered by their mean angle to the others. If a true rotation is just
-        one more draw from the distribution, every place in that order is equally probable.
+        one more draw from the distribution, every rank in that order is equally probable.
 
         Args:
             rotation: [3, 3].
@@ -113,6 +115,6 @@ class ReceivedDistribution:
 
 
 def _tensors(poses) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotations [N, 3, 3] and translations [N, 3] of pose messages, float32."""
-    places, turns = pose_arrays(poses)
-    return torch.from_numpy(matrices(turns)).float(), torch.from_numpy(places).float()
+    """Read rotations [N, 3, 3] and translations [N, 3] of pose messages, float32."""
+    positions, quaternions = pose_arrays(poses)
+    return torch.from_numpy(matrices(quaternions)).float(), torch.from_numpy(positions).float()

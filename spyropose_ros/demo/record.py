@@ -1,9 +1,9 @@
 """Records the demo's frames as a bag: python -m spyropose_ros.demo.record {mug|lmo} OUT.
 
 Topics: image_rect, camera_info, detections (the exact boxes), truth/<object> (the annotated pose)
-and /tf with the camera in the frame "world". The mug flies before a camera at rest. The LM-O
-photographs were taken by a moving camera, and people moved things between them now and then; with
---rest only the longest stretch is recorded in which the chosen objects stand still.
+and /tf with the camera in the frame "world". The mug flies in front of a camera at rest. The LM-O
+photographs were taken by a moving camera, and objects were moved between them now and then; with
+--rest only the longest sequence in which the chosen objects are at rest is recorded.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 from geometry_msgs.msg import PoseStamped, TransformStamped
-from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
 from tqdm import tqdm
@@ -24,17 +23,18 @@ from vision_msgs.msg import Detection2DArray
 
 from spyropose_ros.bop import LMO_OBJECTS, BopInstance, BopScene
 from spyropose_ros.bop.camera_path import camera_path, longest_rest
+from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.demo import stage
 from spyropose_ros.demo.camera import FRAME_ID, camera_info, detection
 from spyropose_ros.demo.frames import MIN_VISIBLE, RENDERED_FRAMES, MugFrames
-from spyropose_ros.ros.bags.bag_files import STORAGES, BagError, BagWriter
+from spyropose_ros.ros.bags.bag_files import STORAGES, BagWriter
 from spyropose_ros.ros.messages.conversions import poses
 from spyropose_ros.ros.pipeline import rotations
-from spyropose_ros.ros.pipeline.images import fill_image
+from spyropose_ros.ros.pipeline.images import image_message
 
 WORLD = "world"
-START = 1_700_000_000 * 10**9  # stamp of the first frame, nanoseconds: any but zero
-PERIOD = 200_000_000  # between frames, nanoseconds; nobody knows when the photographs were taken
+START = 1_700_000_000 * 10**9  # stamp of the first frame, nanoseconds: any except zero
+PERIOD = 200_000_000  # between frames, nanoseconds; the times of the photographs are unknown
 _SEED = 1  # of --noisy
 
 
@@ -57,7 +57,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Shot:
-    """What the camera sees at one moment.
+    """What the camera sees at one time.
 
     Attributes:
         name: Number of the frame.
@@ -75,10 +75,10 @@ class Shot:
 
 
 class MugShots(Sequence):
-    """The rendered mug that flies before a camera at rest."""
+    """The rendered mug that flies in front of a camera at rest."""
 
     def __init__(self, count: int = RENDERED_FRAMES):
-        """Set the stage.
+        """Build the scene.
 
         Args:
             count: Number of frames along the path.
@@ -92,7 +92,7 @@ class MugShots(Sequence):
     def __len__(self) -> int:
         return len(self._frames)
 
-    def __getitem__(self, index: int) -> Shot:
+    def __getitem__(self, index: int) -> Shot:  # type: ignore[override]  # no slices
         frame = self._frames[index]
         mug = Seen("mug", frame.rotation, frame.translation, frame.box)
         return Shot(frame.name, frame.image, frame.K, self._world_from_camera, [mug])
@@ -107,8 +107,8 @@ class PhotographShots(Sequence):
         Args:
             directory: The scene.
             names: The objects, the first of which sets the world's frame.
-            rest: Take only the longest stretch in which none of them is moved.
-            count: Take so many frames from the first on; 0 takes all.
+            rest: Take only the longest sequence in which none of them is moved.
+            count: Number of frames; 0 takes all.
 
         Raises:
             FileNotFoundError: The photographs are missing.
@@ -122,15 +122,15 @@ class PhotographShots(Sequence):
         self._names = {LMO_OBJECTS[name]: name for name in names}
         frames = BopScene(directory).frames
         path = camera_path(frames, LMO_OBJECTS[names[0]])
-        begin, end = longest_rest(frames, path, list(self._names)) if rest else (0, len(frames))
-        stretch = slice(begin, min(end, begin + count) if count else end)
-        self._frames = frames[stretch]
-        self._world_from_camera = path.world_from_camera[stretch]
+        start, end = longest_rest(frames, path, list(self._names)) if rest else (0, len(frames))
+        chosen = slice(start, min(end, start + count) if count else end)
+        self._frames = frames[chosen]
+        self._world_from_camera = path.world_from_camera[chosen]
 
     def __len__(self) -> int:
         return len(self._frames)
 
-    def __getitem__(self, index: int) -> Shot:
+    def __getitem__(self, index: int) -> Shot:  # type: ignore[override]  # no slices
         frame = self._frames[index]
         return Shot(
             str(frame.frame_id),
@@ -143,21 +143,18 @@ class PhotographShots(Sequence):
     def _seen(self, instance: BopInstance) -> Seen:
         visible = instance.visibility
         shown = visible is not None and visible.fraction >= MIN_VISIBLE
-        return Seen(
-            self._names[instance.object_id],
-            instance.rotation,
-            instance.translation,
-            visible.box if shown else None,
-        )
+        box = visible.box if visible and shown else None
+        name = self._names[instance.object_id]
+        return Seen(name, instance.rotation, instance.translation, box)
 
 
 def messages(shot: Shot, stamp: int, noisy: bool) -> Iterator[tuple[str, object]]:
-    """What a camera, a detector and a tracked camera mount publish of a shot.
+    """Yield what a camera, a detector and a tracked camera mount publish of a shot.
 
     Args:
         shot: The shot.
         stamp: Nanoseconds.
-        noisy: Whether the boxes are as inexact as a detector's.
+        noisy: Whether the boxes have the errors of a detector.
 
     Yields:
         Topic and message.
@@ -171,7 +168,7 @@ def messages(shot: Shot, stamp: int, noisy: bool) -> Iterator[tuple[str, object]
     calibration.header = header
     yield "/tf", TFMessage(transforms=[_camera_transform(header, shot.world_from_camera)])
     yield "/camera_info", calibration
-    yield "/image_rect", fill_image(Image(), header, shot.image)
+    yield "/image_rect", image_message(header, shot.image)
     for seen in shot.objects:
         (pose,) = poses(seen.rotation[None], seen.translation[None])
         yield f"/truth/{seen.name}", PoseStamped(header=header, pose=pose)
@@ -199,11 +196,10 @@ def record(shots: Sequence[Shot], bag: BagWriter, noisy: bool = False) -> None:
 def _camera_transform(header: Header, world_from_camera: np.ndarray) -> TransformStamped:
     message = TransformStamped(child_frame_id=header.frame_id)
     message.header.stamp, message.header.frame_id = header.stamp, WORLD
-    place, turn = message.transform.translation, message.transform.rotation
-    place.x, place.y, place.z = world_from_camera[:3, 3].tolist()
-    turn.x, turn.y, turn.z, turn.w = rotations.quaternions(world_from_camera[None, :3, :3])[
-        0
-    ].tolist()
+    position, rotation = message.transform.translation, message.transform.rotation
+    position.x, position.y, position.z = world_from_camera[:3, 3].tolist()
+    quaternion = rotations.quaternion(world_from_camera[:3, :3])
+    rotation.x, rotation.y, rotation.z, rotation.w = quaternion.tolist()
     return message
 
 
@@ -223,7 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shots = _shots(args)
         with BagWriter(Path(args.output), args.storage, args.overwrite) as bag:
             record(shots, bag, args.noisy)
-    except (BagError, OSError, ValueError) as error:
+    except (SpyroposeError, OSError, ValueError) as error:
         print(f"record: {error}", file=sys.stderr)
         return 1
     print(f"{len(shots)} frames in {args.output}")
@@ -247,14 +243,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--objects",
         default="can,driller,glue",
-        help="lmo: which objects, with commas; the first sets the frame 'world' (default: "
+        help="lmo: objects, separated by commas; the first sets the frame 'world' (default: "
         "%(default)s)",
     )
     parser.add_argument(
-        "--rest", action="store_true", help="lmo: only the longest stretch without a moved object"
+        "--rest", action="store_true", help="lmo: only the longest sequence without a moved object"
     )
-    parser.add_argument("--frames", type=int, default=0, help="only so many; 0 takes all")
-    parser.add_argument("--noisy", action="store_true", help="boxes as inexact as a detector's")
+    parser.add_argument("--frames", type=int, default=0, help="number of frames; 0 takes all")
+    parser.add_argument("--noisy", action="store_true", help="boxes with the errors of a detector")
     parser.add_argument("--data", default="data", help="folder of the downloaded data sets")
     parser.add_argument("--storage", choices=list(STORAGES), default="mcap", help="file format")
     parser.add_argument("--overwrite", action="store_true", help="replace a bag of that name")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -78,8 +78,8 @@ class FrameResult:
 
 def pose_errors(
     distribution: ReceivedDistribution, rotation: np.ndarray, translation: np.ndarray, model: Model
-) -> dict[str, float | None]:
-    """Errors of a distribution, with the names that FrameResult has.
+) -> dict[str, Any]:
+    """Compute the errors of a distribution by their names in FrameResult.
 
     Args:
         distribution: As received.
@@ -90,28 +90,28 @@ def pose_errors(
     if distribution.message.modes:
         leading = distribution.message.modes[0].pose
         (estimate,) = matrices(np.array([_quaternion(leading)]))
-        place = np.array([leading.position.x, leading.position.y, leading.position.z])
+        position = np.array([leading.position.x, leading.position.y, leading.position.z])
     else:
-        estimate, place = (part.double().numpy() for part in distribution.mode())
+        estimate, position = (part.double().numpy() for part in distribution.mode())
     true_center = rotation @ model.center + translation
-    offset = estimate @ model.center + place - true_center
+    offset = estimate @ model.center + position - true_center
     ray = true_center / np.linalg.norm(true_center)
     depth = float(offset @ ray)
-    turns = matrices(
+    rotations = matrices(
         np.array([_quaternion(mode.pose) for mode in distribution.message.modes]).reshape(-1, 4)
     )
     equivalent = rotation @ symmetries(model.object_name)  # [S, 3, 3]
     return {
         "rotation_error": _angle(estimate, equivalent),
-        "best_mode_error": min((_angle(turn, equivalent) for turn in turns), default=None),
+        "best_mode_error": min((_angle(r, equivalent) for r in rotations), default=None),
         "sideways_error": float(np.linalg.norm(offset - depth * ray)),
         "depth_error": abs(depth),
-        "centrality": min(distribution.centrality(turn) for turn in equivalent),
+        "centrality": min(distribution.centrality(r) for r in equivalent),
     }
 
 
 def symmetries(object_name: str) -> np.ndarray:
-    """Rotations [S, 3, 3] that leave an object's looks unchanged, with identity."""
+    """Return rotations [S, 3, 3] that leave an object's appearance unchanged, with identity."""
     number = LMO_OBJECTS.get(object_name.removeprefix("lmo/"))
     half_turn = [np.diag([-1.0, -1.0, 1.0])] if number in HALF_TURN_OBJECTS else []
     return np.stack([np.eye(3), *half_turn])
@@ -122,7 +122,7 @@ class Check:
     """One condition of the verdict.
 
     Attributes:
-        text: What was measured, what is demanded and where that comes from.
+        text: What was measured and what is required.
         passed: Whether it holds.
     """
 
@@ -139,7 +139,7 @@ def verdict(results: Sequence[FrameResult], published: int, model: Model) -> lis
         model: The model and with it its card.
 
     Returns:
-        All conditions, fulfilled or not.
+        All conditions, met or not.
     """
     share = len(results) / max(published, 1)
     answered = Check(
@@ -160,7 +160,7 @@ def verdict(results: Sequence[FrameResult], published: int, model: Model) -> lis
 
 
 def _compare(results: Sequence[FrameResult], card: dict, groups: dict, model: Model) -> list[Check]:
-    """The conditions on the errors."""
+    """Check the conditions on the errors."""
     clear = [result for result in results if result.is_clear]
     when = "handle visible" if model.has_handle else "visible >= 90 %"
     if not clear:
@@ -192,7 +192,7 @@ def _compare(results: Sequence[FrameResult], card: dict, groups: dict, model: Mo
 
 
 def _ambiguity(results, clear, card_clear: dict, card_hidden: dict) -> Check:
-    """The condition on the entropy about the mug's axis."""
+    """Check the condition on the entropy about the mug's axis."""
     hidden = [result for result in results if result.is_hidden]
     if not hidden:
         return Check("no frame with a hidden handle got a distribution", False)
@@ -205,17 +205,17 @@ def _ambiguity(results, clear, card_clear: dict, card_hidden: dict) -> Check:
     )
 
 
-def _group(metrics: dict, start: str) -> dict:
-    """The group of the card whose name starts so."""
-    return next(value for name, value in metrics.items() if name.startswith(start))
+def _group(metrics: dict, prefix: str) -> dict:
+    """Return the group of the card whose name has a prefix."""
+    return next(value for name, value in metrics.items() if name.startswith(prefix))
 
 
 def _angle(rotation: np.ndarray, others: np.ndarray) -> float:
-    """Smallest angle in degrees between a rotation [3, 3] and others [S, 3, 3]."""
+    """Return the smallest angle in degrees between a rotation [3, 3] and others [S, 3, 3]."""
     cosines = (np.einsum("sij,ij->s", others, rotation) - 1) / 2
     return float(np.degrees(np.arccos(np.clip(cosines.max(), -1, 1))))
 
 
 def _quaternion(pose) -> tuple[float, float, float, float]:
-    turn = pose.orientation
-    return turn.x, turn.y, turn.z, turn.w
+    q = pose.orientation
+    return q.x, q.y, q.z, q.w

@@ -1,4 +1,4 @@
-"""A table with things on it, in front of which a mug flies: what the demo's camera sees.
+"""A table with objects on it, and a mug that flies in front: what the demo's camera sees.
 
 World frame: origin on the table, x right, y away from the camera, z up.
 """
@@ -42,10 +42,10 @@ CAMERA_OFFSET = np.array([0.0, 0.0, _DISTANCE]) - CAMERA_FROM_WORLD @ _LOOK_AT
 
 
 class Stage:
-    """The scene around a moving object. Everything but the object is drawn once."""
+    """The scene around a moving object. Everything except the object is drawn once."""
 
     def __init__(self, mesh: trimesh.Trimesh):
-        """Set the table.
+        """Draw the background.
 
         Args:
             mesh: The moving object, metres.
@@ -54,10 +54,10 @@ class Stage:
         self._hulls = [part.convex_hull.vertices for part in mesh.split(only_watertight=False)]
         self._background = _table_and_wall(np.random.default_rng(3))
         self._depth = np.full((HEIGHT, WIDTH), np.inf, np.float32)
-        for thing, place, yaw, colour in _things():
-            self._put(thing, place, yaw, np.array(colour, np.float32))
+        for mesh, position, yaw, colour in _objects():
+            self._put(mesh, position, yaw, np.array(colour, np.float32))
 
-    def picture(
+    def render(
         self, rotation: np.ndarray, translation: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, int]:
         """Draw the scene with the object at a pose.
@@ -80,24 +80,24 @@ class Stage:
         image = _composite(image, buffer.normals, seen, MUG_COLOUR)
         noise = rng.standard_normal(image.shape, np.float32)
         image = np.clip(image * 255 + _NOISE * noise, 0, 255).round().astype(np.uint8)
-        return image, np.where(seen, buffer.face, -1), np.count_nonzero(buffer.mask)
+        return image, np.where(seen, buffer.face, -1), int(np.count_nonzero(buffer.mask))
 
-    def _put(self, mesh: trimesh.Trimesh, place, yaw: float, colour: np.ndarray) -> None:
-        """Stand a thing at a place (x, y, z of its lowest point), turned about z."""
+    def _put(self, mesh: trimesh.Trimesh, position, yaw: float, colour: np.ndarray) -> None:
+        """Put an object at a position (x, y, z of its lowest point), rotated about z."""
         mesh = mesh.smooth_shaded  # round where it is round, with sharp edges kept
-        turn = Rotation.from_euler("z", yaw, degrees=True).as_matrix()
-        position = np.array(place) - [0, 0, mesh.bounds[0, 2]]
-        _cast_shadow(self._background, mesh.vertices @ turn.T + position, self._depth)
-        rotation = CAMERA_FROM_WORLD @ turn
-        translation = CAMERA_FROM_WORLD @ position + CAMERA_OFFSET
+        upright = Rotation.from_euler("z", yaw, degrees=True).as_matrix()
+        origin = np.array(position) - [0, 0, mesh.bounds[0, 2]]
+        _cast_shadow(self._background, mesh.vertices @ upright.T + origin, self._depth)
+        rotation = CAMERA_FROM_WORLD @ upright
+        translation = CAMERA_FROM_WORLD @ origin + CAMERA_OFFSET
         buffer = Renderer(mesh).render(rotation, translation, K, WIDTH, HEIGHT)
         seen = buffer.mask & (buffer.depth < self._depth)
         self._background = _composite(self._background, buffer.normals, seen, colour)
         self._depth[seen] = buffer.depth[seen]
 
 
-def _things() -> list[tuple]:
-    """What stands on the table: mesh, place (x, y, z), turn in degrees, colour."""
+def _objects() -> list[tuple]:
+    """Return the objects on the table: mesh, position (x, y, z), yaw in degrees, colour."""
     box, cylinder = trimesh.creation.box, trimesh.creation.cylinder
     ring = trimesh.creation.torus(0.036, 0.010, 64, 32)
     return [
@@ -112,17 +112,17 @@ def _things() -> list[tuple]:
 
 
 def _composite(image: np.ndarray, normals: np.ndarray, mask: np.ndarray, colour) -> np.ndarray:
-    """Shade a rendered thing and lay it over the image [H, W, 3] float32, soft at its edge."""
-    picture = np.zeros_like(image)
+    """Shade a rendered object and blend it over the image [H, W, 3] float32, with soft edges."""
+    rendered = np.zeros_like(image)
     shaded = shade(np.broadcast_to(colour, normals[mask].shape), normals[mask], _LIGHT)
-    picture[mask] = np.clip(shaded, 0, 1)
+    rendered[mask] = np.clip(shaded, 0, 1)
     opacity = cv2.GaussianBlur(mask.astype(np.float32), (3, 3), 0.6)[..., None]
-    colours = cv2.GaussianBlur(picture, (3, 3), 0.6)
+    colours = cv2.GaussianBlur(rendered, (3, 3), 0.6)
     return image * (1 - opacity) + colours
 
 
 def _table_and_wall(rng: np.random.Generator) -> np.ndarray:
-    """The empty scene, float32 [H, W, 3] in [0, 1]."""
+    """Draw the empty scene, float32 [H, W, 3] in [0, 1]."""
     column, row = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
     rays = np.stack([column, row, np.ones_like(row)], -1) @ np.linalg.inv(K).T @ CAMERA_FROM_WORLD
     eye = -CAMERA_OFFSET @ CAMERA_FROM_WORLD
@@ -131,10 +131,14 @@ def _table_and_wall(rng: np.random.Generator) -> np.ndarray:
     on_table = to_table < to_wall
     x, y = (eye + rays * to_table[..., None])[..., :2].astype(np.float32).transpose(2, 0, 1)
 
-    grain = cv2.resize(rng.normal(size=(90, 8)).astype(np.float32), (1200, 900))
-    grain += 0.5 * cv2.resize(rng.normal(size=(400, 20)).astype(np.float32), (1200, 900))
+    coarse = cv2.resize(rng.normal(size=(90, 8)).astype(np.float32), (1200, 900))
+    fine = cv2.resize(rng.normal(size=(400, 20)).astype(np.float32), (1200, 900))
     streaks = cv2.remap(
-        grain, 600 + 600 * x, 450 + 600 * y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+        coarse + 0.5 * fine,
+        600 + 600 * x,
+        450 + 600 * y,
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REFLECT,
     )
     plank = 1 - 0.25 * (np.abs((x + 0.02) % 0.16 - 0.08) > 0.0785)
     wood = np.array([0.66, 0.50, 0.35]) * ((1 + 0.05 * streaks) * plank)[..., None]
@@ -148,17 +152,17 @@ def _table_and_wall(rng: np.random.Generator) -> np.ndarray:
 
 
 def _cast_shadow(image: np.ndarray, points: np.ndarray, depth: np.ndarray) -> None:
-    """Darken the table, in place, where it lies in the shadow of the hull of world points [N, 3].
+    """Darken the table, in place, in the shadow of the hull of world points [N, 3].
 
-    The higher the thing, the softer and fainter its shadow.
+    The higher the object, the softer and fainter its shadow.
     """
     ground = points - points[:, 2:] / _SUN[2] * _SUN
     lifted = ground @ CAMERA_FROM_WORLD.T + CAMERA_OFFSET
     pixels = lifted @ K.T
     hull = cv2.convexHull(np.float32(pixels[:, :2] / pixels[:, 2:])).round().astype(np.int32)
-    shadow = np.zeros(image.shape[:2], np.float32)
-    cv2.fillConvexPoly(shadow, hull, 1.0)
+    covered = np.zeros(image.shape[:2], np.float32)
+    cv2.fillConvexPoly(covered, hull, 1.0)
     height = max(points[:, 2].min(), 0.0)
-    shadow = cv2.GaussianBlur(shadow, (0, 0), 2.5 + 90 * height)
+    shadow = cv2.GaussianBlur(covered, (0, 0), 2.5 + 90 * height)
     shadow[np.isfinite(depth)] = 0
     image *= 1 - np.float32(0.45 / (1 + 6 * height)) * shadow[..., None]

@@ -1,6 +1,6 @@
-"""The demo's summary: prints a line per frame, then writes pictures and numbers and judges them.
+"""The demo's summary: prints a line per frame, then writes figures and numbers and judges them.
 
-It knows what any subscriber can know: images, calibration, distributions, and the truth that the
+It knows what any subscriber knows: images, calibration, distributions, and the truth that the
 demo's camera publishes.
 """
 
@@ -21,18 +21,17 @@ from geometry_msgs.msg import PoseArray, PoseStamped
 from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray
 
-from spyropose_ros.demo import node, pictures, table
+from spyropose_ros.demo import figures, node, table
 from spyropose_ros.demo.plan import RULE, Model
 from spyropose_ros.demo.received import ReceivedDistribution
 from spyropose_ros.demo.results import Check, FrameResult, pose_errors, verdict
 from spyropose_ros.msg import PoseDistributionArray
-from spyropose_ros.ros.messages.conversions import pose_arrays
+from spyropose_ros.ros.messages.conversions import pose_matrix
 from spyropose_ros.ros.pipeline.images import rgb_image
-from spyropose_ros.ros.pipeline.rotations import matrices
 
 FAILED = 2  # exit code; 1 means that the summary itself broke
-_GONE = 1.0  # seconds without a camera that mean that it has ended
-_LATE = 10.0  # seconds in which messages of its last frames may still come
+_GONE = 1.0  # seconds without a camera after which it has ended
+_LATE = 10.0  # seconds in which messages of its last frames may still arrive
 _TOPICS = {  # what belongs to a frame, with its stamp
     node.IMAGE: Image,
     node.TRUTH: PoseStamped,
@@ -43,21 +42,21 @@ _TOPICS = {  # what belongs to a frame, with its stamp
 
 
 class Summary(node.DemoNode):
-    """Follows the demo until its camera has gone."""
+    """Follows the demo until its camera has ended."""
 
     def __init__(self):
         super().__init__("demo_summary")
         self._model = Model.read(self.setting("model", "", "folder of the model bundle"))
         self._output = Path(self.setting("output", "demo_output", "folder for the results"))
         data_root = self.setting("data_root", "data", "folder of the downloaded data sets")
-        self._points = pictures.surface_points(self._model, data_root)
+        self._points = figures.surface_points(self._model, data_root)
         self._output.mkdir(parents=True, exist_ok=True)
         self._unicode = "utf" in (sys.stdout.encoding or "").lower()
         self._parts: dict[int, dict[str, Any]] = {}  # by stamp, then by topic
         self._names: dict[int, str] = {}  # of the frames published so far
-        self._shots: dict[int, pictures.Shot] = {}  # frames with a distribution, by stamp
+        self._shots: dict[int, figures.Shot] = {}  # frames with a distribution, by stamp
         self._K = np.eye(3)
-        self._idle: set[int] = set()  # stamps of images without a frame that counts
+        self._idle: set[int] = set()  # stamps of images published while nodes start
         self._camera_seen: float | None = None
         self.create_subscription(CameraInfo, node.CAMERA_INFO, self._on_camera_info, node.QUEUE)
         for topic, kind in _TOPICS.items():
@@ -87,21 +86,20 @@ class Summary(node.DemoNode):
         return receive
 
     def _conclude(self, stamp: int) -> None:
-        """All messages of a frame are here: compute, remember, print."""
+        """Compute, store and print the numbers of a frame whose messages are complete."""
         parts = self._parts.pop(stamp)
         distributions = parts[node.DISTRIBUTIONS].distributions
         if not distributions or not distributions[0].poses:
             self._print(table.missing_row(self._names[stamp]))
             return
         received = ReceivedDistribution(distributions[0], parts[node.POSES])
-        place, turn = pose_arrays([parts[node.TRUTH].pose])
-        truth = matrices(turn)[0], place[0]
+        truth = pose_matrix(parts[node.TRUTH].pose)
         result = frame_result(received, truth, parts[node.VISIBLE], parts["latency"], self._model)
         if not self._shots:
             self._print(table.header(self._model.has_handle, self._unicode))
         self._print(table.row(result, self._unicode))
         image = rgb_image(parts[node.IMAGE])
-        self._shots[stamp] = pictures.Shot(image, self._K, received, truth, result)
+        self._shots[stamp] = figures.Shot(image, self._K, received, truth, result)
 
     def _watch_camera(self) -> None:
         now = time.monotonic()
@@ -116,15 +114,15 @@ class Summary(node.DemoNode):
                 self._print(table.missing_row(self._names[stamp]))
             self.finish(self._report([self._shots[stamp] for stamp in sorted(self._shots)]))
 
-    def _report(self, shots: list[pictures.Shot]) -> int:
-        """Write the files and print the verdict; returns the exit code."""
+    def _report(self, shots: list[figures.Shot]) -> int:
+        """Write the files and print the verdict; return the exit code."""
         results = [shot.result for shot in shots]
         checks = verdict(results, len(self._names), self._model)
         passed = all(check.passed for check in checks)
         paths = [self._write_json(results, checks, passed)]
         if shots:
             self._print("\nDrawing ...")
-            paths += pictures.write(self._output, shots, checks, self._model, self._points)
+            paths += figures.write(self._output, shots, checks, self._model, self._points)
         tick, cross = ("✓", "✗") if self._unicode else ("ok  ", "FAIL")
         lines = [f"  {tick if check.passed else cross} {check.text}" for check in checks]
         outcome = "passed" if passed else "FAILED (./run demo --help has the rule)"
@@ -133,7 +131,7 @@ class Summary(node.DemoNode):
         return 0 if passed else FAILED
 
     def _write_json(self, results: list[FrameResult], checks: list[Check], passed: bool) -> Path:
-        """Write the numbers; returns the path."""
+        """Write the numbers; return the path."""
         path = self._output / "summary.json"
         data = {
             "model": str(self._model.directory),
@@ -158,7 +156,7 @@ def frame_result(
     latency: float,
     model: Model,
 ) -> FrameResult:
-    """All numbers of a frame.
+    """Compute all numbers of a frame.
 
     Args:
         received: Its distribution.
@@ -191,7 +189,7 @@ def frame_result(
 
 
 def main() -> int:
-    """Entry point of the process."""
+    """Run the process."""
     torch.set_num_threads(1)  # the cores belong to the estimator
     return node.run(Summary, interrupted=130)
 

@@ -15,7 +15,7 @@ _LAYOUT = "{:>6}  {:>7}  {:>7}  {:>5}  {:>7}  {:>7}  {:>6} {:<12}  {:>5}  {:>5} 
 
 
 def header(has_handle: bool, unicode: bool) -> str:
-    """What the columns mean, and their titles.
+    """Return the explanation and the titles of the columns.
 
     Args:
         has_handle: The object is the mug.
@@ -46,7 +46,7 @@ def header(has_handle: bool, unicode: bool) -> str:
 
 
 def row(result: FrameResult, unicode: bool) -> str:
-    """One line of the table.
+    """Return one line of the table.
 
     Args:
         result: Of the frame.
@@ -70,12 +70,12 @@ def row(result: FrameResult, unicode: bool) -> str:
 
 
 def missing_row(name: str) -> str:
-    """The line of a frame that got no distribution."""
+    """Return the line of a frame without a distribution."""
     return f"{name:>6}  no distribution"
 
 
 def bar(share: float, unicode: bool) -> str:
-    """A horizontal bar, full at a share of 1."""
+    """Return a horizontal bar, full at a share of 1."""
     share = min(max(share, 0.0), 1.0) * _BAR
     if not unicode:
         return "#" * round(share)

@@ -5,29 +5,29 @@ from scipy.spatial.transform import Rotation
 
 from spyropose_ros.demo.stage import CAMERA_FROM_WORLD, CAMERA_OFFSET
 
-_TURNS = 2
-_LINGER = 0.65  # how much the turning slows while the handle is behind the mug, below 1
+_REVOLUTIONS = 2
+_LINGER = 0.65  # how much the rotation slows while the handle is behind the mug, below 1
 
 
 def mug_pose(progress: float) -> tuple[np.ndarray, np.ndarray]:
-    """Pose of the mug along its smooth, closed path.
+    """Return the pose of the mug along its smooth, closed path.
 
-    It turns about its own axis, so that the handle goes behind it and comes back, while it rocks
-    and flies through the middle of the view.
+    It rotates about its own axis, so that the handle disappears behind it and returns, while it
+    rocks and flies through the middle of the view.
 
     Args:
-        progress: From 0 (start) to 1 (the start again).
+        progress: From 0 (start) to 1 (start again).
 
     Returns:
         Rotation [3, 3] and translation [3] in metres, object to the camera's optical frame.
     """
     phase = 2 * np.pi * progress
-    turn = _TURNS * phase + np.pi  # 0 puts the handle straight behind; it starts in front
-    turn -= _LINGER * np.sin(turn)
-    yaw = Rotation.from_euler("z", turn + np.pi / 2)  # the handle points along the mug's x axis
+    angle = _REVOLUTIONS * phase + np.pi  # 0 puts the handle straight behind; it starts in front
+    angle -= _LINGER * np.sin(angle)
+    yaw = Rotation.from_euler("z", angle + np.pi / 2)  # the handle points along the mug's x axis
     rocking = Rotation.from_rotvec(np.radians([11 * np.sin(3 * phase), 14 * np.sin(phase + 1), 0]))
-    place = np.array(
+    position = np.array(
         [0.11 * np.sin(phase), 0.07 * np.cos(phase) - 0.03, 0.05 + 0.025 * np.cos(2 * phase + 0.6)]
     )
     rotation = CAMERA_FROM_WORLD @ (rocking * yaw).as_matrix()
-    return rotation, CAMERA_FROM_WORLD @ place + CAMERA_OFFSET
+    return rotation, CAMERA_FROM_WORLD @ position + CAMERA_OFFSET

@@ -20,10 +20,11 @@ from visualization_msgs.msg import MarkerArray
 import graph
 from spyropose_ros.core.estimator import Estimator, SearchSettings
 from spyropose_ros.ros.bags import bag
-from spyropose_ros.ros.bags.bag_files import BagError, BagReader, BagWriter, definition, type_name
+from spyropose_ros.ros.bags.bag_files import BagError, BagReader, BagWriter
+from spyropose_ros.ros.bags.message_types import definition, type_name
 from spyropose_ros.ros.bags.parameter_files import read_parameters
 from spyropose_ros.ros.bags.topic_names import TopicNames
-from spyropose_ros.ros.messages.conversions import check_invariants
+from spyropose_ros.ros.messages.invariants import check_invariants
 from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
 from spyropose_ros.ros.pipeline.parameters import ParameterError, Parameters
 
@@ -33,13 +34,13 @@ BEAM = 32
 DISTRIBUTIONS = "/estimator/distributions"
 
 
-def moment(index: int) -> int:
+def stamp_at(index: int) -> int:
     return START + index * PERIOD
 
 
 def frame(index: int, *detections):
     """The messages of one frame in the order of a live system: (topic, message, time)."""
-    now = moment(index)
+    now = stamp_at(index)
     rgb = graph.picture(index)
     return [
         ("/camera_info", graph.camera_info_message(now), now),
@@ -104,7 +105,7 @@ def test_every_frame_gets_the_distribution_of_the_estimator(
     code, output, text = run(source, "--storage", storage)
     assert code == 0, text
     found = read(output, DISTRIBUTIONS, PoseDistributionArray)
-    assert stamps(found) == [moment(index) for index in range(3)]
+    assert stamps(found) == [stamp_at(index) for index in range(3)]
     estimator = Estimator.from_pretrained(mug_bundle, "cpu", SearchSettings(beam=BEAM))
     K = np.array(graph.camera_info_message().p).reshape(3, 4)[:, :3]
     for index, message in enumerate(found):
@@ -137,7 +138,7 @@ def test_all_messages_about_a_frame_are_there_but_pictures_only_when_asked_for(r
     (info,) = read(output, "/estimator/model_info", String)
     assert [entry["name"] for entry in json.loads(info.data)["objects"]] == ["mug"]
     _, output, _ = run(source, "--pictures", "--overwrite")
-    assert stamps(read(output, "/estimator/overlay", Image)) == [moment(0), moment(1)]
+    assert stamps(read(output, "/estimator/overlay", Image)) == [stamp_at(0), stamp_at(1)]
     assert len(read(output, "/estimator/rotations", Image)) == 2
 
 
@@ -165,13 +166,13 @@ def test_outputs_lie_at_the_time_at_which_their_frame_was_complete(run, tmp_path
     source = write(tmp_path / "in", frames(2))
     _, output, _ = run(source)
     times = [time for topic, time, _ in raw(output) if topic == DISTRIBUTIONS]
-    assert times == [moment(0) + PERIOD // 2, moment(1) + PERIOD // 2]
+    assert times == [stamp_at(0) + PERIOD // 2, stamp_at(1) + PERIOD // 2]
 
 
 def test_all_copies_everything_but_what_an_estimator_said_while_recording(run, tmp_path):
     old = PoseDistributionArray()
-    note = ("/note", String(data="kept"), moment(0))
-    source = write(tmp_path / "in", [note, (DISTRIBUTIONS, old, moment(0)), *frames(2)])
+    note = ("/note", String(data="kept"), stamp_at(0))
+    source = write(tmp_path / "in", [note, (DISTRIBUTIONS, old, stamp_at(0)), *frames(2)])
     before = [entry for entry in raw(source) if entry[0] != DISTRIBUTIONS]
     _, output, _ = run(source, "--all")
     after = raw(output)
@@ -233,7 +234,7 @@ def test_what_is_not_used_is_counted_by_reason(run, tmp_path):
     entries += frame(3, graph.detection())
     code, output, text = run(write(tmp_path / "in", entries))
     assert code == 0
-    assert stamps(read(output, DISTRIBUTIONS, PoseDistributionArray)) == [moment(0), moment(3)]
+    assert stamps(read(output, DISTRIBUTIONS, PoseDistributionArray)) == [stamp_at(0), stamp_at(3)]
     assert "2 frames processed" in text
     for reason in ("unknown class 1", "no detections 1", "unmatched 1"):
         assert reason in text
@@ -247,7 +248,7 @@ def test_frames_are_never_too_old(run, tmp_path):
 
 def test_the_first_image_has_the_calibration_that_was_recorded_after_it(run, tmp_path):
     entries = sorted(frame(0, graph.detection()), key=lambda entry: entry[0] == "/camera_info")
-    entries = [(topic, message, moment(0) + i) for i, (topic, message, _) in enumerate(entries)]
+    entries = [(topic, message, stamp_at(0) + i) for i, (topic, message, _) in enumerate(entries)]
     code, output, text = run(write(tmp_path / "in", entries))
     assert code == 0, text
     assert len(read(output, DISTRIBUTIONS, PoseDistributionArray)) == 1
@@ -261,7 +262,7 @@ def test_a_calibration_that_changes_is_used_from_then_on(run, tmp_path):
 
     source = write(tmp_path / "in", [*calibrated(0, graph.WIDTH), *calibrated(1, 7)])
     _, output, text = run(source)
-    assert stamps(read(output, DISTRIBUTIONS, PoseDistributionArray)) == [moment(0)]
+    assert stamps(read(output, DISTRIBUTIONS, PoseDistributionArray)) == [stamp_at(0)]
     assert "bad camera_info 1" in text
 
 
@@ -298,7 +299,7 @@ def camera_transform(stamp: int, x: float) -> TFMessage:
 def test_several_cameras_are_fused_with_transforms_that_come_after_their_images(
     run, tmp_path, static
 ):
-    now = moment(0)
+    now = stamp_at(0)
     entries = []
     for camera in ("left", "right"):
         entries += [
@@ -322,6 +323,38 @@ def test_several_cameras_are_fused_with_transforms_that_come_after_their_images(
     found = read(output, DISTRIBUTIONS, PoseDistributionArray)
     assert [message.header.frame_id for message in found] == ["world"] * len(found)
     assert "no transform" not in text
+
+
+def test_a_raw_image_that_should_be_rectified_is_said_once(run, tmp_path):
+    entries = frames(2)
+    for topic, message, _ in entries:
+        if topic == "/camera_info":
+            message.d = [0.1, 0.0, 0.0, 0.0, 0.0]
+    names = {"/image_rect": "/camera/image"}
+    entries = [(names.get(topic, topic), message, time) for topic, message, time in entries]
+    source = write(tmp_path / "in", entries)
+    code, _, text = run(source, "-r", "image_rect:=/camera/image")
+    assert code == 0, text
+    assert text.count("camera_info has lens distortion and /camera/image") == 1
+
+
+@pytest.mark.parametrize("topic", ["/tf", "/tf_static"])
+def test_unusable_transforms_are_counted(run, tmp_path, topic):
+    broken = camera_transform(stamp_at(0), float("nan"))
+    code, _, text = run(write(tmp_path / "in", [(topic, broken, stamp_at(0)), *frames(1)]))
+    assert code == 0, text
+    assert "bad transform 1" in text
+
+
+def test_a_bag_that_was_recorded_over_a_restart_is_processed_to_its_end(run, tmp_path):
+    entries = frames(3)
+    for topic, message, time in frames(3):
+        graph.stamp(message, nanoseconds(message.header.stamp) - 10 * graph.SECOND)
+        entries.append((topic, message, time + 3 * PERIOD))
+    code, output, text = run(write(tmp_path / "in", entries))
+    assert code == 0, text
+    assert "time jump 1" in text
+    assert len(read(output, DISTRIBUTIONS, PoseDistributionArray)) == 6
 
 
 # ---- what cannot work ------------------------------------------------------------------------
@@ -351,7 +384,7 @@ def test_without_raw_images_compressed_ones_are_proposed(run, tmp_path):
 
 
 def test_a_topic_of_another_type_is_refused(run, tmp_path):
-    entries = [*frames(1)[:2], ("/detections", String(), moment(0))]
+    entries = [*frames(1)[:2], ("/detections", String(), stamp_at(0))]
     code, _, text = run(write(tmp_path / "in", entries))
     assert code == 1
     assert "/detections" in text and "std_msgs/msg/String" in text
@@ -370,7 +403,7 @@ def test_another_version_of_a_type_is_refused(run, tmp_path):
 
 
 def not_there(folder):
-    return folder / "nowhere", "there is no bag"
+    return folder / "nowhere", "does not exist"
 
 
 def empty_folder(folder):
@@ -476,7 +509,7 @@ def test_an_interrupt_leaves_no_half_bag(run, tmp_path, monkeypatch):
     monkeypatch.setattr(BagWriter, "write", interrupt)
     code, output, text = run(source)
     assert (code, output.exists()) == (130, False)
-    assert "interrupted: nothing is written" in text
+    assert "interrupted: nothing was written" in text
     assert {path.name for path in tmp_path.iterdir()} == {"in"}
 
 
@@ -501,7 +534,7 @@ def test_a_folder_that_is_no_bag_is_never_replaced(run, tmp_path):
     precious.parent.mkdir()
     precious.write_text("precious")
     code, _, text = run(source, "--overwrite")
-    assert code == 1 and "exists and is no bag" in text
+    assert code == 1 and "exists and is not a bag" in text
     assert precious.read_text() == "precious"
 
 
@@ -636,7 +669,7 @@ def test_unknown_names_are_said_and_those_of_every_node_are_not(tmp_path):
         ("class_map:=['mug']", "write 'class_id=object_name'"),
         ("cameras:=['left']", "'cameras' needs 'fixed_frame'"),
         ("search.beam", "write name:=value"),
-        ("objects:=[", "is no YAML"),
+        ("objects:=[", "is not valid YAML"),
     ],
 )
 def test_wrong_values_are_refused_with_the_words_of_the_node(assignment, text):
@@ -658,7 +691,7 @@ def test_lists_may_be_written_as_launch_writes_them(tmp_path):
     )
     assert read_parameters([file], [])[0].objects == ("/models/mug",)
     file.write_text("/**:\n  ros__parameters: !!python/object/apply:os.getcwd []\n")
-    with pytest.raises(ParameterError, match="no YAML"):
+    with pytest.raises(ParameterError, match="not valid YAML"):
         read_parameters([file], [])
 
 

@@ -157,7 +157,7 @@ def test_a_process_that_dies_is_named_with_the_end_of_its_log(start_demo, bundle
     os.kill(estimator, signal.SIGKILL)
     assert demo.exit_code() == 1
     assert all_gone(pids)
-    assert "The estimator has ended too early (signal 9" in demo.errors
+    assert "The estimator ended too early (signal 9" in demo.errors
     assert "[estimator]: ready after" in demo.errors
 
 
@@ -165,5 +165,5 @@ def test_missing_photographs_are_named_with_the_remedy(start_demo, mug_bundle, t
     bundle = demo_bundle(mug_bundle, tmp_path, "lmo/duck")
     demo = start_demo("--model", bundle, "--data", tmp_path / "nowhere")
     assert demo.exit_code() == 1
-    assert "The camera has ended too early" in demo.errors
+    assert "The camera ended too early" in demo.errors
     assert "nowhere" in demo.errors and "python -m training.download lmo" in demo.errors

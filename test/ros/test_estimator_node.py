@@ -11,7 +11,8 @@ from visualization_msgs.msg import Marker, MarkerArray
 import graph
 from spyropose_ros.core import plots
 from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.ros.messages.conversions import check_invariants, pose_arrays
+from spyropose_ros.ros.messages.conversions import pose_arrays
+from spyropose_ros.ros.messages.invariants import check_invariants
 from spyropose_ros.ros.pipeline import parameters, rotations
 from spyropose_ros.ros.pipeline.drops import Reason
 from spyropose_ros.ros.pipeline.images import rgb_image

@@ -5,7 +5,7 @@ import signal
 import pytest
 
 import graph
-from spyropose_ros.ros.messages.conversions import check_invariants
+from spyropose_ros.ros.messages.invariants import check_invariants
 
 
 def arguments(bundle, *more):
@@ -66,7 +66,7 @@ def test_unknown_names_and_silence_are_explained(launch_process, mug_bundle, tmp
         *arguments(mug_bundle), "--params-file", str(file), "-r", "__ns:=/silence"
     )
     process.wait_for("nothing published for 5 s; received 0 on /silence/image_rect (0 publishers)")
-    assert "start what publishes /silence/image_rect and" in process.output
+    assert "start a publisher of /silence/image_rect and" in process.output
     warning = "unknown parameter 'sync.max_agee' is ignored: did you mean 'sync.max_age'?"
     assert warning in process.output
     process.send(signal.SIGTERM)

@@ -32,13 +32,15 @@ from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection2DArray
 
 import graph
+from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.core.estimator import Estimator
 from spyropose_ros.core.kernels.torch_heads import FusedHeads
-from spyropose_ros.ros.messages.conversions import check_invariants
+from spyropose_ros.ros.messages.invariants import check_invariants
 from spyropose_ros.ros.node import lifecycle_node as node_module
 from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
-from spyropose_ros.ros.pipeline.drops import ROUTINE, Reason
+from spyropose_ros.ros.pipeline.drops import Reason
 from spyropose_ros.ros.pipeline.parameters import ParameterError
+from spyropose_ros.ros.pipeline.tf_buffer import TransformError
 
 NAN = float("nan")
 GOOD = graph.detection(name="good")
@@ -227,7 +229,7 @@ class Bench:
         def known() -> bool:
             try:
                 return lookup("world", "right_optical_frame", nanoseconds) is not None
-            except ValueError:
+            except TransformError:
                 return False
 
         self.spin_until(known)
@@ -555,7 +557,7 @@ FAULTS = {
     "no camera_info": Fault(
         before_the_calibration,
         Reason.NO_CAMERA_INFO,
-        "publish it beside the image, or remap",
+        "publish it along with the image, or remap",
         "uncalibrated",
     ),
     "zero K and P": bad_info("calibrate the camera", k=[0.0] * 9, p=[0.0] * 12),
@@ -595,7 +597,7 @@ FAULTS = {
     "negative size": bad_detection(Reason.BAD_BOX, "size -4 x 50", graph.detection(size_x=-4.0)),
     "box outside": bad_detection(Reason.BAD_BOX, "not of a resized one", graph.detection(x=900.0)),
     "tiny box": bad_detection(
-        Reason.BAD_BOX, "nothing can be seen", graph.detection(size_x=1e-9, size_y=1e-9)
+        Reason.BAD_BOX, "is too small or too large", graph.detection(size_x=1e-9, size_y=1e-9)
     ),
     "huge box": bad_detection(
         Reason.BAD_BOX, "fix the detector", graph.detection(size_x=1e39, size_y=1e300)
@@ -684,7 +686,7 @@ FAULTS = {
         data=depth_message(1, 80, 60).data,
     ),
     "depth of unknown encoding": bad_depth(Reason.BAD_DEPTH, "publish one of", encoding="rgb8"),
-    "broken transform": Fault(broken_transform, Reason.BAD_TRANSFORM, "has not length 1"),
+    "broken transform": Fault(broken_transform, Reason.BAD_TRANSFORM, " of length nan"),
     "filter without TF": Fault(
         filter_without_transforms,
         Reason.UNFILTERED,
@@ -730,7 +732,7 @@ def test_fault(benches, expected, name):
     (line,) = bench.lines(f"({fault.reason.value}, ")
     assert fault.says in line.msg
     assert "\n" not in line.msg
-    severity = LoggingSeverity.INFO if fault.reason in ROUTINE else LoggingSeverity.WARN
+    severity = LoggingSeverity.INFO if fault.reason.routine else LoggingSeverity.WARN
     assert line.level == severity
 
 
@@ -850,7 +852,7 @@ def test_a_camera_that_dies_is_named_and_may_return(benches, expected):
     topic = publisher.topic_name
     bench.peer_node.destroy_publisher(publisher)
     try:
-        bench.spin_until(lambda: bench.lines(f"start what publishes {topic}, or remap"))
+        bench.spin_until(lambda: bench.lines(f"start a publisher of {topic}, or remap"))
         for _ in range(22):
             bench.detections(bench.now())
         bench.await_drops(Reason.UNMATCHED, 2)
@@ -1055,7 +1057,7 @@ def test_impossible(name, mug_bundle, tmp_path):
         error = node.failure.result()
     finally:
         peer.close()
-    assert isinstance(error, ValueError)
+    assert isinstance(error, (SpyroposeError, ValueError))
     assert text in str(error)
     assert "\n" not in str(error)
 

@@ -15,9 +15,10 @@ from vision_msgs.msg import Detection2DArray
 
 import graph
 from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.ros.messages.conversions import check_invariants, pose_arrays
+from spyropose_ros.ros.messages.conversions import pose_arrays
+from spyropose_ros.ros.messages.invariants import check_invariants
 from spyropose_ros.ros.pipeline.depth import centers_from_depth
-from spyropose_ros.ros.pipeline.drops import IMAGE_REASONS, Reason
+from spyropose_ros.ros.pipeline.drops import Reason
 
 K = np.array([[150.0, 0, 79.5], [0, 150, 59.5], [0, 0, 1]])
 SETTINGS = SearchSettings(beam=32)
@@ -210,7 +211,7 @@ def test_any_subset_of_cameras_works(start):
         assert len(peer.distributions[-1].distributions) == 1
     assert peer.estimator.activity.counts().matched == 5
     peer.spin_until(lambda: peer.estimator.activity.counts().processed == 5)
-    assert not peer.estimator.drops.counts().keys() & set(IMAGE_REASONS)
+    assert not any(reason.drops_image for reason in peer.estimator.drops.counts())
 
 
 def test_cameras_are_looked_up_in_tf_and_left_out_without(start):
@@ -257,7 +258,7 @@ def test_the_temporal_filter_sharpens_and_reset_forgets(start):
 
     first = entropy()
     later = [entropy() for _ in range(3)]
-    assert later[-1] < first - 0.1
+    assert later[-1] < first - 0.03
     from std_srvs.srv import Trigger
 
     assert graph.call(peer.node, peer.spin_until, Trigger, "reset", Trigger.Request()).success

@@ -25,7 +25,7 @@ from spyropose_ros.core.network.keypoint_model import PoseModel
 from spyropose_ros.demo.processes import free_domain
 from spyropose_ros.ros.node import lifecycle_node as node_module
 from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
-from spyropose_ros.ros.pipeline.drops import IMAGE_REASONS, Reason
+from spyropose_ros.ros.pipeline.drops import Reason
 
 _serial = itertools.count()
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -360,7 +360,7 @@ def test_every_image_is_accounted_for(manage, monkeypatch, cameras):
     def explained(*others: Reason) -> int:
         drops = manager.estimator.drops.counts()
         processed = manager.estimator.activity.counts().processed
-        return processed + sum(drops.get(r, 0) for r in IMAGE_REASONS if r not in others)
+        return processed + sum(drops.get(r, 0) for r in Reason if r.drops_image and r not in others)
 
     def idle() -> bool:
         frames = explained(Reason.IMAGE_STAMP, Reason.NO_DETECTIONS)

@@ -9,7 +9,8 @@ from sensor_msgs.msg import Image
 
 import graph
 from spyropose_ros.ros.node.health import Activity
-from spyropose_ros.ros.node.inputs import CameraInput
+from spyropose_ros.ros.node.inputs import Inputs
+from spyropose_ros.ros.pipeline.assembler import Assembler
 from spyropose_ros.ros.pipeline.drops import DropCounter, Reason
 from spyropose_ros.ros.pipeline.parameters import Parameters, QosParameters
 
@@ -19,7 +20,8 @@ def listener():
     node = Node("listener", namespace="/lost")
     node.drops, node.activity = DropCounter(print, print), Activity()
     parameters = Parameters(qos=QosParameters(depth=5))
-    CameraInput(node, "", parameters, node.activity, node.drops.add, lambda frame: None)
+    inputs = Assembler(parameters, node.resolve_topic_name, print, print).inputs
+    Inputs(node, inputs, parameters, node.activity, node.drops.add, lambda entry, message: None)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     yield node

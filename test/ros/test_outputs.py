@@ -14,7 +14,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 sys.path.append(str(Path(__file__).parents[1]))  # for result_tools.py
 from result_tools import MODELS, SHOWN, result_of, two_sided
 from spyropose_ros.ros.interfaces import Detection3DArray, PoseDistributionArray, String, TFMessage
-from spyropose_ros.ros.messages import conversions, markers, pictures
+from spyropose_ros.ros.messages import conversions, figures, markers
 from spyropose_ros.ros.node import outputs
 from spyropose_ros.ros.node.outputs import Outputs
 
@@ -82,8 +82,8 @@ def test_subscribers_get_what_they_ask_for_and_nothing_else_is_made(graph_of_two
     node, peer, spin_until = graph_of_two
     publishers = Outputs(node)
     for module, maker in (
-        (pictures, "overlay"),
-        (pictures, "rotation_maps"),
+        (figures, "overlay"),
+        (figures, "rotation_maps"),
         (markers, "marker_array"),
         (conversions, "resampled_poses"),
     ):
@@ -104,7 +104,7 @@ def test_subscribers_get_what_they_ask_for_and_nothing_else_is_made(graph_of_two
     assert received[TFMessage][0].transforms[0].child_frame_id == "mug"
 
 
-def test_a_reset_lets_tf_start_at_an_earlier_time(graph_of_two):
+def test_a_new_epoch_lets_tf_start_at_an_earlier_time(graph_of_two):
     node, peer, spin_until = graph_of_two
     publishers = Outputs(node)
     received = []
@@ -112,8 +112,7 @@ def test_a_reset_lets_tf_start_at_an_earlier_time(graph_of_two):
     spin_until(lambda: publishers._wanted("/tf"))
     for seconds in (5, 4):
         publishers.publish(result_of(two_sided(0), seconds=seconds), MODELS, SHOWN)
-    publishers.reset()
-    publishers.publish(result_of(two_sided(0), seconds=3), MODELS, SHOWN)
+    publishers.publish(result_of(two_sided(0), seconds=3, epoch=1), MODELS, SHOWN)
     spin_until(lambda: len(received) == 2)
     assert [message.transforms[0].header.stamp.sec for message in received] == [5, 3]
 

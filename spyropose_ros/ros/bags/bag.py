@@ -1,9 +1,9 @@
 """Runs the estimator over a recorded bag: ./run bag FILE.
 
 Every frame is processed, in order, however slow the model is: no node, no middleware, no clock. The
-messages are those that the node would publish, except inference_time, which is 0, so that the same
-bag gives the same bytes. They go into a new bag, at the time at which the last message of their
-frame was recorded. Parameters and remappings are given as to the node: --params-file FILE,
+messages are those that the node would publish, except that inference_time is 0, so that the same
+bag gives the same bytes. They are written to a new bag at the time when the last message of their
+frame was recorded. Parameters and remappings are those of the node: --params-file FILE,
 -p name:=value, -r image_rect:=/camera/image.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.ros.bags.bag_files import STORAGES, BagError, BagReader, BagWriter
 from spyropose_ros.ros.bags.bag_run import BagRun
 from spyropose_ros.ros.bags.parameter_files import read_parameters
@@ -24,12 +25,12 @@ from spyropose_ros.ros.bags.topic_names import TopicNames
 _INTERRUPTED = 130
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     tqdm.write(text, file=sys.stderr)  # print would tear the progress bar
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs over a bag.
+    """Run the estimator over a bag.
 
     Args:
         arguments: of the command line; sys.argv by default.
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             [Path(file) for file in args.params_file], args.param, names.node
         )
         for warning in warnings:
-            _say(warning)
+            _log(warning)
         if source.resolve() in (output.resolve(), *output.resolve().parents) or (
             output.resolve() in source.resolve().parents
         ):
@@ -55,17 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             BagReader(source) as reader,
             BagWriter(output, args.storage, args.overwrite) as writer,
         ):
-            bag_run = BagRun(reader, names, parameters, args.pictures, _say)
+            bag_run = BagRun(reader, names, parameters, args.pictures, _log)
             bag_run.run(writer, args.all)
             if not bag_run.seconds:
                 raise BagError(
                     f"no frame of {source} could be processed; dropped: {bag_run.drops.summary()}"
                 )
     except KeyboardInterrupt:
-        _say("interrupted: nothing is written")
+        _log("interrupted: nothing was written")
         return _INTERRUPTED
-    except (ValueError, OSError) as error:
-        _say(f"bag: {error}")
+    except (SpyroposeError, ValueError, OSError) as error:
+        _log(f"bag: {error}")
         return 1
     print(f"{bag_run.summary()}\noutput: {output}")
     return 0
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--storage", choices=list(STORAGES), default="mcap", help="file format")
     parser.add_argument("--overwrite", action="store_true", help="replace a bag of that name")
     parser.add_argument(
-        "--all", action="store_true", help="copy all other topics too, to watch one bag in RViz"
+        "--all", action="store_true", help="copy all other topics too, to view one bag in RViz"
     )
     parser.add_argument(
         "--pictures", action="store_true", help="draw ~/overlay and ~/rotations as well"
@@ -87,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     ros.add_argument("--params-file", action="append", default=[], help="YAML file of parameters")
     ros.add_argument("-p", "--param", action="append", default=[], metavar="NAME:=VALUE")
     ros.add_argument("-r", "--remap", action="append", default=[], metavar="FROM:=TO")
-    # launch_ros puts it before what it gives to every node
+    # launch_ros puts it before the arguments of every node
     ros.add_argument("--ros-args", action="store_true", help=argparse.SUPPRESS)
     return parser
 

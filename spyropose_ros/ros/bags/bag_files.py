@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from ament_index_python.packages import get_package_share_directory
-from rclpy.serialization import deserialize_message, serialize_message
+from rclpy.serialization import deserialize_message
 from rosbags.interfaces import (
     Connection,
-    MessageDefinitionFormat,
-    Nodetype,
+    ConnectionExtRosbag2,
     Qos,
     QosDurability,
     QosHistory,
@@ -24,24 +21,30 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
-VERSION = 8  # of metadata.yaml: the newest that Humble reads as well
+from spyropose_ros.core.errors import SpyroposeError
+from spyropose_ros.ros.bags.message_types import (
+    definition,
+    recorded_hash,
+    serialize,
+    type_name,
+)
+
+VERSION: Literal[8] = 8  # of metadata.yaml: the newest that Humble reads as well
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 _FILES = (".mcap", ".db3")
 _INFINITE = QosTime(9223372036, 854775807)
 
 
-class BagError(ValueError):
-    """A bag cannot be read or written; the text names it and the remedy in one line."""
+class BagError(SpyroposeError):
+    """A bag cannot be read or written."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A message as it lies in a bag.
+    """A serialised message of a bag.
 
-    Args:
+    Attributes:
         topic: its name.
         time: when it was recorded, nanoseconds.
         data: CDR.
@@ -53,13 +56,13 @@ class Record:
 
 
 class BagReader:
-    """A bag to read: the folder with metadata.yaml, or one .mcap or .db3 file. A context manager.
+    """Reads a bag: the folder with metadata.yaml, or one .mcap or .db3 file. A context manager.
 
     Args:
         path: the folder or file.
 
     Raises:
-        BagError: if it does not exist, is no bag or is damaged.
+        BagError: if it does not exist, is not a bag or is damaged.
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,7 +71,7 @@ class BagReader:
         try:
             self._reader = Reader(path)
             self._reader.open()
-        except Exception as error:  # whatever bytes that are not a bag do to the parser
+        except Exception as error:  # the parser may raise anything on other files
             raise self._damaged(error) from error
         self.topics = {
             connection.topic: connection.msgtype for connection in self._reader.connections
@@ -81,11 +84,11 @@ class BagReader:
         self._reader.close()
 
     def count(self, topics: Collection[str]) -> int:
-        """Number of messages on some topics."""
+        """Return the number of messages on some topics."""
         return sum(connection.msgcount for connection in self._connections(topics))
 
     def records(self, topics: Collection[str]) -> Iterator[Record]:
-        """Yields the messages of some topics in the order of their time.
+        """Yield the messages of some topics in the order of their time.
 
         Several of these iterators may be used at once.
 
@@ -96,7 +99,7 @@ class BagReader:
         if not connections:
             return
         try:
-            with Reader(self.path) as reader:  # of its own: readers move one file position
+            with Reader(self.path) as reader:  # its own reader: each moves a file position
                 for connection, time, data in reader.messages(
                     [c for c in reader.connections if c.topic in topics]
                 ):
@@ -105,7 +108,7 @@ class BagReader:
             raise self._damaged(error) from error
 
     def check_type(self, topic: str, kind: type) -> None:
-        """Compares the type of a topic with the class that shall read it.
+        """Compare the type of a topic with the class that reads it.
 
         Raises:
             BagError: if it is another type, or another version of the type.
@@ -117,17 +120,17 @@ class BagReader:
                     f"{topic} in {self.path} is of type {connection.msgtype} but {expected} is "
                     "needed: remap to a topic of that type"
                 )
-            if (_digest(connection) or digest) != digest:
+            if (recorded_hash(connection) or digest) != digest:
                 raise BagError(
                     f"{topic} in {self.path} was recorded with another version of {expected}: "
                     "run this with the messages that it was recorded with, or convert the bag"
                 )
 
     def decode(self, record: Record, kind: type) -> Any:
-        """Makes the message of a record.
+        """Deserialise the message of a record.
 
         Raises:
-            BagError: if its bytes are no such message.
+            BagError: if it is damaged.
         """
         try:
             return deserialize_message(record.data, kind)
@@ -142,21 +145,21 @@ class BagReader:
     def _damaged(self, error: Exception) -> BagError:
         reason = str(error) or type(error).__name__
         return BagError(
-            f"{self.path} is no bag, damaged or cut off ({reason}): repair it with `mcap recover` "
-            "or `ros2 bag reindex`, or record it again"
+            f"{self.path} is not a bag, damaged or cut off ({reason}): repair it with "
+            "`mcap recover` or `ros2 bag reindex`, or record it again"
         )
 
 
 class BagWriter:
-    """A bag that is written; it appears at its path once it is complete. A context manager.
+    """Writes a bag, which appears at its path once it is complete. A context manager.
 
     Args:
         path: folder of the bag.
         storage: one of STORAGES.
-        overwrite: whether a bag that is already there is replaced.
+        overwrite: whether an existing bag is replaced.
 
     Raises:
-        BagError: if something is there that must not be replaced.
+        BagError: if the path exists and must not be replaced.
     """
 
     def __init__(self, path: Path, storage: str = "mcap", overwrite: bool = False) -> None:
@@ -165,7 +168,7 @@ class BagWriter:
             if not overwrite:
                 raise BagError(f"{path} exists: choose another output or add --overwrite")
             if not (self.path / "metadata.yaml").is_file():
-                raise BagError(f"{path} exists and is no bag: choose another output")
+                raise BagError(f"{path} exists and is not a bag: choose another output")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._folder = tempfile.TemporaryDirectory(
@@ -173,7 +176,7 @@ class BagWriter:
             )
         except OSError as error:
             raise BagError(f"{path} cannot be written ({error.strerror})") from error
-        # The file in the folder is named after it
+        # The file is named after its folder
         self._writer = Writer(
             Path(self._folder.name, self.path.name),
             version=VERSION,
@@ -198,7 +201,7 @@ class BagWriter:
             self._folder.cleanup()
 
     def write(self, topic: str, message: Any, time: int) -> None:
-        """Adds a message.
+        """Add a message.
 
         Args:
             topic: full name.
@@ -206,15 +209,15 @@ class BagWriter:
             time: nanoseconds.
         """
         self.add_topic(topic, type(message))
-        self._writer.write(self._connections[topic], time, _serialize(message))
+        self._writer.write(self._connections[topic], time, serialize(message))
 
     def add_topic(self, topic: str, kind: type, latched: bool = False) -> None:
-        """Adds a topic unless it is there.
+        """Add a topic unless it exists.
 
         Args:
             topic: full name.
             kind: message class.
-            latched: whether players shall offer its last message to late subscribers.
+            latched: whether players offer its last message to late subscribers.
         """
         if topic not in self._connections:
             text, digest = definition(type_name(kind))
@@ -227,22 +230,23 @@ class BagWriter:
             )
 
     def copy_topics(self, reader: BagReader, topics: Collection[str]) -> list[str]:
-        """Adds topics as they are in another bag, with their type and quality of service.
+        """Add topics of another bag with their type and quality of service.
 
         Returns:
-            The topics that cannot be written, because nothing tells the definition of their type.
+            The topics that cannot be written because the definition of their type is unknown.
         """
         skipped = []
         for connection in reader._connections(topics):
             if connection.topic in self._connections:
                 continue
-            text, digest = connection.msgdef.data, _digest(connection)
+            text, digest = connection.msgdef.data, recorded_hash(connection)
             if not (text and digest):  # bags older than Iron do not have them
                 try:
                     text, digest = definition(connection.msgtype)
                 except LookupError:
                     skipped.append(connection.topic)
                     continue
+            assert isinstance(connection.ext, ConnectionExtRosbag2)  # as of all bags of ROS 2
             self._connections[connection.topic] = self._writer.add_connection(
                 connection.topic,
                 connection.msgtype,
@@ -253,76 +257,9 @@ class BagWriter:
         return skipped
 
     def copy(self, record: Record) -> None:
-        """Adds a message of another bag if its topic was added."""
+        """Copy a message of another bag if its topic was added."""
         if record.topic in self._connections:
             self._writer.write(self._connections[record.topic], record.time, record.data)
-
-
-def type_name(kind: type) -> str:
-    """Name of a message class, such as sensor_msgs/msg/Image."""
-    return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
-
-
-@functools.cache
-def definition(name: str) -> tuple[str, str]:
-    """Definition of an installed message type, as bags carry it.
-
-    Args:
-        name: such as sensor_msgs/msg/Image.
-
-    Returns:
-        The text with those of all nested types, and the hash (REP-2016, RIHS01).
-
-    Raises:
-        LookupError: if the type is not installed.
-    """
-    store = _typestore(name)
-    return store.generate_msgdef(name, ros_version=2)[0], store.hash_rihs01(name)
-
-
-@functools.cache
-def _typestore(name: str) -> Typestore:
-    """Rosbags' knowledge of an installed type."""
-    store = get_typestore(Stores.EMPTY)
-    store.register(_installed_types(name))
-    return store
-
-
-def _installed_types(name: str) -> dict:
-    """The parsed .msg files of a type and of all types nested in it."""
-    package, _, short = name.partition("/msg/")
-    file = Path(get_package_share_directory(package), "msg", f"{short}.msg")
-    if not file.is_file():
-        raise LookupError(f"there is no {file}")
-    types = get_types_from_msg(file.read_text(), name)
-    for _, fields in list(types.values()):
-        for _, (node, content) in fields:
-            node, content = content[0] if node in _LISTS else (node, content)
-            if node == Nodetype.NAME and content not in types:
-                types |= _installed_types(content)
-    return types
-
-
-_LISTS = (Nodetype.ARRAY, Nodetype.SEQUENCE)
-
-
-def _serialize(message: Any) -> memoryview:
-    """CDR that depends on the message alone.
-
-    The middleware leaves what was in memory in the gaps between fields; rosbags leaves zeros.
-    """
-    name = type_name(type(message))
-    store = _typestore(name)
-    return store.serialize_cdr(store.deserialize_cdr(serialize_message(message), name), name)
-
-
-def _digest(connection: Connection) -> str:
-    """Hash of the type that a topic was recorded with; empty where the bag does not tell."""
-    if connection.digest or connection.msgdef.format != MessageDefinitionFormat.MSG:
-        return connection.digest
-    store = get_typestore(Stores.EMPTY)
-    store.register(get_types_from_msg(connection.msgdef.data, connection.msgtype))
-    return store.hash_rihs01(connection.msgtype)
 
 
 def _qos(latched: bool) -> Qos:
@@ -340,20 +277,20 @@ def _qos(latched: bool) -> Qos:
 
 
 def _require_bag(path: Path) -> None:
-    """Names the common mistakes that rosbags would not."""
+    """Raise BagError for common mistakes that rosbags does not explain."""
     if not path.exists():
-        raise BagError(f"there is no bag {path}: give a bag's folder, or its .mcap or .db3 file")
+        raise BagError(f"bag {path} does not exist: give a bag's folder, or its .mcap or .db3 file")
     if path.is_dir() and not (path / "metadata.yaml").is_file():
         files = sorted(file.name for file in path.iterdir() if file.suffix in _FILES)
         raise BagError(
-            f"{path} has no metadata.yaml, its recording was not ended properly: run "
+            f"{path} has no metadata.yaml, its recording was not closed properly: run "
             f"`ros2 bag reindex {path}`, or give the file {' or '.join(files)} in it"
             if files
-            else f"{path} is no bag: it has neither metadata.yaml nor .mcap or .db3 files"
+            else f"{path} is not a bag: it has neither metadata.yaml nor .mcap or .db3 files"
         )
     if path.suffix == ".bag":
         raise BagError(
-            f"{path} is a bag of ROS 1: convert it with `rosbags-convert --src {path} --dst FOLDER`"
+            f"{path} is a ROS 1 bag: convert it with `rosbags-convert --src {path} --dst FOLDER`"
         )
     if path.is_file() and path.suffix not in _FILES:
-        raise BagError(f"{path} is no bag: give a bag's folder, or its .mcap or .db3 file")
+        raise BagError(f"{path} is not a bag: give a bag's folder, or its .mcap or .db3 file")

@@ -1,4 +1,4 @@
-"""One pass of the estimator over a bag: the parts of the node, without a node."""
+"""One pass of the estimator over a bag: the pipeline of the node, without a node."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tqdm import tqdm
 
-from spyropose_ros.ros.bags.bag_files import BagError, BagReader, BagWriter, Record, type_name
+from spyropose_ros.ros.bags.bag_files import BagError, BagReader, BagWriter, Record
+from spyropose_ros.ros.bags.message_types import type_name
 from spyropose_ros.ros.bags.topic_names import TopicNames
 from spyropose_ros.ros.interfaces import (
-    CameraInfo,
     CompressedImage,
     Detection2DArray,
     Image,
@@ -25,29 +24,15 @@ from spyropose_ros.ros.interfaces import (
 )
 from spyropose_ros.ros.messages import result_messages
 from spyropose_ros.ros.messages.tf_poses import TransformChooser
-from spyropose_ros.ros.pipeline.assembler import FrameSource, Input
-from spyropose_ros.ros.pipeline.camera_frame import Frame, Result, nanoseconds
-from spyropose_ros.ros.pipeline.drops import BadInput, DropCounter, Reason
+from spyropose_ros.ros.pipeline.assembler import Assembler, Input
+from spyropose_ros.ros.pipeline.camera_frame import FrameSet, Result
+from spyropose_ros.ros.pipeline.drops import BadInputError, DropCounter, Reason
+from spyropose_ros.ros.pipeline.frame_source import Role
 from spyropose_ros.ros.pipeline.parameters import Parameters
 from spyropose_ros.ros.pipeline.tf_buffer import TransformBuffer
-from spyropose_ros.ros.pipeline.view_group import ViewGroup
 
-TF_LEAD = 10**9  # nanoseconds by which TF is ahead: the transforms around a frame come after it
-PICTURES = frozenset({"~/overlay", "~/rotations"})
-_IMAGES = (Image, CompressedImage)
-
-
-@dataclass(frozen=True)
-class _BagInput:
-    """A topic that is read.
-
-    Args:
-        camera: whose topic it is.
-        entry: what is done with its messages.
-    """
-
-    camera: str
-    entry: Input
+TF_LEAD = 10**9  # nanoseconds that TF is ahead: transforms around a frame are recorded after it
+FIGURES = frozenset({"~/overlay", "~/rotations"})
 
 
 class BagRun:
@@ -57,8 +42,8 @@ class BagRun:
         reader: the bag.
         names: of the topics.
         parameters: of the node.
-        pictures: whether ~/overlay and ~/rotations are drawn.
-        say: logs a line.
+        figures: whether ~/overlay and ~/rotations are drawn.
+        log: logs a line.
 
     Raises:
         BagError: if a topic is missing or of the wrong type.
@@ -69,25 +54,20 @@ class BagRun:
         reader: BagReader,
         names: TopicNames,
         parameters: Parameters,
-        pictures: bool,
-        say: Callable[[str], object],
+        figures: bool,
+        log: Callable[[str], object],
     ) -> None:
         self._reader = reader
         self._parameters = parameters
-        self._say = say
-        self.drops = DropCounter(say, say)
-        self._sources = [
-            FrameSource(camera, parameters, self._drop) for camera in parameters.cameras or ("",)
-        ]
-        self._inputs = _find_inputs(reader, names, self._sources)
-        views = parameters.views
-        self._group: ViewGroup[Frame] = ViewGroup(
-            parameters.cameras, round(views.slop * 1e9), views.wait, self._drop
-        )
+        self._log = log
+        self.drops = DropCounter(log, log)
+        self._assembler = Assembler(parameters, names.resolve, self.drops.add, log)
+        self._inputs = {entry.topic: entry for entry in self._assembler.inputs}
+        _check_inputs(reader, self._assembler.inputs)
         self._outputs = {
             topic: names.resolve(topic)
             for topic in result_messages.TOPICS
-            if pictures or topic not in PICTURES
+            if figures or topic not in FIGURES
         } | {"~/model_info": names.resolve("~/model_info")}
         self._transforms = TransformBuffer()
         tf, self._tf_static = names.resolve("/tf"), names.resolve("/tf_static")
@@ -96,12 +76,11 @@ class BagRun:
         self._ahead = reader.records([tf])
         self._next_transforms = next(self._ahead, None)
         self._chooser = TransformChooser()
-        self._warned: set[str] = set()
         self.seconds: list[float] = []  # per processed frame
         self.written: Counter[str] = Counter()
 
     def run(self, writer: BagWriter, copy: bool) -> None:
-        """Processes all frames; once.
+        """Process all frames; call it once.
 
         Args:
             writer: the bag of the outputs.
@@ -112,36 +91,38 @@ class BagRun:
             ParameterError: if a model cannot be loaded.
         """
         from spyropose_ros.ros.messages.model_info import model_info
-        from spyropose_ros.ros.pipeline.models import Models  # here, because it takes seconds
+        from spyropose_ros.ros.pipeline.models import Models  # here: it takes seconds
         from spyropose_ros.ros.pipeline.pipeline import Pipeline
 
         self._writer = writer
-        self._models = Models(self._parameters, self._say)
+        self._models = Models(self._parameters, self._log)
         self._pipeline = Pipeline(
-            self._models, self._transforms, self._drop, self._warn, debug=lambda text: None
+            self._models,
+            self._transforms,
+            self.drops.add,
+            self._assembler.warn,
+            debug=lambda text: None,
         )
         copied = self._copy_topics() if copy else frozenset()
         self._prepare()
         writer.add_topic(self._outputs["~/model_info"], String, latched=True)
-        moment = None
+        record = None
         with tqdm(total=self._count_images(), unit="image", disable=None) as progress:
             for record in self._reader.records({*self._inputs, *copied}):
-                if moment is None:
+                if not self.written:
                     self._write("~/model_info", model_info(self._models, self._parameters), record)
-                moment = record.time
                 if record.topic in copied:
                     writer.copy(record)
-                if record.topic in self._inputs:
-                    self._look_ahead(moment)
-                    self._add(record)
-                    progress.update(self._inputs[record.topic].entry.kind in _IMAGES)
-        if moment is not None:
-            self._process(self._group.flush(float("inf")), record)
-        for source in self._sources:
-            source.reset()  # counts the images that no detections came for
+                if entry := self._inputs.get(record.topic):
+                    self._look_ahead(record.time)
+                    self._add(entry, record)
+                    progress.update(entry.role is Role.IMAGE)
+        if record is not None:
+            self._process(self._assembler.flush(float("inf")), record)
+        self._assembler.reset()  # counts the images that got no detections
 
     def summary(self) -> str:
-        """What became of the bag, in a few lines."""
+        """Summarise the outcome in a few lines."""
         topics = ", ".join(f"{count} on {topic}" for topic, count in self.written.items())
         return (
             f"{len(self.seconds)} frames processed, {statistics.median(self.seconds):.3f} s each "
@@ -151,55 +132,51 @@ class BagRun:
         )
 
     def _copy_topics(self) -> frozenset[str]:
-        """Adds all topics of the bag but those of an estimator that ran while it was recorded."""
+        """Add all topics of the bag except the outputs of an estimator that ran while recording."""
         made = {topic for name, topic in self._outputs.items() if name != "/tf"}
         copied = frozenset(self._reader.topics.keys() - made)
         for topic in self._writer.copy_topics(self._reader, copied):
-            self._say(f"{topic} is not copied: nothing tells the definition of its type")
+            self._log(f"{topic} is not copied: the definition of its type is unknown")
         return copied
 
     def _prepare(self) -> None:
-        """Feeds what was said before the recording began."""
+        """Feed static transforms and calibrations, which may be recorded after the first image."""
         for record in self._reader.records([self._tf_static]):
-            self._transforms.add_message(self._reader.decode(record, TFMessage), static=True)
-        for topic, source in self._inputs.items():
-            if source.entry.kind is CameraInfo:
-                for record in itertools.islice(self._reader.records([topic]), 1):
-                    source.entry.store(self._reader.decode(record, CameraInfo))
+            self._add_transforms(record, static=True)
+        for entry in self._assembler.inputs:
+            if entry.role is Role.CAMERA_INFO:
+                for record in itertools.islice(self._reader.records([entry.topic]), 1):
+                    self._add(entry, record)
 
-    def _look_ahead(self, moment: int) -> None:
-        """Feeds the transforms up to TF_LEAD after a moment."""
-        while self._next_transforms is not None and self._next_transforms.time <= moment + TF_LEAD:
-            message = self._reader.decode(self._next_transforms, TFMessage)
-            for text in self._transforms.add_message(message, static=False):
-                self._warn(text)
+    def _look_ahead(self, now: int) -> None:
+        """Feed the transforms up to TF_LEAD after a time in nanoseconds."""
+        while self._next_transforms is not None and self._next_transforms.time <= now + TF_LEAD:
+            self._add_transforms(self._next_transforms, static=False)
             self._next_transforms = next(self._ahead, None)
 
-    def _add(self, record: Record) -> None:
-        """Feeds a message, and processes the frames that it completes."""
-        source = self._inputs[record.topic]
-        frames = source.entry.store(self._reader.decode(record, source.entry.kind))
-        if not self._parameters.cameras:
-            self._process([[frame] for frame in frames], record)
-            return
-        now = record.time * 1e-9
-        for frame in frames:
-            stamp = nanoseconds(frame.image.header.stamp)
-            self._process(self._group.add(source.camera, stamp, frame, now), record)
-        self._process(self._group.flush(now), record)
+    def _add_transforms(self, record: Record, static: bool) -> None:
+        message = self._reader.decode(record, TFMessage)
+        for text in self._transforms.add_message(message, static):
+            self.drops.add(Reason.BAD_TRANSFORM, text)
 
-    def _process(self, moments: Sequence[Sequence[Frame]], record: Record) -> None:
-        for frames in moments:
-            begin = time.monotonic()
-            result = self._pipeline.process(frames, self._parameters)
+    def _add(self, entry: Input, record: Record) -> None:
+        """Feed a message, and process the frame sets that it completes."""
+        message = self._reader.decode(record, entry.kind)
+        assembled = self._assembler.add(entry, message, record.time * 1e-9)
+        self._process(assembled.frame_sets, record)
+
+    def _process(self, frame_sets: Sequence[FrameSet], record: Record) -> None:
+        for frame_set in frame_sets:
+            start = time.monotonic()
+            result = self._pipeline.process(frame_set, self._parameters)
             messages = [] if result is None else self._messages(result)
             for topic, message in messages:
                 self._write(topic, message, record)
             if messages:
-                self.seconds.append(time.monotonic() - begin)
+                self.seconds.append(time.monotonic() - start)
 
     def _messages(self, result: Result) -> list[tuple[str, Any]]:
-        """All messages about a frame; none, which is counted, where it has no usable outcome."""
+        """Make all messages about a result; none, which is counted, if it is unusable."""
         result = dataclasses.replace(result, inference_time=0.0)
         try:
             return list(
@@ -211,50 +188,30 @@ class BagRun:
                     self._outputs.__contains__,
                 )
             )
-        except BadInput as error:
-            self._drop(error.reason, str(error), len(result.views))
+        except BadInputError as error:
+            self.drops.add(error.reason, str(error), len(result.views))
             return []
 
     def _write(self, name: str, message: Any, record: Record) -> None:
-        """Writes a message on one of the node's topics, at the time of a record."""
+        """Write a message on one of the node's topics, at the time of a record."""
         self._writer.write(self._outputs[name], message, record.time)
         self.written[self._outputs[name]] += 1
 
     def _count_images(self) -> int:
-        return self._reader.count(
-            [topic for topic, source in self._inputs.items() if source.entry.kind in _IMAGES]
-        )
-
-    def _drop(self, reason: Reason, text: str, count: int = 1) -> None:
-        if reason is Reason.TIME_JUMP:
-            self._pipeline.reset()
-            self._chooser.reset()
-        self.drops.add(reason, text, count)
-
-    def _warn(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
-            self._say(text)
+        return self._reader.count([i.topic for i in self._assembler.inputs if i.role is Role.IMAGE])
 
 
-def _find_inputs(
-    reader: BagReader, names: TopicNames, sources: Sequence[FrameSource]
-) -> dict[str, _BagInput]:
-    """What the bag has for the estimator, by topic."""
-    found = {}
-    for source in sources:
-        for entry in source.inputs:
-            topic = names.resolve(entry.name)
-            if topic not in reader.topics:
-                raise BagError(_missing(reader, entry, topic))
-            reader.check_type(topic, entry.kind)
-            found[topic] = _BagInput(source.camera, entry)
-    return found
+def _check_inputs(reader: BagReader, inputs: Sequence[Input]) -> None:
+    """Raise BagError unless the bag has all topics, in the right types."""
+    for entry in inputs:
+        if entry.topic not in reader.topics:
+            raise BagError(_missing(reader, entry))
+        reader.check_type(entry.topic, entry.kind)
 
 
-def _missing(reader: BagReader, entry: Input, topic: str) -> str:
-    """Says what the bag has instead of a topic."""
-    kind = type_name(entry.kind)
+def _missing(reader: BagReader, entry: Input) -> str:
+    """Describe what the bag has instead of a topic."""
+    topic, kind = entry.topic, type_name(entry.kind)
     similar = [name for name, other in sorted(reader.topics.items()) if other == kind]
     if similar:
         remedy = " or ".join(f"-r {entry.name}:={name}" for name in similar)
@@ -270,5 +227,5 @@ def _missing(reader: BagReader, entry: Input, topic: str) -> str:
 _REMEDIES = {
     Image: "record raw images, or add -p image_transport:=compressed for compressed ones",
     CompressedImage: "record compressed images, or add -p image_transport:=raw for raw ones",
-    Detection2DArray: "record what the detector says as well (docs/bags.md)",
+    Detection2DArray: "record the detector's output as well (docs/bags.md)",
 }

@@ -1,4 +1,4 @@
-"""Parameters from params files and name:=value texts, where no node declares them."""
+"""Parameters from params files and name:=value arguments, without a node."""
 
 from __future__ import annotations
 
@@ -20,24 +20,28 @@ from spyropose_ros.ros.pipeline.parameters import Parameters
 
 
 class _Loader(yaml.SafeLoader):
-    """Takes lists as launch_ros writes them."""
+    """Accepts lists as launch_ros writes them."""
 
 
-_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _Loader.construct_sequence)
+def _sequence(loader: _Loader, node: Any) -> list:
+    return loader.construct_sequence(node)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:python/tuple", _sequence)
 
 
 def read_parameters(
     files: Sequence[Path], assignments: Sequence[str], node: str = "/estimator"
 ) -> tuple[Parameters, list[str]]:
-    """Reads parameters as the node would.
+    """Read parameters as the node would.
 
     Args:
-        files: params files; later ones win.
-        assignments: 'name:=value' each, as after -p; they win over files.
+        files: params files; later ones override earlier ones.
+        assignments: 'name:=value' each, as after -p; they override files.
         node: full name of the node.
 
     Returns:
-        The parameters, and a text about each unknown name, which is ignored.
+        The parameters, and a warning for each unknown name, which is ignored.
 
     Raises:
         ParameterError: if a file or a value cannot be used.
@@ -61,7 +65,7 @@ def read_parameters(
 
 
 def _checked(name: str, value: Any, default: Any, description: Description) -> Any:
-    """A value of the parameter's type and within its range."""
+    """Return a value if it has the parameter's type and is in its range."""
     if type(value) is list and all(type(item) is str for item in value):
         value = tuple(text for text in value if text)  # [''] stands for an empty list
     if type(value) is not type(default):
@@ -77,7 +81,7 @@ def _checked(name: str, value: Any, default: Any, description: Description) -> A
 
 
 def _read_file(file: Path, node: str) -> dict[str, Any]:
-    """The parameters that a file has for the node, by full name; specific sections win."""
+    """Return the node's parameters in a file by full name; specific sections win."""
     try:
         text = file.read_text()
     except (OSError, UnicodeDecodeError) as error:
@@ -95,15 +99,17 @@ def _read_file(file: Path, node: str) -> dict[str, Any]:
     return values
 
 
-def _load(text: str, place: str) -> Any:
+def _load(text: str, origin: str) -> Any:
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise ParameterError(f"{place} is no YAML: {' '.join(str(error).split())}") from error
+        raise ParameterError(
+            f"{origin} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
 
 
 def _sections(tree: Mapping, path: str) -> Iterator[tuple[str, Any]]:
-    """Node names, which may have wildcards, with their parameters."""
+    """Yield node names, which may have wildcards, with their parameters."""
     for key, value in tree.items():
         if key == "ros__parameters":
             yield path, value
@@ -112,7 +118,7 @@ def _sections(tree: Mapping, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _pattern(path: str) -> str:
-    """The regular expression of a node name with wildcards, as rcl understands it."""
+    """Return a regular expression for a node name with wildcards, as rcl interprets it."""
     parts = {"**": r"(/\w+)*", "*": r"/\w+"}
     return "".join(parts.get(part, "/" + re.escape(part)) for part in path.split("/")[1:])
 

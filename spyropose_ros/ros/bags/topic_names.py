@@ -1,4 +1,4 @@
-"""Full names of topics, as ROS makes them of relative names and remappings, without a node."""
+"""Full topic names from relative names and remappings, as ROS resolves them, without a node."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rclpy.validate_full_topic_name import validate_full_topic_name
 
 
 class TopicNames:
-    """Full names of topics as ROS makes them.
+    """Resolves topic names as ROS does.
 
     Args:
         rules: 'from:=to' each; __ns and __node set namespace and name of the node.
@@ -31,7 +31,7 @@ class TopicNames:
         return f"{self._namespace.rstrip('/')}/{self._node}"
 
     def resolve(self, name: str) -> str:
-        """Full name of one of the node's topics."""
+        """Return the full name of one of the node's topics."""
         full = self._full(name)
         return self._remapped.get(full, full)
 
@@ -42,7 +42,7 @@ class TopicNames:
             return full
         except (ValueError, NameValidationException) as error:
             reason = " ".join(str(error).split())
-            raise ValueError(f"{name!r} is no name of a topic: {reason}") from error
+            raise ValueError(f"{name!r} is not a valid topic name: {reason}") from error
 
 
 def _rule(text: str) -> tuple[str, str]:

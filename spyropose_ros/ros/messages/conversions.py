@@ -1,4 +1,4 @@
-"""From the estimator's distributions to messages, and what every such message must satisfy."""
+"""From distributions to messages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from spyropose_ros.ros.messages.tf_poses import ChosenPose
 from spyropose_ros.ros.pipeline import rotations
 from spyropose_ros.ros.pipeline.appearance import Appearance
 from spyropose_ros.ros.pipeline.detections import Target
-from spyropose_ros.ros.pipeline.drops import BadInput, Reason
+from spyropose_ros.ros.pipeline.drops import BadInputError, Reason
 
 if TYPE_CHECKING:
     from spyropose_ros.core import distribution as core
@@ -42,30 +42,29 @@ if TYPE_CHECKING:
 
 # SO(3) has the volume pi^2 in core and 8 pi^2 (rad^3) in messages
 LOG_VOLUME_RATIO = math.log(8)
-TOLERANCE = 1e-6
 
 
 def poses(rotation: Any, translation: Any) -> list[Pose]:
-    """Makes pose messages.
+    """Make pose messages.
 
     Args:
         rotation: rotation matrices, tensor or array [N, 3, 3].
         translation: metres, tensor or array [N, 3].
     """
-    places = np.asarray(translation, dtype=float).tolist()
-    turns = rotations.quaternions(np.asarray(rotation, dtype=float)).tolist()
+    positions = np.asarray(translation, dtype=float).tolist()
+    quaternions = rotations.quaternions(np.asarray(rotation, dtype=float)).tolist()
     messages = []
-    for place, turn in zip(places, turns, strict=True):
-        message = Pose()  # filled in place: handing over the parts makes them twice
+    for xyz, xyzw in zip(positions, quaternions, strict=True):
+        message = Pose()  # fill the default parts: passing new ones would construct both
         position, orientation = message.position, message.orientation
-        position.x, position.y, position.z = place
-        orientation.x, orientation.y, orientation.z, orientation.w = turn
+        position.x, position.y, position.z = xyz
+        orientation.x, orientation.y, orientation.z, orientation.w = xyzw
         messages.append(message)
     return messages
 
 
 def pose_arrays(messages: Sequence[Pose]) -> tuple[np.ndarray, np.ndarray]:
-    """Reads pose messages.
+    """Read pose messages.
 
     Returns:
         Positions in metres [N, 3] and quaternions x, y, z, w [N, 4].
@@ -79,14 +78,14 @@ def pose_arrays(messages: Sequence[Pose]) -> tuple[np.ndarray, np.ndarray]:
     return rows[:, :3], rows[:, 3:]
 
 
-def pose_matrices(messages: Sequence[Pose]) -> tuple[np.ndarray, np.ndarray]:
-    """Reads pose messages.
+def pose_matrix(message: Pose) -> tuple[np.ndarray, np.ndarray]:
+    """Read a pose message.
 
     Returns:
-        Rotation matrices [N, 3, 3] and positions in metres [N, 3].
+        Rotation matrix [3, 3] and position in metres [3].
     """
-    positions, quaternions = pose_arrays(messages)
-    return rotations.matrices(quaternions), positions
+    (position,), (quaternion,) = pose_arrays([message])
+    return rotations.matrix(quaternion), position
 
 
 def distribution_message(
@@ -97,27 +96,27 @@ def distribution_message(
     model_id: str,
     inference_time: float,
 ) -> PoseDistribution:
-    """Writes a distribution as a message, see msg/PoseDistribution.msg.
+    """Convert a distribution to a message, see msg/PoseDistribution.msg.
 
     Args:
         distribution: of the target's pose, on the CPU.
         header: of the image.
         target: the detection it belongs to.
-        max_poses: how many poses are listed at most; the others count as truncated mass.
+        max_poses: largest number of poses listed; the others count as truncated mass.
         model_id: name of the model.
         inference_time: seconds.
 
     Raises:
-        BadInput: if the distribution has values that are not finite.
+        BadInputError: if the distribution has values that are not finite.
     """
     top = distribution.top(max_poses)
     weights = top.probabilities.double().numpy()
     log_densities = top.log_densities.numpy() - LOG_VOLUME_RATIO
     kept = weights > 0  # masses so small that they round to zero
     if not (np.isfinite(weights).all() and np.isfinite(log_densities[kept]).all()):
-        raise BadInput(
+        raise BadInputError(
             Reason.ERROR,
-            f"model {model_id} gave probabilities that are not finite: is the bundle damaged?",
+            f"model {model_id} returned probabilities that are not finite: is the bundle damaged?",
         )
     weights = weights[kept] / max(1.0, weights.sum())  # rounding may add up to more than 1
     return PoseDistribution(
@@ -144,16 +143,16 @@ def distribution_message(
 def detections_3d(
     header: Header,
     distributions: Sequence[PoseDistribution],
-    looks: Sequence[Appearance],
+    appearances: Sequence[Appearance],
     max_modes: int,
 ) -> Detection3DArray:
-    """Writes the modes of distributions as hypotheses of detections.
+    """Convert the modes of distributions to hypotheses of detections.
 
     Args:
         header: of the outputs.
         distributions: one per object.
-        looks: the appearance of each.
-        max_modes: how many modes are listed at most.
+        appearances: one per object.
+        max_modes: largest number of modes listed.
 
     Returns:
         One detection per distribution, with its detection_id. Its results are the modes by
@@ -174,10 +173,10 @@ def detections_3d(
                     )
                     for mode in distribution.modes[:max_modes]
                 ],
-                bbox=_bounding_box(distribution, look),
+                bbox=_bounding_box(distribution, appearance),
                 id=distribution.detection_id,
             )
-            for distribution, look in zip(distributions, looks, strict=True)
+            for distribution, appearance in zip(distributions, appearances, strict=True)
         ],
     )
 
@@ -185,7 +184,7 @@ def detections_3d(
 def leading_pose(
     header: Header, distributions: Sequence[PoseDistribution], min_mass: float
 ) -> PoseWithCovarianceStamped | None:
-    """Writes the surest pose of a frame: of all objects, the leading mode that has most mass.
+    """Convert the most probable mode of all objects.
 
     Args:
         header: of the outputs.
@@ -193,28 +192,28 @@ def leading_pose(
         min_mass: the mass that the mode must exceed.
 
     Returns:
-        None where no mode does.
+        The leading mode with the largest mass; None if no mode exceeds min_mass.
     """
     leading = [distribution.modes[0] for distribution in distributions if distribution.modes]
-    surest = max(leading, key=lambda mode: mode.mass, default=None)
-    if surest is None or surest.mass <= min_mass:
+    most_probable = max(leading, key=lambda mode: mode.mass, default=None)
+    if most_probable is None or most_probable.mass <= min_mass:
         return None
-    return PoseWithCovarianceStamped(header=header, pose=_pose_with_covariance(surest))
+    return PoseWithCovarianceStamped(header=header, pose=_pose_with_covariance(most_probable))
 
 
 def transforms(header: Header, frame_id: str, chosen: Sequence[ChosenPose]) -> TFMessage:
-    """Writes poses for TF.
+    """Convert poses for TF.
 
     Args:
-        header: of the outputs; its stamp counts.
+        header: of the outputs, for the stamp.
         frame_id: the parent of all, without a leading slash.
         chosen: the poses.
     """
-    turns = rotations.quaternions(np.array([pose.rotation for pose in chosen])).tolist()
     parent = Header(stamp=header.stamp, frame_id=frame_id)
     messages = []
-    for pose, (qx, qy, qz, qw) in zip(chosen, turns, strict=True):
+    for pose in chosen:
         x, y, z = map(float, pose.translation)
+        qx, qy, qz, qw = rotations.quaternion(pose.rotation).tolist()
         transform = Transform(
             translation=Vector3(x=x, y=y, z=z), rotation=Quaternion(x=qx, y=qy, z=qz, w=qw)
         )
@@ -227,7 +226,7 @@ def transforms(header: Header, frame_id: str, chosen: Sequence[ChosenPose]) -> T
 def resampled_poses(
     distributions: Sequence[core.PoseDistribution], header: Header, count: int
 ) -> PoseArray:
-    """Draws poses in proportion to their probability, so that their number shows it.
+    """Draw poses in proportion to their probability, so that their density shows it.
 
     Args:
         distributions: on the CPU.
@@ -241,60 +240,22 @@ def resampled_poses(
 
 
 def duration(seconds: float) -> Duration:
-    """Makes a non-negative duration message."""
+    """Make a non-negative duration message."""
     whole, rest = divmod(round(seconds * 1e9), 10**9)
     return Duration(sec=whole, nanosec=rest)
-
-
-def check_invariants(message: PoseDistribution) -> None:
-    """Checks what msg/PoseDistribution.msg promises.
-
-    Raises:
-        ValueError: naming the first promise that is broken.
-    """
-    weights = np.asarray(message.weights)
-    place, turn = pose_arrays(message.poses)
-    scalars = (message.entropy, message.effective_sample_size, message.truncated_mass)
-    modes = message.modes
-    masses = np.array([mode.mass for mode in modes])
-    covariances = np.array([mode.covariance for mode in modes]).reshape(-1, 6, 6)
-    promises = {
-        "one weight per pose": len(weights) == len(message.poses),
-        "one log density per pose, or none": len(message.log_densities) in (0, len(weights)),
-        "finite weights": np.isfinite(weights).all(),
-        "finite positions": np.isfinite(place).all(),
-        "finite log densities": np.isfinite(message.log_densities).all(),
-        "finite entropy, effective sample size and truncated mass": np.isfinite(scalars).all(),
-        "unit quaternions": np.allclose(np.square(turn).sum(-1), 1, atol=TOLERANCE),
-        "weights >= 0": (weights >= 0).all(),
-        "weights in descending order": (np.diff(weights) <= 0).all(),
-        "truncated mass from 0 to 1": 0 <= message.truncated_mass <= 1 + TOLERANCE,
-        "weights and truncated mass add up to 1": math.isclose(
-            weights.sum() + message.truncated_mass, 1, abs_tol=TOLERANCE
-        ),
-        "modes in descending order of mass": (np.diff(masses) <= 0).all(),
-        "masses of the modes add up to at most 1": masses.sum() <= 1 + TOLERANCE,
-        "finite, symmetric covariances": np.isfinite(covariances).all()
-        and np.allclose(covariances, covariances.transpose(0, 2, 1)),
-        "positive resolutions": min(message.rotation_resolution, message.translation_resolution)
-        > 0,
-    }
-    for promise, kept in promises.items():
-        if not kept:
-            raise ValueError(f"pose distribution of {message.class_id!r} breaks: {promise}")
 
 
 def _pose_with_covariance(mode: PoseMode) -> PoseWithCovariance:
     return PoseWithCovariance(pose=mode.pose, covariance=mode.covariance)
 
 
-def _bounding_box(distribution: PoseDistribution, look: Appearance) -> BoundingBox3D:
+def _bounding_box(distribution: PoseDistribution, appearance: Appearance) -> BoundingBox3D:
     if not distribution.modes:
         return BoundingBox3D()
     leading = distribution.modes[0].pose
-    (rotation,), (position,) = pose_matrices([leading])
-    x, y, z = (rotation @ look.center + position).tolist()
-    width, depth, height = look.extents
+    rotation, position = pose_matrix(leading)
+    x, y, z = (rotation @ appearance.center + position).tolist()
+    width, depth, height = appearance.extents
     return BoundingBox3D(
         center=Pose(position=Point(x=x, y=y, z=z), orientation=leading.orientation),
         size=Vector3(x=width, y=depth, z=height),

@@ -18,10 +18,10 @@ from spyropose_ros.ros.messages.conversions import pose_arrays
 from spyropose_ros.ros.pipeline import rotations
 from spyropose_ros.ros.pipeline.appearance import Appearance
 
-MAX_TRIADS = 300  # RViz stays fluent
+MAX_TRIADS = 300  # keeps RViz smooth
 MIN_LENGTH = 0.3  # of the faintest triad, as a share of the longest
 MIN_ALPHA = 0.08
-MAX_ALPHA = 0.9  # a list whose last vertex has alpha 1 is drawn opaque altogether
+MAX_ALPHA = 0.9  # a list whose last vertex has alpha 1 is drawn opaque as a whole
 MESH_ALPHA = 0.5
 AXIS_COLORS = ((0.90, 0.18, 0.20), (0.16, 0.75, 0.29), (0.18, 0.41, 0.96))  # x, y, z
 
@@ -29,16 +29,16 @@ AXIS_COLORS = ((0.90, 0.18, 0.20), (0.16, 0.75, 0.29), (0.18, 0.41, 0.96))  # x,
 def marker_array(
     header: Header,
     distributions: Sequence[PoseDistribution],
-    looks: Sequence[Appearance],
+    appearances: Sequence[Appearance],
     show_mesh: bool,
 ) -> MarkerArray:
-    """Draws distributions.
+    """Draw distributions.
 
     Args:
         header: of the image.
         distributions: what to draw.
-        looks: the appearance of each.
-        show_mesh: whether the mesh is shown at the modes, more solid with more mass.
+        appearances: one per distribution.
+        show_mesh: whether the mesh is shown at the modes, more opaque with more mass.
 
     Returns:
         A marker that deletes the previous ones, one line list with three axes per pose whose
@@ -46,11 +46,13 @@ def marker_array(
     """
     markers = [Marker(header=header, action=Marker.DELETEALL)]
     if any(len(distribution.poses) for distribution in distributions):
-        markers.append(_triads(header, distributions, [look.size for look in looks]))
+        markers.append(
+            _triads(header, distributions, [appearance.size for appearance in appearances])
+        )
     if show_mesh:
-        for distribution, look in zip(distributions, looks, strict=True):
-            if look.mesh is not None:
-                markers += _meshes(header, distribution, look.mesh, first_id=len(markers))
+        for distribution, appearance in zip(distributions, appearances, strict=True):
+            if appearance.mesh is not None:
+                markers += _meshes(header, distribution, appearance.mesh, first_id=len(markers))
     return MarkerArray(markers=markers)
 
 
@@ -60,16 +62,17 @@ def _triads(
     share = np.concatenate([np.asarray(d.weights) / d.weights[0] for d in distributions if d.poses])
     size = np.repeat(sizes, [len(d.poses) for d in distributions])
     pose = [pose for d in distributions for pose in d.poses]
-    # Faintest last: RViz blends the whole list as its last vertex asks
+    # Faintest last: the last vertex decides whether RViz blends the whole list
     order = np.argsort(-share, kind="stable")[:MAX_TRIADS]
     share, size, pose = share[order], size[order], [pose[index] for index in order]
 
     origin, quaternion = pose_arrays(pose)  # [N, 3], [N, 4]
-    turn = rotations.matrices(quaternion)  # [N, 3, 3]
+    rotation = rotations.matrices(quaternion)  # [N, 3, 3]
     length = 0.5 * size * (MIN_LENGTH + (1 - MIN_LENGTH) * share)  # [N]
-    tips = origin[:, None] + length[:, None, None] * turn.transpose(0, 2, 1)  # [N, axis, 3]
+    tips = origin[:, None] + length[:, None, None] * rotation.transpose(0, 2, 1)  # [N, axis, 3]
     alphas = (MIN_ALPHA + (MAX_ALPHA - MIN_ALPHA) * share).tolist()
-    points, colors = [], []  # an object may be listed more than once
+    points: list[Point] = []  # an object may be listed more than once
+    colors: list[ColorRGBA] = []
     for start, ends, alpha in zip(origin.tolist(), tips.tolist(), alphas, strict=True):
         root = _point(start)
         for end, (red, green, blue) in zip(ends, AXIS_COLORS, strict=True):
@@ -83,9 +86,9 @@ def _triads(
     return marker
 
 
-def _point(place: Sequence[float]) -> Point:
+def _point(position: Sequence[float]) -> Point:
     point = Point()
-    point.x, point.y, point.z = place
+    point.x, point.y, point.z = position
     return point
 
 

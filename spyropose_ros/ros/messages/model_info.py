@@ -1,4 +1,4 @@
-"""What the node runs with, for ~/model_info: which models, on which device, how searched."""
+"""What ~/model_info says: models, device and search settings."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 
 def model_info(models: Models, parameters: Parameters) -> String:
-    """Describes the models as JSON.
+    """Describe the models as JSON.
 
     Args:
         models: of the configured objects.
-        parameters: what they were made with.
+        parameters: they were loaded with.
 
     Returns:
         The package's version, the search settings, and per object: its name, the class ids that
@@ -51,4 +51,4 @@ def model_info(models: Models, parameters: Parameters) -> String:
 
 def _version() -> str:
     manifest = get_package_share_path("spyropose_ros") / "package.xml"
-    return ElementTree.parse(manifest).findtext("version")
+    return ElementTree.parse(manifest).findtext("version", "")

@@ -1,4 +1,4 @@
-"""From a processed frame to the messages about it: the same for the node and for bags."""
+"""From a result to the messages about it: the same for the node and for bags."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spyropose_ros.ros.interfaces import (
     PoseWithCovarianceStamped,
     TFMessage,
 )
-from spyropose_ros.ros.messages import conversions, markers, pictures
+from spyropose_ros.ros.messages import conversions, figures, markers
 from spyropose_ros.ros.messages.tf_poses import ChosenPose, ObjectPoses, TransformChooser
 from spyropose_ros.ros.pipeline import images
 from spyropose_ros.ros.pipeline.camera_frame import Result, nanoseconds
@@ -45,24 +45,24 @@ def messages(
     chooser: TransformChooser,
     wanted: Callable[[str], bool] = lambda topic: True,
 ) -> Iterator[tuple[str, Any]]:
-    """Makes the messages about a frame, each when it is asked for.
+    """Make the messages about a result lazily.
 
     Args:
-        result: the frame.
-        models: they give names and appearances of the objects.
-        parameters: what to show.
-        chooser: the memory of TF, of one sequence of frames.
-        wanted: whether anybody needs a topic of TOPICS; the others cost nothing.
+        result: the result.
+        models: give names and appearances of the objects.
+        parameters: present settings.
+        chooser: chooses the TF poses of this sequence of results.
+        wanted: tells whether a topic of TOPICS is needed; the others cost nothing.
 
     Yields:
         Topics with their messages in the order of TOPICS. ~/pose is absent where no mode has more
         mass than output.min_mass, /tf unless publish_tf is set, ~/rotations without objects.
 
     Raises:
-        BadInput: before the first message, if a distribution has values that are not finite.
+        BadInputError: before the first message, if a distribution has values that are not finite.
     """
     header, settings = result.header, parameters.output
-    looks = [models.appearance(target.object_name) for target in result.targets]
+    appearances = [models.appearance(target.object_name) for target in result.targets]
     distributions = [
         conversions.distribution_message(
             distribution,
@@ -79,19 +79,21 @@ def messages(
             header=header, distributions=distributions
         ),
         "detections_3d": lambda: conversions.detections_3d(
-            header, distributions, looks, settings.max_modes
+            header, distributions, appearances, settings.max_modes
         ),
         "~/pose": lambda: conversions.leading_pose(header, distributions, settings.min_mass),
-        "/tf": lambda: _transforms(result, distributions, looks, parameters, chooser),
+        "/tf": lambda: _transforms(result, distributions, appearances, parameters, chooser),
         "~/poses": lambda: conversions.resampled_poses(
             result.distributions, header, settings.max_poses
         ),
-        "~/markers": lambda: markers.marker_array(header, distributions, looks, settings.mesh),
-        "~/overlay": lambda: images.fill_image(
-            Image(), header, pictures.overlay(result, [look.size for look in looks])
+        "~/markers": lambda: markers.marker_array(
+            header, distributions, appearances, settings.mesh
+        ),
+        "~/overlay": lambda: images.image_message(
+            header, figures.overlay(result, [appearance.size for appearance in appearances])
         ),
         "~/rotations": lambda: (
-            images.fill_image(Image(), header, pictures.rotation_maps(result))
+            images.image_message(header, figures.rotation_maps(result))
             if result.distributions
             else None
         ),
@@ -104,25 +106,25 @@ def messages(
 def _transforms(
     result: Result,
     messages: Sequence[PoseDistribution],
-    looks: Sequence[markers.Appearance],
+    appearances: Sequence[markers.Appearance],
     parameters: Parameters,
     chooser: TransformChooser,
 ) -> TFMessage | None:
-    """The chosen pose of every object that has a mode; None without any, or where not asked for."""
+    """Return the chosen pose of every object that has a mode; None without any, or if disabled."""
     frame_id = result.header.frame_id.lstrip("/")  # as tf2 wants it
     if not (parameters.publish_tf and frame_id):
         return None
     objects = []
-    for target, distribution, message, look in zip(
-        result.targets, result.distributions, messages, looks, strict=True
+    for target, distribution, message, appearance in zip(
+        result.targets, result.distributions, messages, appearances, strict=True
     ):
         if message.modes:
-            ((rotation,), (translation,)) = conversions.pose_matrices([message.modes[0].pose])
+            rotation, translation = conversions.pose_matrix(message.modes[0].pose)
             rotations, translations = distribution.poses(slice(_TF_LEAVES))
             objects.append(
                 ObjectPoses(
                     target.object_name,
-                    look.size,
+                    appearance.size,
                     rotation,
                     translation,
                     message.modes[0].mass,
@@ -132,5 +134,7 @@ def _transforms(
                 )
             )
     stamp = nanoseconds(result.header.stamp)
-    chosen: list[ChosenPose] = chooser.update(stamp, frame_id, objects, parameters.tf_hysteresis)
+    chosen: list[ChosenPose] = chooser.update(
+        stamp, frame_id, objects, parameters.tf_hysteresis, result.epoch
+    )
     return conversions.transforms(result.header, frame_id, chosen) if chosen else None

@@ -1,11 +1,11 @@
-"""The one pose per object that goes to TF, chosen so that it does not jump. Knows no ROS.
+"""The one pose per object that goes to TF, chosen so that it does not jump. Independent of ROS.
 
-A symmetric object has several equally right poses, or a ring of them, and the leading mode changes
-from frame to frame. The pose here follows the probability around the pose of the frame before: it
-is the mean of what lies in a window about that pose, one step of mean shift (Cheng, 1995). A sharp
-mode lies within the window, and its mean is the result; on the ring of a continuous symmetry the
-window cuts out the part about the last pose, which therefore stays where it is. Where another mode
-is more probable by more than the hysteresis, the result jumps there.
+A symmetric object has several equally valid poses, or a ring of them, and the leading mode changes
+from frame to frame. The pose chosen here follows the probability around the previous pose: it is
+the mean of the poses in a window about it, one step of mean shift (Cheng, 1995). A sharp mode lies
+within the window, and its mean is the result; on the ring of a continuous symmetry the window
+selects the part about the previous pose, which therefore stays put. If another mode is more
+probable by more than the hysteresis, the result jumps there.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from scipy.optimize import linear_sum_assignment
 
 WINDOW_ANGLE = 0.35  # rad, the radius of the modes
 WINDOW_DIAMETERS = 1.0
-GAP = 3 * 10**9  # ns; after so long without an object, or a jump back by it, its frame starts anew
+GAP = 3 * 10**9  # ns without an object, forwards or back, after which its frame starts over
 
 
 @dataclass(frozen=True)
 class ObjectPoses:
     """What is known of the pose of one object in one frame.
 
-    Args:
+    Attributes:
         name: of the object, any text.
         diameter: metres.
         rotation: leading mode, object -> frame, [3, 3].
@@ -51,8 +51,8 @@ class ObjectPoses:
 class ChosenPose:
     """The pose of an object for TF.
 
-    Args:
-        name: of the object, as a TF frame can have it.
+    Attributes:
+        name: of the object, as a valid TF name.
         child: name of its TF frame: the same, or with a number.
         stamp: nanoseconds.
         rotation: object -> frame, [3, 3].
@@ -70,36 +70,39 @@ class TransformChooser:
     """Chooses one pose per object and names its TF frame.
 
     A frame is named after its object. Of several alike, the first seen has the plain name and the
-    others end in _2, _3, ...; an instance keeps its name by its place in the frame before.
+    others end in _2, _3, ...; an instance keeps its name by its previous position.
     """
 
     def __init__(self) -> None:
         self._last: dict[str, ChosenPose] = {}
         self._frame_id = ""
-
-    def reset(self) -> None:
-        """Forgets what was chosen."""
-        self._last.clear()
+        self._epoch = 0
 
     def update(
-        self, stamp: int, frame_id: str, objects: Sequence[ObjectPoses], hysteresis: float
+        self,
+        stamp: int,
+        frame_id: str,
+        objects: Sequence[ObjectPoses],
+        hysteresis: float,
+        epoch: int = 0,
     ) -> list[ChosenPose]:
-        """Chooses the poses of a frame.
+        """Choose the poses of a frame.
 
         Args:
             stamp: of the frame, nanoseconds.
             frame_id: the frame that the poses are in.
             objects: all objects of the frame.
-            hysteresis: a mode takes over where its mass exceeds the mass about the last pose by
-                more than this.
+            hysteresis: a mode takes over if its mass exceeds the mass about the last pose by more
+                than this.
+            epoch: of the frame; in a new one the earlier poses do not count.
 
         Returns:
             One pose per object; none where the frame is not newer than the last, because TF
             refuses to go back.
         """
-        if frame_id != self._frame_id:
-            self.reset()
-            self._frame_id = frame_id
+        if (frame_id, epoch) != (self._frame_id, self._epoch):
+            self._last.clear()
+            self._frame_id, self._epoch = frame_id, epoch
         self._last = {
             child: last for child, last in self._last.items() if abs(stamp - last.stamp) <= GAP
         }
@@ -118,7 +121,7 @@ class TransformChooser:
         return chosen
 
     def _children(self, name: str, alike: Sequence[ObjectPoses]) -> list[str]:
-        """Frame name of each of the objects of one name, by the smallest motion in all."""
+        """Assign a frame name to each object of one name by the smallest total motion."""
         known = [child for child, last in self._last.items() if last.name == name]
         before = np.array([self._last[child].translation for child in known]).reshape(-1, 3)
         now = np.array([item.translation for item in alike])  # [N, 3]
@@ -135,14 +138,14 @@ class TransformChooser:
 
 
 def frame_name(text: str) -> str:
-    """Turns any text into a valid name of a TF frame, which never starts with a slash."""
+    """Turn any text into a valid TF frame name, which never starts with a slash."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", text) or "object"
 
 
 def _choose(
     item: ObjectPoses, last: ChosenPose | None, hysteresis: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rotation [3, 3] and translation [3]: near the last pose, or of the leading mode."""
+    """Choose rotation [3, 3] and translation [3]: near the last pose, or the leading mode."""
     if last is None:
         return item.rotation, item.translation
     traces = np.einsum("nij,ij->n", item.rotations, last.rotation)  # 1 + 2 cos(angle)

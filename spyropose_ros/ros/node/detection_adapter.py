@@ -1,21 +1,31 @@
-"""A node that turns detections of any message type into vision_msgs/Detection2DArray.
+"""A node that converts detections of any message type to vision_msgs/Detection2DArray.
 
-Parameters name the fields; see docs/detectors.md. They are checked against the message type once,
-at the start, so that nothing but declared message fields is ever read.
+Parameters name the fields, see docs/detectors.md. They are checked against the message type at the
+start, so that only declared message fields are ever read.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import math
-import re
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+
+from spyropose_ros.core.errors import SpyroposeError
+from spyropose_ros.ros.node.field_paths import (
+    AdapterError,
+    MissingElementError,
+    element_type,
+    follow,
+    is_message,
+    is_number,
+    is_text,
+    message_class,
+)
 
 PRESETS = {
     # mgonzs13/yolo_ros, yolo_msgs/msg/Detection.msg
@@ -31,7 +41,7 @@ PRESETS = {
         "size_x": "bbox.size.x",
         "size_y": "bbox.size.y",
     },
-    # for boxes that need scaling; the first hypothesis alone is kept
+    # for boxes that need scaling; only the first hypothesis is kept
     "vision_msgs": {
         "type": "vision_msgs/msg/Detection2DArray",
         "list": "detections",
@@ -46,20 +56,8 @@ PRESETS = {
     },
 }
 
-_TYPE = re.compile(r"([A-Za-z]\w*)/(?:msg/)?([A-Za-z]\w*)")
-_LIST = re.compile(r"sequence<(?P<sequence>.+?)(?:, \d+)?>|(?P<array>.+)\[\d+\]")
-_NUMBER = re.compile(r"float|double|boolean|char|u?int(8|16|32|64)")
-_TEXT = re.compile(r"w?string(<.*>)?")
 _CENTER = ("center_x", "center_y", "size_x", "size_y")
 _CORNERS = ("left", "top", "right", "bottom")
-
-
-class AdapterError(ValueError):
-    """The parameters do not fit the message type; the text names the parameter and the remedy."""
-
-
-class MissingElement(Exception):
-    """A list in a message is shorter than a path assumes."""
 
 
 def _path(text: str, default: str = "") -> Any:
@@ -68,9 +66,9 @@ def _path(text: str, default: str = "") -> Any:
 
 @dataclass(frozen=True)
 class Fields:
-    """Where a detector's message type has what is needed: dotted paths, numbers pick from lists.
+    """Paths of the fields in a detector's message type: dotted, numbers pick from lists.
 
-    Empty paths stand for what the type does not have.
+    An empty path means that the type has no such field.
     """
 
     type: str = _path("Message type of the detector, such as yolo_msgs/msg/DetectionArray")
@@ -94,7 +92,7 @@ class Adapter:
     """Converts the messages of one detector.
 
     Args:
-        fields: where its message type has what is needed.
+        fields: paths in its message type.
         scale_x: pixels per unit of the box, horizontally: the image's width for boxes from 0 to 1.
         scale_y: the same vertically.
 
@@ -106,17 +104,17 @@ class Adapter:
         if not (0 < scale_x < math.inf and 0 < scale_y < math.inf):
             raise AdapterError("parameters 'scale_x' and 'scale_y' must be above 0")
         self._scale = scale_x, scale_y
-        self.type = _message_class("type", fields.type)
-        self._header, header = _follow(self.type, "header", fields.header)
+        self.type = message_class("type", fields.type)
+        self._header, header = follow(self.type, "header", fields.header)
         if header != "std_msgs/Header":
             raise AdapterError(f"parameter 'header' names '{fields.header}', a {header}: no header")
-        self._list, kind = _follow(self.type, "list", fields.list)
-        element = _element(kind)
-        if element is None or not _TYPE.fullmatch(element):
+        self._list, kind = follow(self.type, "list", fields.list)
+        element = element_type(kind)
+        if element is None or not is_message(element):
             raise AdapterError(
                 f"parameter 'list' names '{fields.list}', a {kind}: name a list of messages"
             )
-        self._entry = _message_class("list", element)
+        self._entry = message_class("list", element)
         self._class_id = self._scalar(fields, "class_id", text=True)
         self._id = self._scalar(fields, "id", text=True) if fields.id else None
         self._score = self._scalar(fields, "score") if fields.score else None
@@ -130,33 +128,33 @@ class Adapter:
         self._box = [self._scalar(fields, name) for name in names]
 
     def convert(self, message: Any) -> tuple[Detection2DArray, list[str]]:
-        """Converts a message.
+        """Convert a message.
 
         Args:
             message: of the adapter's type.
 
         Returns:
-            The detections with the header of the message, and what is wrong with those left out.
+            The detections with the header of the message, and a text for each one left out.
         """
-        result = Detection2DArray(header=self._header(message))
-        refused = []
+        header = self._header(message)
+        detections, refused = [], []
         for entry in self._list(message):
             try:
-                self._add(entry, result)
-            except MissingElement as error:
+                detections.append(self._detection(entry, header))
+            except MissingElementError as error:
                 refused.append(f"detection left out: {error}")
-        return result, refused
+        return Detection2DArray(header=header, detections=detections), refused
 
     def _scalar(self, fields: Fields, name: str, text: bool = False) -> Callable[[Any], Any]:
-        """Reads a number, or a text where that is allowed, from an entry of the list."""
+        """Return a function that reads a number, or text if allowed, from an entry of the list."""
         path = getattr(fields, name)
-        get, kind = _follow(self._entry, name, path)
-        if not (_NUMBER.fullmatch(kind) or (text and _TEXT.fullmatch(kind))):
+        get, kind = follow(self._entry, name, path)
+        if not (is_number(kind) or (text and is_text(kind))):
             wanted = "a number or text" if text else "a number"
             raise AdapterError(f"parameter '{name}' names '{path}', a {kind}: name {wanted}")
         return get
 
-    def _add(self, entry: Any, result: Detection2DArray) -> None:
+    def _detection(self, entry: Any, header: Any) -> Detection2D:
         a, b, c, d = (float(get(entry)) for get in self._box)
         x, y, size_x, size_y = (
             ((a + c) / 2, (b + d) / 2, c - a, d - b) if self._corners else (a, b, c, d)
@@ -164,22 +162,22 @@ class Adapter:
         hypothesis = ObjectHypothesisWithPose()
         hypothesis.hypothesis.class_id = str(self._class_id(entry))
         hypothesis.hypothesis.score = float(self._score(entry)) if self._score else math.nan
-        detection = Detection2D(header=result.header, results=[hypothesis])
+        detection = Detection2D(header=header, results=[hypothesis])
         detection.id = str(self._id(entry)) if self._id else ""
         detection.bbox.center.position.x = x * self._scale[0]
         detection.bbox.center.position.y = y * self._scale[1]
         detection.bbox.center.theta = float(self._theta(entry)) if self._theta else 0.0
         detection.bbox.size_x = size_x * self._scale[0]
         detection.bbox.size_y = size_y * self._scale[1]
-        result.detections.append(detection)
+        return detection
 
 
 def fields_from(preset: str, given: dict[str, str]) -> Fields:
-    """Completes what the user gave by a preset.
+    """Complete the given parameters from a preset.
 
     Args:
         preset: one of PRESETS, or empty.
-        given: values of the parameters named as in Fields; empty ones count as not given.
+        given: values by the names of Fields; empty ones count as not given.
 
     Raises:
         AdapterError: if there is no such preset.
@@ -189,76 +187,8 @@ def fields_from(preset: str, given: dict[str, str]) -> Fields:
     return Fields(**(PRESETS.get(preset, {}) | {k: v for k, v in given.items() if v}))
 
 
-def _message_class(parameter: str, name: str) -> type:
-    match = _TYPE.fullmatch(name)
-    if match is None:
-        raise AdapterError(
-            f"parameter '{parameter}' is '{name}': write a type, such as sensor_msgs/msg/Image"
-        )
-    try:
-        return getattr(importlib.import_module(f"{match[1]}.msg"), match[2])
-    except (ImportError, AttributeError) as error:
-        raise AdapterError(
-            f"message type '{name}' is not available ({error}): build {match[1]} and source its "
-            "workspace"
-        ) from error
-
-
-def _element(kind: str) -> str | None:
-    """Type of the elements of a list type; None for other types."""
-    match = _LIST.fullmatch(kind)
-    return (match["sequence"] or match["array"]) if match else None
-
-
-def _follow(start: type, parameter: str, path: str) -> tuple[Callable[[Any], Any], str]:
-    """Checks a path against a message type.
-
-    Returns:
-        A function that reads the field from a message, and the field's type.
-
-    Raises:
-        AdapterError: if the path is empty or leaves the declared fields.
-    """
-    if not path:
-        raise AdapterError(f"parameter '{parameter}' is missing: give the path of a field")
-    owner: type | None = start
-    kind = ""
-    steps: list[str | int] = []
-    for part in path.split("."):
-        if owner is None and _TYPE.fullmatch(kind):
-            owner = _message_class(parameter, kind)
-        element = _element(kind) if owner is None else None
-        if element is not None and part.isascii() and part.isdigit():
-            steps.append(int(part))
-            kind = element
-            continue
-        declared = owner.get_fields_and_field_types() if owner else {}
-        if part not in declared:
-            place = f"{owner.__name__} has {', '.join(declared)}" if owner else f"{kind} has none"
-            if element is not None:
-                place += "; pick from a list by a number"
-            raise AdapterError(
-                f"parameter '{parameter}' names '{path}' but there is no field '{part}': {place}"
-            )
-        steps.append(part)
-        kind, owner = declared[part], None
-
-    def get(message: Any) -> Any:
-        value = message
-        for step in steps:
-            if isinstance(step, str):
-                value = getattr(value, step)
-            elif step < len(value):
-                value = value[step]
-            else:
-                raise MissingElement(f"'{path}' is not there, the list has {len(value)} elements")
-        return value
-
-    return get, kind
-
-
 def make_node() -> Any:
-    """Makes the node ``detection_adapter``: ``input`` in the detector's type, ``detections`` out.
+    """Make the node ``detection_adapter``, which converts ``input`` to ``detections``.
 
     Raises:
         AdapterError: if the parameters do not fit the message type.
@@ -302,26 +232,26 @@ def make_node() -> Any:
 
     qos = QoSProfile(depth=10, reliability=ReliabilityPolicy[reliability.upper()])
     source = node.create_subscription(adapter.type, "input", on_detections, qos)
-    node.get_logger().info(f"converts {source.topic_name} to {publisher.topic_name}")
+    node.get_logger().info(f"converting {source.topic_name} to {publisher.topic_name}")
     return node
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Runs the node until it is interrupted; returns the exit code."""
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is interrupted; return the exit code."""
     import rclpy
     from rclpy.executors import ExternalShutdownException
 
-    # rclpy's own handler ends the spinning; Python's would raise wherever the process happens to be
+    # rclpy's own handler ends the spinning; Python's would raise at any point of the program
     signal.signal(signal.SIGINT, lambda *_: None)
     rclpy.init(args=args)
     try:
         node = make_node()
-        # The timeout: rclpy wakes the waiting a moment before rclpy.ok() is false, once
+        # The timeout: rclpy wakes the wait once, just before rclpy.ok() turns false
         while rclpy.ok():
             rclpy.spin_once(node, timeout_sec=1.0)
     except ExternalShutdownException:
         pass
-    except ValueError as error:
+    except (SpyroposeError, ValueError) as error:
         rclpy.logging.get_logger("detection_adapter").fatal(str(error))
         return 1
     finally:

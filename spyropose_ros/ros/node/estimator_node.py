@@ -1,6 +1,6 @@
 """The process of the estimator node: start, spin, stop.
 
-Everything slow is imported inside the functions: Ctrl-C ends the process cleanly at any time.
+Slow imports are inside the functions, so that Ctrl-C ends the process cleanly at any time.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Sequence
 
+from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.ros.node.worker import WORKER_THREAD
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Runs the node until it is interrupted.
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is interrupted.
 
     Args:
         args: command line with ROS arguments; sys.argv by default.
@@ -23,15 +23,15 @@ def main(args: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 after an interrupt, 1 if the node could not start.
     """
-    # Not KeyboardInterrupt: even where it is caught, Python may end with the status of a crash
+    # Not KeyboardInterrupt: even if caught, Python may exit with the status of a crash
     signal.signal(signal.SIGINT, _leave)
     try:
         return _run(args)
     finally:
-        _ignore_interrupts()  # nor may another one disturb the interpreter's own end
+        _ignore_interrupts()  # another one must not disturb the shutdown of the interpreter
 
 
-def _run(args: Sequence[str] | None) -> int:
+def _run(args: list[str] | None) -> int:
     import rclpy
     from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
@@ -45,13 +45,13 @@ def _run(args: Sequence[str] | None) -> int:
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         executor.spin_until_future_complete(node.failure)
-        if node.failure.done():
-            raise node.failure.result()
+        if node.failure.done() and (failure := node.failure.result()) is not None:
+            raise failure
         return 0
     except ExternalShutdownException:
         return 0
     except Exception as error:
-        if initialised and not rclpy.ok():  # interrupted half-way through the start
+        if initialised and not rclpy.ok():  # interrupted during the start
             return 0
         rclpy.logging.get_logger("estimator").fatal(_explain(error))
         code = 1
@@ -61,7 +61,7 @@ def _run(args: Sequence[str] | None) -> int:
         if node is not None:
             node.stop()
         rclpy.try_shutdown()
-        # In an import, a download or a long pass, which nothing else can interrupt
+        # Busy with an import, a download or a long pass, which nothing else can interrupt
         if any(thread.name == WORKER_THREAD for thread in threading.enumerate()):
             os._exit(code)
 
@@ -75,8 +75,8 @@ def _ignore_interrupts() -> None:
 
 
 def _explain(error: Exception) -> str:
-    """One line for what the user can put right; with the traceback for a defect."""
-    if isinstance(error, (ValueError, OSError, RuntimeError, ImportError)):
+    """Return one line for an error the user can fix; the traceback for a defect."""
+    if isinstance(error, (SpyroposeError, ValueError, OSError, RuntimeError, ImportError)):
         return str(error)
     return "".join(traceback.format_exception(error))
 

@@ -1,4 +1,4 @@
-"""What the node has done lately, in words: for /diagnostics and for the log."""
+"""What the node did in the last seconds, in words: for /diagnostics and for the log."""
 
 from __future__ import annotations
 
@@ -8,18 +8,50 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum, IntEnum
 
-from spyropose_ros.ros.pipeline.drops import IMPAIRED, ROUTINE, Reason
+from spyropose_ros.ros.pipeline.drops import Reason, Severity
 
 _WINDOW = 100  # frames that the timings are taken over
 _MEMORY = 5  # seconds that a problem stays in the status
+
+
+class Level(IntEnum):
+    """Levels of diagnostic_msgs/DiagnosticStatus."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+
+
+class State(Enum):
+    """What the node is doing.
+
+    Attributes:
+        level: of the status while it lasts and nothing went wrong.
+    """
+
+    level: Level
+
+    NOT_CONFIGURED = "not configured", Level.OK
+    LOADING = "loading the models", Level.WARN
+    INACTIVE = "inactive", Level.OK
+    DISABLED = "disabled", Level.OK
+    RUNNING = "running", Level.OK
+
+    def __new__(cls, text: str, level: Level) -> State:
+        """Make a member whose value is the text."""
+        member = object.__new__(cls)
+        member._value_ = text
+        member.level = level
+        return member
 
 
 @dataclass(frozen=True)
 class Work:
     """What one result took.
 
-    Args:
+    Attributes:
         images: that took part.
         age: of the newest image when work on it started, seconds; nan without a clock.
         inference: seconds.
@@ -36,7 +68,7 @@ class Work:
 class Counts:
     """Totals since the start.
 
-    Args:
+    Attributes:
         received: messages by topic.
         matched: images that got their detections.
         processed: images in published results.
@@ -64,17 +96,17 @@ class Activity:
         self._work: deque[tuple[float, Work]] = deque(maxlen=_WINDOW)
 
     def receive(self, topic: str) -> None:
-        """Counts a message that arrived."""
+        """Count a message that arrived."""
         with self._lock:
             self._received[topic] += 1
 
     def match(self, images: int) -> None:
-        """Counts images that got their detections."""
+        """Count images that got their detections."""
         with self._lock:
             self._matched += images
 
     def publish(self, work: Work) -> int:
-        """Counts a published result; returns how many there are."""
+        """Count a published result; return their number."""
         with self._lock:
             self._processed += work.images
             self._published += 1
@@ -82,12 +114,12 @@ class Activity:
             return self._published
 
     def counts(self) -> Counts:
-        """Returns the totals."""
+        """Return the totals."""
         with self._lock:
             return Counts(self._received.copy(), self._matched, self._processed, self._published)
 
     def timings(self) -> dict[str, str]:
-        """Returns medians and 95th percentiles over the last results, and their rate."""
+        """Return medians and 95th percentiles over the last results, and their rate."""
         with self._lock:
             entries = list(self._work)
         if not entries:
@@ -104,48 +136,45 @@ class Activity:
 
 
 class Verdict:
-    """The level and message of the status: problems of the last seconds count. Not thread-safe."""
+    """Judges the status by the problems of the last seconds. Not thread-safe."""
 
     def __init__(self) -> None:
         self._history: deque[tuple[Mapping[Reason, int], int]] = deque(maxlen=_MEMORY)
 
-    def judge(self, state: str, drops: Mapping[Reason, int], published: int) -> tuple[bytes, str]:
-        """Call once a second.
+    def judge(self, state: State, drops: Mapping[Reason, int], published: int) -> tuple[Level, str]:
+        """Return level and message of the status; call it once a second.
 
         Args:
-            state: 'running', or why nothing is expected.
+            state: of the node.
             drops: counts by reason.
             published: results so far.
-
-        Returns:
-            Level of diagnostic_msgs/DiagnosticStatus and message.
         """
         before, published_before = self._history[0] if self._history else ({}, published)
         known = len(self._history) == _MEMORY
         self._history.append((dict(drops), published))
-        if state != "running":
-            return (b"\x01" if state == "loading the models" else b"\x00"), state
+        if state is not State.RUNNING:
+            return state.level, state.value
         new = {r: n - before.get(r, 0) for r, n in drops.items() if n > before.get(r, 0)}
-        failures = [r for r in new if r in (Reason.ERROR, Reason.BAD_OUTPUT, Reason.OUT_OF_MEMORY)]
+        failures = [reason for reason in new if reason.severity is Severity.FAILURE]
         if failures:
-            return b"\x02", _list(failures, new)
-        problems = [r for r in new if r not in ROUTINE]
+            return Level.ERROR, _list(failures, new)
+        problems = [reason for reason in new if not reason.routine]
         if problems:
-            return b"\x01", _list(problems, new)
+            return Level.WARN, _list(problems, new)
         if known and published == published_before:
-            return b"\x01", f"nothing published for {_MEMORY} s"
-        return b"\x00", "running"
+            return Level.WARN, f"nothing published for {_MEMORY} s"
+        return state.level, state.value
 
 
 def explain_silence(
     seconds: float, received: Mapping[str, int], publishers: Mapping[str, int], drops: str
 ) -> str:
-    """Says why nothing was published, and what to do.
+    """Explain why nothing was published, and what to do.
 
     Args:
         seconds: how long nothing was published.
         received: messages in that time, by topic.
-        publishers: publishers found now, by topic.
+        publishers: present publishers, by topic.
         drops: summary of the drops so far.
     """
     seen = ", ".join(
@@ -154,7 +183,7 @@ def explain_silence(
     absent = [topic for topic, count in publishers.items() if count == 0]
     silent = [topic for topic, count in received.items() if count == 0 and publishers[topic]]
     if absent:
-        remedy = f"start what publishes {' and '.join(absent)}, or remap"
+        remedy = f"start a publisher of {' and '.join(absent)}, or remap"
     elif silent:
         remedy = (
             f"nothing arrives on {' and '.join(silent)}: check that it publishes, and "
@@ -163,14 +192,14 @@ def explain_silence(
     elif drops == "none":
         remedy = "the model is still working on the last frame"
     else:
-        remedy = f"all frames were dropped or are still in work; drops so far: {drops}"
+        remedy = f"all frames were dropped or are still being processed; drops so far: {drops}"
     return f"nothing published for {seconds:.0f} s; received {seen}; {remedy}"
 
 
 def drop_values(drops: Mapping[Reason, int]) -> dict[str, str]:
-    """The keys of /diagnostics for counts by reason."""
+    """Return the values of /diagnostics for counts by reason."""
     return {
-        f"{'impaired' if reason in IMPAIRED else 'dropped'}: {reason.value}": str(count)
+        f"{'impaired' if reason.impairs else 'dropped'}: {reason.value}": str(count)
         for reason, count in drops.items()
     }
 

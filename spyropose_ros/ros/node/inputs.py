@@ -1,8 +1,8 @@
-"""The subscriptions of one camera: they store, and hand over frames that are complete."""
+"""The subscriptions to images, calibrations and detections."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rclpy.node import Node
@@ -10,11 +10,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
-from spyropose_ros.ros.interfaces import Detection2DArray
 from spyropose_ros.ros.node.health import Activity
-from spyropose_ros.ros.pipeline.assembler import FrameSource, Input
-from spyropose_ros.ros.pipeline.camera_frame import Frame
+from spyropose_ros.ros.pipeline.assembler import Input
 from spyropose_ros.ros.pipeline.drops import Drop, Reason
+from spyropose_ros.ros.pipeline.frame_source import Role
 from spyropose_ros.ros.pipeline.parameters import Parameters
 
 try:
@@ -23,19 +22,19 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 _DETECTIONS_DEPTH = 10
-_MAX_PUBLISHERS = 16  # per topic, that are remembered
+_MAX_PUBLISHERS = 16  # remembered per topic
 
 
-class _Numbers:
-    """Finds the messages that never came, by the numbers that their publishers give them.
+class _SequenceNumbers:
+    """Counts the messages that never arrived, by the sequence numbers of their publishers.
 
-    Reliable or not, the middleware overwrites what is not taken in time and tells nobody.
+    Reliable or not, the middleware silently overwrites what is not taken in time.
 
     Args:
-        single: whether the topic has one publisher, for versions of ROS that do not say which.
+        single: tells whether the topic has one publisher, for ROS versions that do not say which.
 
     Attributes:
-        known: whether the messages have numbers, which some middlewares do not give.
+        known: whether the messages have numbers; some middlewares give none.
     """
 
     def __init__(self, single: Callable[[], bool]) -> None:
@@ -44,7 +43,7 @@ class _Numbers:
         self._last: dict[Any, int] = {}  # by publisher
 
     def missing(self, info: Mapping[str, Any]) -> int:
-        """Messages between the one before and this one, of which rclpy has this information."""
+        """Return the number of messages lost before this one, by the information rclpy gives."""
         number = info.get("publication_sequence_number")
         self.known = number is not None
         if number is None:
@@ -59,80 +58,77 @@ class _Numbers:
         return gap if gap and (publisher or self._single()) else 0
 
 
-class CameraInput:
-    """Subscribes to the topics of one camera.
+class Inputs:
+    """Subscribes to the topics that frames are made from.
 
     Args:
         node: owns the subscriptions.
-        camera: its name, put before the topics; empty where there is only one.
-        parameters: transport, quality of service and matching.
+        entries: the topics.
+        parameters: quality of service.
         activity: told of every message.
         drop: called for everything that is lost.
-        submit: gets the frames.
+        receive: called with every message and its topic.
     """
 
     def __init__(
         self,
         node: Node,
-        camera: str,
+        entries: Sequence[Input],
         parameters: Parameters,
         activity: Activity,
         drop: Drop,
-        submit: Callable[[Frame], object],
+        receive: Callable[[Input, Any], object],
     ) -> None:
-        self.source = FrameSource(camera, parameters, drop)
         self._node = node
         self._activity = activity
         self._drop = drop
-        self._submit = submit
-        self._subscriptions: list[Any] = []
-        self.topics: list[str] = []
+        self._receive = receive
         reliability = ReliabilityPolicy[parameters.qos.reliability.upper()]
         newest = QoSProfile(depth=parameters.qos.depth, reliability=reliability)
         # Always reliable: they are tiny, and what is lost here is never estimated
         detections = QoSProfile(depth=_DETECTIONS_DEPTH)
-        for entry in self.source.inputs:
-            self._subscribe(entry, detections if entry.kind is Detection2DArray else newest)
+        self._subscriptions = [
+            self._subscribe(entry, detections if entry.role is Role.DETECTIONS else newest)
+            for entry in entries
+        ]
 
     def close(self) -> None:
-        """Ends the subscriptions."""
+        """Destroy the subscriptions."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
 
-    def _subscribe(self, entry: Input, qos: QoSProfile) -> None:
-        topic = self._node.resolve_topic_name(entry.name)
-        numbers = _Numbers(lambda: self._node.count_publishers(topic) == 1)
+    def _subscribe(self, entry: Input, qos: QoSProfile) -> Subscription:
+        topic = entry.topic
+        numbers = _SequenceNumbers(lambda: self._node.count_publishers(topic) == 1)
 
         def receive(message: Any, info: Mapping[str, Any]) -> None:
             self._activity.receive(topic)
             if missing := numbers.missing(info):
                 self._on_lost(topic, missing)
-            for frame in entry.store(message):
-                self._submit(frame)
+            self._receive(entry, message)
+
+        def on_lost(event: Any) -> None:
+            if not numbers.known:
+                self._on_lost(topic, event.total_count_change)
 
         # Humble hands over no information
         with_info = hasattr(Subscription, "CallbackType")
-        self.topics.append(topic)
-        self._subscriptions.append(
-            self._node.create_subscription(
-                entry.kind,
-                entry.name,
-                receive if with_info else lambda message: receive(message, {}),
-                qos,
-                event_callbacks=SubscriptionEventCallbacks(
-                    incompatible_qos=lambda event: self._on_incompatible_qos(topic, event),
-                    message_lost=lambda event: (
-                        numbers.known or self._on_lost(topic, event.total_count_change)
-                    ),
-                ),
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-            )
+        return self._node.create_subscription(
+            entry.kind,
+            entry.name,
+            receive if with_info else lambda message: receive(message, {}),
+            qos,
+            event_callbacks=SubscriptionEventCallbacks(
+                incompatible_qos=lambda event: self._on_incompatible_qos(topic, event),
+                message_lost=on_lost,
+            ),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
 
     def _on_incompatible_qos(self, topic: str, event: Any) -> None:
         self._drop(
             Reason.INCOMPATIBLE_QOS,
-            f"a publisher on {topic} offers less than is asked for and is not heard: set "
+            f"a publisher on {topic} offers less than is requested and is not received: set "
             "qos.reliability: best_effort, or the publisher to reliable",
             event.total_count_change,
         )
@@ -140,7 +136,7 @@ class CameraInput:
     def _on_lost(self, topic: str, count: int) -> None:
         self._drop(
             Reason.LOST,
-            f"messages on {topic} were lost on their way: try qos.reliability: reliable, "
+            f"messages on {topic} were lost in transit: try qos.reliability: reliable, "
             "image_transport: compressed, or for bursts a larger qos.depth",
             count,
         )

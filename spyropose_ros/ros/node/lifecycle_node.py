@@ -14,6 +14,7 @@ from spyropose_ros.ros.interfaces import (
     Trigger,
 )
 from spyropose_ros.ros.node import health
+from spyropose_ros.ros.node.health import State
 from spyropose_ros.ros.node.outputs import Outputs
 from spyropose_ros.ros.node.parameter_server import ParameterServer
 from spyropose_ros.ros.node.session import Session
@@ -21,15 +22,15 @@ from spyropose_ros.ros.pipeline.drops import DropCounter, Reason
 from spyropose_ros.ros.pipeline.parameters import Parameters
 
 SILENCE_PERIOD = 5.0  # seconds
-STOP_TIMEOUT = 3.0  # seconds; ros2 launch loses patience after 5
+STOP_TIMEOUT = 3.0  # seconds; ros2 launch kills the process after 5
 
 
 class EstimatorNode(LifecycleNode):
-    """Publishes the pose distribution of every detected object of every image it can keep up with.
+    """Publishes the pose distribution of every detected object in every image it can keep up with.
 
-    Configuring subscribes and starts loading the models, without blocking; frames are taken while
-    the node is active and enabled. Cleaning up frees the models. Unless ``autostart`` is false, it
-    configures and activates itself.
+    Configuring subscribes and starts loading the models, without blocking; frames are processed
+    while the node is active and enabled. Cleaning up releases the models. Unless ``autostart`` is
+    false, the node configures and activates itself.
 
     Args:
         **options: passed on to rclpy's Node.
@@ -43,7 +44,7 @@ class EstimatorNode(LifecycleNode):
         logger = self.get_logger()
         self.drops = DropCounter(logger.warning, logger.info)
         self.activity = health.Activity()
-        self.failure: Future = Future()  # gets the exception that ended the worker
+        self.failure: Future[Exception] = Future()  # gets the exception that ended the worker
         self._session: Session | None = None
         self._active = False
         self._enabled = True
@@ -68,10 +69,10 @@ class EstimatorNode(LifecycleNode):
         return self._session is not None and self._session.ready
 
     def stop(self) -> bool:
-        """Ends the session after the frame in work; call before destroying the node.
+        """End the session after the current frame; call it before destroying the node.
 
         Returns:
-            Whether it has ended within STOP_TIMEOUT.
+            Whether it ended within STOP_TIMEOUT.
         """
         self._active = False
         session, self._session = self._session, None
@@ -80,7 +81,7 @@ class EstimatorNode(LifecycleNode):
     # ---- life cycle --------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Subscribes and starts loading the models; the log and ~/model_info say when it is done.
+        """Subscribe and start loading the models; the log and ~/model_info say when it is done.
 
         A model that cannot be loaded ends the process: nothing could ever be estimated.
         """
@@ -99,35 +100,35 @@ class EstimatorNode(LifecycleNode):
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Takes frames from now on."""
+        """Start processing frames."""
         self._active = True
         self._update()
         return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Drops frames from now on; the models stay loaded."""
+        """Stop processing frames; the models stay loaded."""
         self._active = False
         self._update()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Unsubscribes and frees the models and their memory."""
+        """Unsubscribe and release the models."""
         if not self.stop():
-            self.get_logger().info("the memory of the models is freed after the work in hand")
+            self.get_logger().info("models are released when the current frame is done")
         return super().on_cleanup(state)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """As on_cleanup."""
+        """Do as on_cleanup."""
         self.stop()
         return super().on_shutdown(state)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """As on_cleanup: a session must not live on unseen."""
+        """Do as on_cleanup: a session must not live on unseen."""
         self.stop()
         return super().on_error(state)
 
     def _update(self) -> None:
-        """Tells the session whether frames are wanted."""
+        """Tell the session whether frames are wanted."""
         if self._session is not None:
             reason = None if self._enabled else Reason.DISABLED
             self._session.refuse(reason if self._active else Reason.INACTIVE)
@@ -138,7 +139,7 @@ class EstimatorNode(LifecycleNode):
         self._enabled = request.data
         self._update()
         response.success = True
-        response.message = self._state()
+        response.message = self._state().value
         return response
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response):
@@ -146,7 +147,7 @@ class EstimatorNode(LifecycleNode):
             self._session.reset()
         response.success = self._session is not None
         response.message = (
-            "what waits and what was seen before is forgotten; a frame in work is still answered"
+            "pending messages and history cleared; a frame being processed is still published"
             if response.success
             else "nothing to reset: the node is not configured"
         )
@@ -158,14 +159,14 @@ class EstimatorNode(LifecycleNode):
 
     # ---- diagnostics -------------------------------------------------------------------------
 
-    def _state(self) -> str:
+    def _state(self) -> State:
         if self._session is None:
-            return "not configured"
+            return State.NOT_CONFIGURED
         if not self._session.ready:
-            return "loading the models"
+            return State.LOADING
         if not self._active:
-            return "inactive"
-        return "running" if self._enabled else "disabled"
+            return State.INACTIVE
+        return State.RUNNING if self._enabled else State.DISABLED
 
     def _publish_diagnostics(self) -> None:
         counts, drops = self.activity.counts(), self.drops.counts()
@@ -183,7 +184,7 @@ class EstimatorNode(LifecycleNode):
             "last problem": self.drops.last_problem,
         }
         status = DiagnosticStatus(
-            level=level,
+            level=bytes([level]),
             name=f"{self.get_fully_qualified_name()[1:]}: pose distributions",
             message=message,
             values=[KeyValue(key=key, value=value) for key, value in values.items()],
@@ -198,9 +199,9 @@ class EstimatorNode(LifecycleNode):
         if counts.published > before.published or self._session is None:
             return
         state = self._state()
-        if state != "running":
-            if state == "loading the models":
-                self.get_logger().info(state)
+        if state is State.LOADING:
+            self.get_logger().info(state.value)
+        if state is not State.RUNNING:
             return
         topics = self._session.topics
         self.get_logger().warning(

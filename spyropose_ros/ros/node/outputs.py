@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -22,14 +22,14 @@ _LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Outputs:
-    """Publishes results, reliably. What nobody subscribes to is not made.
+    """Publishes results reliably. Messages without subscribers are not made.
 
     Args:
         node: owns the publishers.
     """
 
     def __init__(self, node: Node) -> None:
-        self._publishers = {
+        self._publishers: dict[str, Any] = {
             topic: node.create_publisher(kind, topic, _DEPTHS.get(topic, 1))
             for topic, kind in TOPICS.items()
         }
@@ -37,21 +37,17 @@ class Outputs:
         self._chooser = TransformChooser()
 
     def publish(self, result: Result, models: Models, parameters: Parameters) -> None:
-        """Publishes a processed frame on all topics, the distributions first.
+        """Publish a result on all topics, the distributions first.
 
         Raises:
-            BadInput: if a distribution has values that are not finite; nothing is published.
+            BadInputError: if a distribution has values that are not finite; nothing is published.
         """
         for topic, message in messages(result, models, parameters, self._chooser, self._wanted):
             self._publishers[topic].publish(message)
 
     def publish_model_info(self, models: Models, parameters: Parameters) -> None:
-        """Says what the node runs with, also to subscribers that come later."""
+        """Publish the models and settings, also for late subscribers."""
         self._model_info.publish(model_info(models, parameters))
-
-    def reset(self) -> None:
-        """Forgets the poses of TF, after time jumped."""
-        self._chooser.reset()
 
     def _wanted(self, topic: str) -> bool:
         return self._publishers[topic].get_subscription_count() > 0

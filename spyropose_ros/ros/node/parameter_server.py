@@ -1,4 +1,4 @@
-"""Declares the parameters on a node, reads them, and keeps the snapshot up to date."""
+"""Declares the parameters on a node, and keeps a snapshot of them up to date."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class ParameterServer:
     """The parameters of a node as an immutable snapshot.
 
     Args:
-        node: the node that gets them.
+        node: declares them.
         changed: called with the new snapshot after a change at run time, in the executor's thread.
-        in_use: whether parameters that are not dynamic are in use and must stay.
+        in_use: tells whether parameters that are not dynamic are in use and must not change.
 
     Raises:
-        ParameterError: if a given value has the wrong type, is out of range or not a choice.
+        ParameterError: if a value has the wrong type, is out of range or not among the choices.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class ParameterServer:
         changed: Callable[[Parameters], object],
         in_use: Callable[[], bool],
     ) -> None:
-        # rclpy has no public way to see overrides that were never declared
+        # rclpy has no public access to overrides that were never declared
         for text in parameters.unknown_names(
             name for name in node._parameter_overrides if not name.startswith(FOREIGN)
         ):

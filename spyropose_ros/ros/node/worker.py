@@ -1,4 +1,4 @@
-"""One thread that owns the model and always works on the newest frame. Knows no ROS."""
+"""One thread that owns the model and always processes the newest item. Independent of ROS."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Mailbox(Generic[T]):
         self._closed = False
 
     def put(self, item: T) -> T | None:
-        """Stores ``item``.
+        """Store an item.
 
         Returns:
-            What was not taken: the older item, or ``item`` itself once the mailbox is closed.
+            What was not taken: the older item, or this one if the mailbox is closed.
         """
         with self._changed:
             if self._closed:
@@ -33,14 +33,14 @@ class Mailbox(Generic[T]):
         return replaced
 
     def take(self) -> T | None:
-        """Waits for an item and removes it; returns None once the mailbox is closed."""
+        """Wait for an item and remove it; return None once the mailbox is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._item is not None)
             item, self._item = self._item, None
             return None if self._closed else item
 
     def close(self) -> T | None:
-        """Ends all waiting, now and later; returns the item that was not taken."""
+        """Release all waiting threads, now and later; return the item that was not taken."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -53,7 +53,7 @@ class Worker(Generic[T]):
 
     Args:
         prepare: slow start-up work, such as loading a model; returns the function that handles an
-            item. That function deals with its own errors.
+            item, which must deal with its own errors.
         discard: called for every item that is not handled, in the thread of ``submit`` or ``stop``.
         on_failure: called, in the thread, with the exception that ended it.
     """
@@ -69,7 +69,7 @@ class Worker(Generic[T]):
         self._on_failure = on_failure
         self._mailbox: Mailbox[T] = Mailbox()
         self._ready = threading.Event()
-        # daemon: a download that hangs while the model loads must not keep the process alive
+        # daemon: a hanging model download must not keep the process alive
         self._thread = threading.Thread(target=self._run, name=WORKER_THREAD, daemon=True)
 
     @property
@@ -78,17 +78,17 @@ class Worker(Generic[T]):
         return self._ready.is_set()
 
     def start(self) -> None:
-        """Starts the thread."""
+        """Start the thread."""
         self._thread.start()
 
     def submit(self, item: T) -> None:
-        """Hands over an item; an unhandled older one is discarded for it."""
+        """Submit an item; an unhandled older one is discarded."""
         unhandled = self._mailbox.put(item)
         if unhandled is not None:
             self._discard(unhandled)
 
     def stop(self, timeout: float | None = None) -> bool:
-        """Lets the present item finish, then ends the thread.
+        """Finish the current item, then end the thread.
 
         Args:
             timeout: longest wait in seconds; None waits without limit.

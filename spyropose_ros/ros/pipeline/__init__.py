@@ -1,1 +1,1 @@
-"""From the messages of one moment to distributions. Never imports rclpy."""
+"""From messages to pose distributions. Never imports rclpy."""

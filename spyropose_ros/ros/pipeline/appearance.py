@@ -1,10 +1,10 @@
-"""How large an object is and how it looks, for everything that shows it."""
+"""Size and appearance of an object, for everything that shows it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,9 +21,9 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Appearance:
-    """How an object looks.
+    """Size and mesh of an object.
 
-    Args:
+    Attributes:
         size: diameter of the object in metres.
         mesh: resource of its mesh such as file:///..., or None.
         center: of its bounding box, object coordinates in metres.
@@ -37,7 +37,7 @@ class Appearance:
 
 
 def appearance_of(info: ObjectInfo, mesh: Path | None) -> Appearance:
-    """Measures an object: the box around its mesh, or the cube around its bounding sphere.
+    """Measure an object: the box around its mesh, or the cube around its bounding sphere.
 
     Args:
         info: the object of a model bundle.
@@ -48,7 +48,8 @@ def appearance_of(info: ObjectInfo, mesh: Path | None) -> Appearance:
     """
     size = float(info.diameter)
     if mesh is None:
-        return Appearance(size, None, tuple(map(float, info.center)), (size, size, size))
+        x, y, z = map(float, info.center)
+        return Appearance(size, None, (x, y, z), (size, size, size))
     from spyropose_ros.core.bundle import BundleError
 
     try:
@@ -64,17 +65,17 @@ def appearance_of(info: ObjectInfo, mesh: Path | None) -> Appearance:
 
 
 def _vertices(ply: bytes) -> np.ndarray:
-    """Reads the vertices of a PLY file; trimesh, which does more, takes a tenth of the start.
+    """Read the vertices of a PLY file; importing trimesh for it takes a tenth of the start.
 
     Args:
-        ply: content of the file, whose first element are the vertices, as is usual.
+        ply: content of the file, with the vertices as its first element, as is usual.
 
     Returns:
         Float64 [N, 3].
 
     Raises:
         ValueError: if it is something else, or too short.
-        LookupError: if the header lacks something, or names types that there are not.
+        LookupError: if the header is incomplete or names unknown types.
     """
     header, _, body = ply.partition(b"end_header")
     lines = [line.split() for line in header.decode(errors="replace").splitlines()]
@@ -88,6 +89,7 @@ def _vertices(ply: bytes) -> np.ndarray:
             break
         columns.append((words[1], _TYPES[words[0]]))
     body = body[body.index(b"\n") + 1 :]
+    values: Any  # indexed by column
     if layout == "ascii":
         table = np.array(body.split()[: count * len(columns)], dtype=float)
         names = (name for name, _ in columns)

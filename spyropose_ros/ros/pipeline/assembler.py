@@ -1,108 +1,190 @@
-"""From the messages of one camera to complete frames."""
+"""From the messages of all cameras to frame sets: the same for the node and for bags."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from spyropose_ros.ros.interfaces import CameraInfo, CompressedImage, Detection2DArray, Image
-from spyropose_ros.ros.pipeline.camera_frame import Frame, nanoseconds
-from spyropose_ros.ros.pipeline.drops import Drop, Reason
-from spyropose_ros.ros.pipeline.frame_matcher import FrameMatcher, Match
+from spyropose_ros.ros.pipeline.camera_frame import Frame, FrameSet, nanoseconds
+from spyropose_ros.ros.pipeline.drops import Drop, Reason, WarnOnce
+from spyropose_ros.ros.pipeline.frame_source import FrameSource, Role
 from spyropose_ros.ros.pipeline.parameters import Parameters
+from spyropose_ros.ros.pipeline.stamps import went_back
+from spyropose_ros.ros.pipeline.view_group import ViewGroup
 
 
 @dataclass(frozen=True)
 class Input:
     """A topic that frames are made from.
 
-    Args:
-        name: relative.
+    Attributes:
+        camera: whose topic it is; empty where there is only one camera.
+        role: what its messages contribute.
+        name: relative name.
+        topic: full name.
         kind: message class.
-        store: takes a message; returns the frames that it completes.
     """
 
+    camera: str
+    role: Role
     name: str
+    topic: str
     kind: type
-    store: Callable[[Any], list[Frame]]
 
 
-class FrameSource:
-    """Joins the messages of one camera to frames. Knows no node: bags use it as well.
+@dataclass(frozen=True)
+class Assembled:
+    """What a message completes.
+
+    Attributes:
+        matched: number of images that got their detections.
+        frame_sets: ready to be estimated, oldest first.
+    """
+
+    matched: int
+    frame_sets: list[FrameSet]
+
+
+class Assembler:
+    """Joins the messages of all cameras to frame sets. Not thread-safe.
+
+    Images whose stamps go back by more than a second mean that time was set back: pending messages
+    are cleared, and frame sets get a new epoch, which tells everything downstream to clear its
+    history.
 
     Args:
-        camera: its name, put before the topics; empty where there is only one.
         parameters: which topics, and how to match.
-        drop: called for every message that becomes no frame.
+        resolve: gives the full name of a topic.
+        drop: called for every message and frame that is not used.
+        log: logs a warning.
+
+    Attributes:
+        inputs: the topics to feed.
+        warn: warns once of what is suspicious but may be intended.
     """
 
-    def __init__(self, camera: str, parameters: Parameters, drop: Drop) -> None:
-        self.camera = camera
+    def __init__(
+        self,
+        parameters: Parameters,
+        resolve: Callable[[str], str],
+        drop: Drop,
+        log: Callable[[str], object],
+    ) -> None:
+        self.warn = WarnOnce(log)
         self._drop = drop
-        self._slop = round(parameters.sync.slop * 1e9)
-        self._capacity = parameters.sync.buffer_size
-        self._matcher: FrameMatcher[Any, Detection2DArray] = FrameMatcher(
-            self._slop, self._capacity, drop
-        )
-        self._camera_info: CameraInfo | None = None
-        self._depths: OrderedDict[int, Image] = OrderedDict()
-        if parameters.image_transport == "compressed":
-            image = ("image_rect/compressed", CompressedImage)
-        else:
-            image = ("image_rect", Image)
-        inputs = [
-            (*image, self.add_image),
-            ("camera_info", CameraInfo, self.add_camera_info),
-            ("detections", Detection2DArray, self.add_detections),
+        self._rectified = parameters.rectified
+        cameras = parameters.cameras or ("",)
+        self._sources = {camera: FrameSource(camera, parameters, drop) for camera in cameras}
+        views = parameters.views
+        self._views: ViewGroup[Frame] | None = None
+        if parameters.cameras:
+            self._views = ViewGroup(cameras, round(views.slop * 1e9), views.wait, drop)
+        self.inputs = [
+            Input(camera, role, name, resolve(name), kind)
+            for camera in cameras
+            for role, name, kind in _topics(camera, parameters)
         ]
-        if parameters.depth_image:
-            inputs.append(("depth", Image, self.add_depth))
-        prefix = f"{camera}/" if camera else ""
-        self.inputs = [Input(prefix + name, kind, store) for name, kind, store in inputs]
+        self._image_topics = {i.camera: i.topic for i in self.inputs if i.role is Role.IMAGE}
+        self._epoch = 0
+        self._last: int | None = None  # stamp of the last frame set of the epoch
 
     def apply(self, parameters: Parameters) -> None:
-        """Takes over what may change at run time."""
-        self._slop = self._matcher.slop = round(parameters.sync.slop * 1e9)
+        """Apply the parameters that may change at run time."""
+        for source in self._sources.values():
+            source.apply(parameters)
+
+    def add(self, entry: Input, message: Any, now: float) -> Assembled:
+        """Store a message.
+
+        Args:
+            entry: one of `inputs`, which the message arrived on.
+            message: of its class.
+            now: monotonic time, seconds.
+        """
+        source = self._sources[entry.camera]
+        frame_sets = []
+        if entry.role is Role.IMAGE:
+            frame_sets += self._check_time(source, nanoseconds(message.header.stamp))
+        frames = source.add(entry.role, message)
+        for frame in frames:
+            self._check_distortion(frame)
+        if self._views is None:
+            frame_sets += self._label([frame] for frame in frames)
+        else:
+            for frame in frames:
+                stamp = nanoseconds(frame.image.header.stamp)
+                frame_sets += self._label(self._views.add(frame.camera, stamp, frame, now))
+            frame_sets += self.flush(now)
+        return Assembled(len(frames), frame_sets)
+
+    def flush(self, now: float) -> list[FrameSet]:
+        """Return the frame sets that wait for no other camera any more; call it periodically.
+
+        Args:
+            now: monotonic time, seconds.
+        """
+        return [] if self._views is None else self._label(self._views.flush(now))
 
     def reset(self) -> None:
-        """Forgets what waits; the calibration stays."""
-        if waiting := self._matcher.reset():
-            self._drop(Reason.UNMATCHED, "forgotten by a reset before their image came", waiting)
-        self._depths.clear()
+        """Drop all pending messages, and begin a new epoch."""
+        for source in self._sources.values():
+            source.reset("reset")
+        if self._views is not None and (pending := self._views.reset()):
+            self._drop(Reason.INACTIVE, "reset while waiting for the other cameras", pending)
+        self._begin_epoch()
 
-    def add_image(self, message: Any) -> list[Frame]:
-        """Stores an image; returns the frames that it completes."""
-        return self._frames(self._matcher.add_image(nanoseconds(message.header.stamp), message))
+    def _check_time(self, source: FrameSource, stamp: int) -> list[FrameSet]:
+        """Begin a new epoch if time was set back; return the pending frame sets of the old one."""
+        newest = source.newest
+        if stamp == 0 or newest is None or not went_back(stamp, newest):
+            return []
+        self._drop(
+            Reason.TIME_JUMP,
+            f"image stamps went back by {(newest - stamp) * 1e-9:.1f} s (bag loop or simulation "
+            "restart): pending messages and history cleared",
+        )
+        source.reset("time went back")
+        pending = [] if self._views is None else self._label(self._views.restart(stamp))
+        self._begin_epoch()
+        return pending
 
-    def add_detections(self, message: Detection2DArray) -> list[Frame]:
-        """Stores detections; returns the frame that they complete, if any."""
-        stamp = nanoseconds(message.header.stamp)
-        return self._frames(self._matcher.add_detections(stamp, message))
+    def _begin_epoch(self) -> None:
+        self._epoch += 1
+        self._last = None
 
-    def add_camera_info(self, message: CameraInfo) -> list[Frame]:
-        """Stores the calibration, of this and of later images; completes nothing."""
-        self._camera_info = message
-        return []
+    def _label(self, groups: Iterable[Sequence[Frame]]) -> list[FrameSet]:
+        """Give frame sets their epoch: a new one also where cameras disagree about the time."""
+        frame_sets = []
+        for frames in groups:
+            stamp = max(nanoseconds(frame.image.header.stamp) for frame in frames)
+            if went_back(stamp, self._last):
+                self._begin_epoch()
+            self._last = stamp
+            frame_sets.append(FrameSet(tuple(frames), self._epoch))
+        return frame_sets
 
-    def add_depth(self, message: Image) -> list[Frame]:
-        """Stores a depth image; completes nothing."""
-        self._depths[nanoseconds(message.header.stamp)] = message
-        if len(self._depths) > self._capacity:
-            self._depths.popitem(last=False)
-        return []
+    def _check_distortion(self, frame: Frame) -> None:
+        info, topic = frame.camera_info, self._image_topics[frame.camera]
+        if self._rectified and info is not None and any(info.d) and "rect" not in topic:
+            self.warn(
+                f"camera_info has lens distortion and {topic} does not look rectified by its name: "
+                "feed a rectified image (image_proc), or set rectified: false"
+            )
 
-    def _frames(self, matches: list[Match[Any, Detection2DArray]]) -> list[Frame]:
-        return [
-            Frame(self.camera, m.image, m.detections, self._camera_info, self._depth(m.image))
-            for m in matches
-        ]
 
-    def _depth(self, image: Any) -> Image | None:
-        """The depth image nearest in time, within the slop."""
-        stamp = nanoseconds(image.header.stamp)
-        nearest = min(self._depths, key=lambda other: abs(other - stamp), default=None)
-        if nearest is None or abs(nearest - stamp) > self._slop:
-            return None
-        return self._depths[nearest]
+def _topics(camera: str, parameters: Parameters) -> list[tuple[Role, str, type]]:
+    """Return role, relative name and message class of the topics of a camera."""
+    prefix = f"{camera}/" if camera else ""
+    compressed = parameters.image_transport == "compressed"
+    topics: list[tuple[Role, str, type]] = [
+        (Role.IMAGE, "image_rect/compressed", CompressedImage)
+        if compressed
+        else (Role.IMAGE, "image_rect", Image),
+        (Role.CAMERA_INFO, "camera_info", CameraInfo),
+        (Role.DETECTIONS, "detections", Detection2DArray),
+    ]
+    if parameters.depth_image:
+        topics.append((Role.DEPTH, "depth", Image))
+    return [(role, prefix + name, kind) for role, name, kind in topics]

@@ -1,9 +1,9 @@
-"""Which detections of several cameras show the same object.
+"""Find the detections of several cameras that show the same object.
 
-Greedy agglomerative clustering: the two groups whose positions agree best are merged, until no two
-are left that may be one object. A group has one object name and at most one detection per camera.
-Positions agree by their squared Mahalanobis distance, which is also the growth of the squared
-residuals when two groups are fused.
+Greedy agglomerative clustering: the two groups whose positions agree best are merged until no two
+groups are left that may be one object. A group has one object name and at most one detection per
+camera. Positions agree by their squared Mahalanobis distance, which is also the growth of the
+squared residuals when two groups are fused.
 """
 
 from __future__ import annotations
@@ -21,10 +21,15 @@ _GATE = 16.27  # 99.9 % quantile of chi-square with 3 degrees of freedom
 
 
 class ObjectSize(Protocol):
-    """What is needed of an object: see `spyropose_ros.core.bundle.ObjectInfo`."""
+    """The size of an object, see `spyropose_ros.core.bundle.ObjectInfo`."""
 
-    diameter: float
-    size_ratio: float
+    @property
+    def diameter(self) -> float:
+        """Of the bounding sphere, metres."""
+
+    @property
+    def size_ratio(self) -> float:
+        """Apparent size over that of the bounding sphere."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ def associate(views: Sequence[CameraTargets], objects: Mapping[str, ObjectSize])
     for i in range(len(groups)):
         cost[i, :i] = _costs(groups[i], groups[:i])
     while len(groups) > 1 and cost.min() <= _GATE:
-        i, j = np.unravel_index(cost.argmin(), cost.shape)  # j < i
+        i, j = map(int, np.unravel_index(cost.argmin(), cost.shape))  # j < i
         groups[j] = _merged(groups[j], groups.pop(i))
         cost = np.delete(np.delete(cost, i, 0), i, 1)
         cost[j, :j] = _costs(groups[j], groups[:j])
@@ -88,7 +93,7 @@ def associate(views: Sequence[CameraTargets], objects: Mapping[str, ObjectSize])
 
 
 def _single(view: CameraTargets, v: int, i: int, objects: Mapping[str, ObjectSize]) -> Group:
-    """A detection alone."""
+    """Make the group of a single detection."""
     target = view.targets[i]
     size = objects[target.object_name]
     positions, covariances = triangulation.locate(
@@ -110,7 +115,7 @@ def _merged(a: Group, b: Group) -> Group:
 
 
 def _costs(group: Group, others: Sequence[Group]) -> np.ndarray:
-    """Squared Mahalanobis distances, infinite for what cannot be one object, [len(others)]."""
+    """Return squared Mahalanobis distances, infinite if not the same object, [len(others)]."""
     if not others:
         return np.empty(0)
     offset = group.center - np.stack([other.center for other in others])  # [N, 3]

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from spyropose_ros.ros.pipeline.drops import BadInput, Reason
+from spyropose_ros.ros.pipeline.drops import BadInputError, Reason
 
 Box = tuple[float, float, float, float]
 
@@ -20,17 +20,17 @@ DISTORTION_MODELS = {
     "equidistant": (4,),
 }
 OUTLINE_POINTS = 8  # per side of a box: straight edges become curves
-LARGEST = 1e7  # pixels; no camera has such a focal length
-ROUND_TRIP = 1.0  # pixels by which a rectified point may miss where it came from
+LARGEST = 1e7  # pixels; no camera has a longer focal length
+ROUND_TRIP = 1.0  # pixels by which a rectified point, distorted again, may miss the raw one
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What is needed to work with the images of one camera.
+    """Camera matrix and rectification of the images of one camera.
 
-    Args:
+    Attributes:
         K: camera matrix of the rectified image in pixels, float64 [3, 3].
-        warning: what is suspicious but may be meant, or None.
+        warning: what is suspicious but may be intended, or None.
         lens: how to rectify; None if the image is rectified already.
     """
 
@@ -39,15 +39,15 @@ class Calibration:
     lens: Lens | None = None
 
     def rectify(self, image: np.ndarray) -> np.ndarray:
-        """Rectifies a picture [H, W, 3]; what the camera did not see is black."""
+        """Rectify an image [H, W, 3]; pixels that the camera did not see are black."""
         if self.lens is None:
             return image
         return cv2.remap(image, *self.lens.maps, cv2.INTER_LINEAR, borderValue=(0, 0, 0))
 
     def rectify_depth(self, depth: np.ndarray) -> np.ndarray:
-        """Rectifies depth in metres [H, W] without mixing neighbours; NaN outside the image.
+        """Rectify depth in metres [H, W] without mixing neighbours; NaN outside the image.
 
-        The depths keep their values, though the optical axis turns a little where R is not the
+        The depths keep their values although the optical axis rotates a little where R is not the
         identity (stereo cameras).
         """
         if self.lens is None:
@@ -55,22 +55,22 @@ class Calibration:
         return cv2.remap(depth, *self.lens.maps, cv2.INTER_NEAREST, borderValue=float("nan"))
 
     def rectify_box(self, box: Box) -> Box:
-        """Smallest upright box in the rectified image around a box of the image as it came.
+        """Return the smallest upright box in the rectified image around a box of the raw image.
 
         Args:
             box: left, top, right, bottom in pixels.
 
         Raises:
-            BadInput: if a part of the box lies where the lens model cannot be inverted.
+            BadInputError: if a part of the box lies where the lens model cannot be inverted.
         """
         if self.lens is None:
             return box
         points = self.lens.rectify_points(_outline(box))
         if points is None:
-            raise BadInput(
+            raise BadInputError(
                 Reason.BAD_BOX,
-                f"box ({', '.join(f'{value:.0f}' for value in box)}) reaches to where the lens "
-                "model of camera_info ends: move the object towards the middle of the image",
+                f"box ({', '.join(f'{value:.0f}' for value in box)}) extends beyond the range "
+                "of the lens model in camera_info: move the object towards the middle of the image",
             )
         left, top = points.min(0).tolist()
         right, bottom = points.max(0).tolist()
@@ -79,11 +79,11 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Lens:
-    """A distorting lens and the pinhole camera that its images are turned into. Hashable.
+    """A distorting lens and the pinhole camera that its images are rectified to. Hashable.
 
-    Args:
+    Attributes:
         model: one of DISTORTION_MODELS.
-        raw: camera matrix of the image as it comes, nine numbers by rows.
+        raw: camera matrix of the raw image, nine numbers by rows.
         distortion: coefficients.
         rotation: raw camera to rectified camera, nine numbers by rows.
         rectified: camera matrix of the rectified image, nine numbers by rows.
@@ -99,11 +99,11 @@ class Lens:
 
     @property
     def maps(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where each pixel of the rectified image comes from, in the fixed-point form of OpenCV."""
+        """Raw position of each pixel of the rectified image, in OpenCV's fixed-point form."""
         return _maps(self)
 
     def rectify_points(self, points: np.ndarray) -> np.ndarray | None:
-        """Moves points [N, 2] to the rectified image; None if one has no place there."""
+        """Map points [N, 2] to the rectified image; None if one cannot be mapped."""
         K, D, R, P = self._matrices()
         pixels = points[:, None]
         if self.model == "equidistant":
@@ -117,7 +117,7 @@ class Lens:
         return moved[:, 0] if np.abs(back - points).max() <= ROUND_TRIP else None
 
     def _distort(self, rays: np.ndarray, K: np.ndarray, D: np.ndarray) -> np.ndarray:
-        """Pixels [N, 2] of the image as it comes, of rays [N, 3] in the raw camera frame."""
+        """Project rays [N, 3] in the raw camera frame to pixels [N, 2] of the raw image."""
         none = np.zeros(3)
         if self.model == "equidistant":
             return cv2.fisheye.projectPoints(rays[:, None], none, none, K, D)[0][:, 0]
@@ -131,7 +131,7 @@ class Lens:
         return K, np.array(self.distortion), R, P
 
 
-@functools.lru_cache(maxsize=8)  # one per camera; a camera with zoom takes the place of the oldest
+@functools.lru_cache(maxsize=8)  # one per camera; a zooming camera replaces the oldest
 def _maps(lens: Lens) -> tuple[np.ndarray, np.ndarray]:
     K, D, R, P = lens._matrices()
     if lens.model == "equidistant":
@@ -140,21 +140,21 @@ def _maps(lens: Lens) -> tuple[np.ndarray, np.ndarray]:
 
 
 def calibrate(info: Any, width: int, height: int, rectified: bool = True) -> Calibration:
-    """Reads what belongs to an image; cheap enough to be called for every frame.
+    """Read the calibration of an image; cheap enough to be called for every frame.
 
-    ``P`` describes the rectified image. Drivers that leave it zero get ``K``, with a warning where
-    the image comes rectified. Binning and region of interest are applied as image_geometry does:
-    the rectified image has the size and the offset of the one that came.
+    ``P`` describes the rectified image. Where drivers leave it zero, ``K`` is used, with a warning
+    if the image is rectified. Binning and region of interest are applied as image_geometry does:
+    the rectified image has the size and the offset of the raw one.
 
     Args:
         info: sensor_msgs/CameraInfo.
         width: width of the image in pixels.
         height: height of the image in pixels.
-        rectified: whether the image comes rectified.
+        rectified: whether the image is rectified.
 
     Raises:
-        BadInput: if the message is of another image size, uncalibrated, not finite, or of a lens
-            model that is not known.
+        BadInputError: if the message is of another image size, uncalibrated, not finite, or has an
+            unknown lens model.
     """
     binning = np.array([max(info.binning_x, 1), max(info.binning_y, 1)])
     region = info.roi
@@ -182,7 +182,7 @@ def calibrate(info: Any, width: int, height: int, rectified: bool = True) -> Cal
 
 
 def _reduced(name: str, matrix: np.ndarray, offset: np.ndarray, binning: np.ndarray) -> np.ndarray:
-    """Checks a camera matrix of the full image and returns that of its binned part, [3, 3]."""
+    """Check a camera matrix of the full image and return that of its binned part, [3, 3]."""
     if not np.isfinite(matrix).all():
         raise _bad(f"camera_info has values in {name} that are not finite: calibrate the camera")
     values = {"fx": matrix[0, 0], "fy": matrix[1, 1], "cx": matrix[0, 2], "cy": matrix[1, 2]}
@@ -220,9 +220,10 @@ def _lens(info: Any, raw: np.ndarray, matrix: np.ndarray, size: tuple[int, int])
         rotation = np.eye(3)
     orthonormal = np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)  # False for NaN
     if not orthonormal or np.linalg.det(rotation) < 0:
-        raise _bad("camera_info has an R that is no rotation: calibrate the camera")
+        raise _bad("camera_info has an R that is not a rotation: calibrate the camera")
     arrays = (raw, coefficients, rotation, matrix)
-    return Lens(model, *(tuple(array.ravel().tolist()) for array in arrays), size)
+    K, D, R, P = (tuple(array.ravel().tolist()) for array in arrays)
+    return Lens(model, K, D, R, P, size)
 
 
 def _baseline_warning(projection: np.ndarray) -> str | None:
@@ -235,7 +236,7 @@ def _baseline_warning(projection: np.ndarray) -> str | None:
 
 
 def _outline(box: Box) -> np.ndarray:
-    """Points on the edges of a box [4 * OUTLINE_POINTS, 2]."""
+    """Return points on the edges of a box [4 * OUTLINE_POINTS, 2]."""
     left, top, right, bottom = box
     share = np.linspace(0, 1, OUTLINE_POINTS)
     x, y = left + share * (right - left), top + share * (bottom - top)
@@ -246,5 +247,5 @@ def _outline(box: Box) -> np.ndarray:
     return np.concatenate(edges)
 
 
-def _bad(text: str) -> BadInput:
-    return BadInput(Reason.BAD_CAMERA_INFO, text)
+def _bad(text: str) -> BadInputError:
+    return BadInputError(Reason.BAD_CAMERA_INFO, text)

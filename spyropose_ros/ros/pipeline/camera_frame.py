@@ -1,4 +1,4 @@
-"""What passes between the parts of the node: the messages of a frame, and its outcome."""
+"""What passes between the parts of the node: frames, frame sets and their results."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 class Frame:
     """The messages of one camera that an estimate needs.
 
-    Args:
+    Attributes:
         camera: its name; empty where there is only one.
         image: sensor_msgs/Image or CompressedImage.
         detections: of that image.
-        camera_info: the newest of the camera, None if none has come.
-        depth: registered to the image, None if none fits.
+        camera_info: the newest of the camera; None before the first.
+        depth: registered to the image; None if none matches.
     """
 
     camera: str
@@ -35,10 +35,24 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class View:
-    """The picture of one camera.
+class FrameSet:
+    """Frames that are estimated together.
 
-    Args:
+    Attributes:
+        frames: one, or at most one of each camera.
+        epoch: another number than before means that time was set back, or a reset was asked for:
+            what was seen in other epochs says nothing about this one.
+    """
+
+    frames: tuple[Frame, ...]
+    epoch: int = 0
+
+
+@dataclass(frozen=True)
+class View:
+    """The rectified image of one camera.
+
+    Attributes:
         camera: its name; empty where there is only one.
         header: of its image.
         image: rectified, RGB uint8 [H, W, 3].
@@ -53,18 +67,26 @@ class View:
     K: np.ndarray
     camera_from_frame: np.ndarray | None
 
+    @property
+    def frame_from_camera(self) -> np.ndarray:
+        """Pose of the camera's optical frame in the result's frame, [4, 4]."""
+        return (
+            np.eye(4) if self.camera_from_frame is None else np.linalg.inv(self.camera_from_frame)
+        )
+
 
 @dataclass(frozen=True)
 class Result:
-    """A processed frame.
+    """The result of a frame set.
 
-    Args:
+    Attributes:
         header: of the outputs: the image's, or with several cameras the stamp of the newest image
             and the common frame.
         targets: the detections that were estimated.
         distributions: one per target, on the CPU, object frame -> the frame of the header.
         inference_time: seconds.
         views: one per camera that took part.
+        epoch: see FrameSet.
     """
 
     header: Header
@@ -72,8 +94,9 @@ class Result:
     distributions: Sequence[PoseDistribution]
     inference_time: float
     views: Sequence[View]
+    epoch: int = 0
 
 
 def nanoseconds(stamp: Any) -> int:
-    """Reads a builtin_interfaces/Time as one integer."""
+    """Read a builtin_interfaces/Time as one integer."""
     return stamp.sec * 10**9 + stamp.nanosec

@@ -1,16 +1,16 @@
-"""Where an object is, from a depth image and its box: the start of the search over translations."""
+"""Object positions from a depth image and boxes: the start of the search over translations."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from spyropose_ros.ros.pipeline.drops import BadInput, Reason
+from spyropose_ros.ros.pipeline.drops import BadInputError, Reason
 
-# Of the box that is looked at: its margins show the background
+# Part of the box that is used: its margins show the background
 WINDOW = 0.8
-# The front is the nearest depth but for this share of the pixels: noise, and things in front
+# The front is the nearest depth, ignoring this share of the pixels: noise and occluders
 FRONT = 0.1
-# The visible surface is what lies at most so many diameters behind the front
+# The visible surface lies at most this many diameters behind the front
 REACH = 0.5
 # From the median of the visible surface to the centre of the bounding sphere, in diameters.
 # Measured over 943 views from 10 to 90 degrees above a table of nine objects (the mug, eight of
@@ -19,22 +19,22 @@ REACH = 0.5
 OFFSET = 0.18
 # Share of the window's pixels that must show the object
 MIN_SHARE = 0.1
-# A box cannot be larger than the bounding sphere looks, but for the detector's error
+# A box cannot be larger than the projected bounding sphere, up to the detector's error
 BOX_ERROR = 1.2
-# Nor much smaller: a thin object seen from its end, or a half hidden one
+# Nor much smaller: a thin object seen from its end, or half occluded
 MIN_EXTENT = 0.25
-# Pixels taken from a window at most; more say nothing new
+# Most pixels taken from a window; more add nothing
 MAX_PIXELS = 10_000
 
 
 def check_size(depth: np.ndarray, width: int, height: int) -> None:
-    """Checks that a depth image [H, W] has the size of the colour image.
+    """Check that a depth image [H, W] has the size of the colour image.
 
     Raises:
-        BadInput: if it has not.
+        BadInputError: if it does not.
     """
     if depth.shape != (height, width):
-        raise BadInput(
+        raise BadInputError(
             Reason.BAD_DEPTH,
             f"depth image has {depth.shape[1]}x{depth.shape[0]} pixels but the colour image "
             f"{width}x{height}: publish depth that is registered to the colour image",
@@ -44,11 +44,11 @@ def check_size(depth: np.ndarray, width: int, height: int) -> None:
 def centers_from_depth(
     depth: np.ndarray, K: np.ndarray, boxes: np.ndarray, diameters: np.ndarray | float
 ) -> np.ndarray:
-    """Estimates where the centres of the objects' bounding spheres are.
+    """Estimate the centres of the objects' bounding spheres.
 
     The depth is that of the visible surface inside the box, moved back by OFFSET diameters; the
     direction is that of the box's centre. Depths at which the object could not fill its box are
-    ignored, which leaves nothing where, for example, a transparent object shows what is behind it.
+    ignored, which leaves nothing, for example, for a transparent object.
 
     Args:
         depth: metres along the optical axis, [H, W], of the same camera and size as the colour
@@ -80,7 +80,7 @@ def centers_from_depth(
 
 
 def _window(depth: np.ndarray, box: np.ndarray) -> np.ndarray:
-    """The inner part of a box, as far as it lies in the image, thinned out evenly."""
+    """Return the inner part of a box within the image, thinned out evenly."""
     middle, half = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]) / 2 * WINDOW
     limits = np.array(depth.shape[::-1])
     left, top = np.clip(np.ceil(middle - half), 0, limits).astype(int)

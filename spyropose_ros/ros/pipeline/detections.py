@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from spyropose_ros.ros.pipeline.drops import BadInput, Reason
+from spyropose_ros.ros.pipeline.drops import BadInputError, Reason
 
 
 @dataclass(frozen=True)
 class Target:
     """One object to estimate.
 
-    Args:
+    Attributes:
         object_name: the model to use.
-        class_id: class the detector gave.
-        detection_id: id the detector gave, may be empty.
+        class_id: the detector's class.
+        detection_id: the detector's id, may be empty.
         score: detector's score, NaN if unknown.
         box: left, top, right, bottom in pixels; integers are pixel centres.
     """
@@ -38,7 +38,7 @@ def select_targets(
     max_count: int,
     drop: Callable[[Reason, str], object],
 ) -> list[Target]:
-    """Chooses the detections of a frame that can be used.
+    """Choose the detections of a frame that can be used.
 
     Args:
         message: vision_msgs/Detection2DArray.
@@ -46,7 +46,7 @@ def select_targets(
         height: height of the image in pixels.
         classes: object name by class id.
         min_score: lowest score used; an unknown score (NaN) passes.
-        max_count: how many are used at most, the best scores first.
+        max_count: largest number used, the best scores first.
         drop: called with reason and text for every detection that is not used.
 
     Returns:
@@ -56,7 +56,7 @@ def select_targets(
     for detection in message.detections:
         try:
             targets.append(_target(detection, width, height, classes, min_score))
-        except BadInput as error:
+        except BadInputError as error:
             drop(error.reason, str(error))
     order = sorted(range(len(targets)), key=lambda index: -_rank(targets[index].score))
     for _ in order[max_count:]:
@@ -71,7 +71,7 @@ def select_targets(
 def enclosing_box(
     x: float, y: float, size_x: float, size_y: float, theta: float
 ) -> tuple[float, float, float, float]:
-    """Smallest upright box around a rotated one.
+    """Return the smallest upright box around a rotated one.
 
     Args:
         x: horizontal centre in pixels.
@@ -100,14 +100,14 @@ def _target(
     usable = [hypothesis for hypothesis in hypotheses if hypothesis.class_id in classes]
     if not usable:
         given = ", ".join(repr(hypothesis.class_id) for hypothesis in hypotheses) or "no class"
-        raise BadInput(
+        raise BadInputError(
             Reason.UNKNOWN_CLASS,
             f"detection has {given} but models are loaded for {', '.join(classes)}: "
             "add the model to objects, or the class to class_map",
         )
     best = max(usable, key=lambda hypothesis: _rank(hypothesis.score))
     if best.score < min_score:
-        raise BadInput(
+        raise BadInputError(
             Reason.LOW_SCORE, f"score {best.score:g} is below detections.min_score = {min_score:g}"
         )
     return Target(
@@ -122,14 +122,14 @@ def _target(
 def _box(bbox: Any, width: int, height: int) -> tuple[float, float, float, float]:
     x, y, theta = bbox.center.position.x, bbox.center.position.y, bbox.center.theta
     if not all(map(math.isfinite, (x, y, theta, bbox.size_x, bbox.size_y))):
-        raise BadInput(Reason.BAD_BOX, "box has values that are not finite: fix the detector")
+        raise BadInputError(Reason.BAD_BOX, "box has values that are not finite: fix the detector")
     if bbox.size_x <= 0 or bbox.size_y <= 0:
-        raise BadInput(
+        raise BadInputError(
             Reason.BAD_BOX,
             f"box has size {bbox.size_x:g} x {bbox.size_y:g} pixels: fix the detector",
         )
     if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
-        raise BadInput(
+        raise BadInputError(
             Reason.BAD_BOX,
             f"centre ({x:g}, {y:g}) of the box is outside the {width}x{height} image: "
             "let the detector give boxes in pixels of this image, not of a resized one",

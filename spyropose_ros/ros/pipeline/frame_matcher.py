@@ -1,4 +1,4 @@
-"""Pairs each detection message with the image that it was computed from. Knows no ROS."""
+"""Pairs each detection message with the image that it was computed from. Independent of ROS."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from spyropose_ros.ros.pipeline.drops import Reason
 Image = TypeVar("Image")
 Detections = TypeVar("Detections")
 
-JUMP_NS = 1_000_000_000  # image stamps this far in the past mean that time was set back
-
 
 @dataclass(frozen=True)
 class Match(Generic[Image, Detections]):
-    """An image and the detections that belong to it."""
+    """An image and the detections that belong to it.
+
+    Attributes:
+        image: the image.
+        detections: computed from it.
+    """
 
     image: Image
     detections: Detections
@@ -26,9 +29,9 @@ class FrameMatcher(Generic[Image, Detections]):
     """Matches by stamp: the exact one first, else the nearest image within ``slop``.
 
     The nearest image is taken only once an image newer than the detections is known: until then the
-    exact one may still be on its way. Images stay in the buffer after a match, because several
-    detectors may answer for one image. Every detection message ends as a match, waiting in the
-    bounded buffer, or reported through ``drop``. Stamps are integers in nanoseconds; a zero stamp
+    exact one may still arrive. Images stay in the buffer after a match, because several detectors
+    may answer for one image. Every detection message ends as a match, waiting in the
+    bounded buffer, or dropped. Stamps are integers in nanoseconds; a zero stamp
     cannot be matched by time and is refused, because pairing by arrival would silently join a box
     with another frame. Not thread-safe.
 
@@ -50,8 +53,13 @@ class FrameMatcher(Generic[Image, Detections]):
         self._used: set[int] = set()  # stamps of images that were matched
         self._waiting: list[tuple[int, Detections]] = []
 
+    @property
+    def newest(self) -> int | None:
+        """Newest stamp of the buffered images; None without any."""
+        return max(self._images, default=None)
+
     def add_image(self, stamp: int, image: Image) -> list[Match[Image, Detections]]:
-        """Stores an image.
+        """Store an image.
 
         Returns:
             The matches that it completes, oldest detections first.
@@ -63,9 +71,6 @@ class FrameMatcher(Generic[Image, Detections]):
                 1,
             )
             return []
-        newest = max(self._images, default=stamp)
-        if stamp < newest - JUMP_NS:
-            self._jump_back(newest - stamp)
         if stamp in self._images:
             self._forget(stamp)
         self._images[stamp] = image
@@ -75,10 +80,10 @@ class FrameMatcher(Generic[Image, Detections]):
         return [match for entry in waiting for match in self._resolve(*entry)]
 
     def add_detections(self, stamp: int, detections: Detections) -> list[Match[Image, Detections]]:
-        """Stores detections.
+        """Store detections.
 
         Returns:
-            Their match if their image is known already, else nothing.
+            Their match if their image has arrived, else nothing.
         """
         if stamp == 0:
             self._drop(
@@ -103,7 +108,7 @@ class FrameMatcher(Generic[Image, Detections]):
             del self._waiting[0]
             self._drop(
                 Reason.UNMATCHED,
-                f"{self._capacity} newer detection messages came and no image for the oldest: "
+                f"{self._capacity} newer detection messages arrived and no image for the oldest: "
                 "check that images arrive and that both stamps come from one clock",
                 1,
             )
@@ -118,15 +123,15 @@ class FrameMatcher(Generic[Image, Detections]):
             )
         return (
             f"no image has the stamp of the detections, the nearest is {distance:+.3f} s away: "
-            "either images get lost (try qos.reliability: reliable) or the detector does not copy "
+            "either images are lost (try qos.reliability: reliable) or the detector does not copy "
             "the header of its image (raise sync.slop)"
         )
 
     def reset(self) -> int:
-        """Forgets all images and detections.
+        """Clear all images and detections.
 
         Returns:
-            How many detection messages waited.
+            The number of detection messages that waited.
         """
         for stamp in list(self._images):
             self._forget(stamp)
@@ -147,16 +152,3 @@ class FrameMatcher(Generic[Image, Detections]):
                 1,
             )
         self._used.discard(stamp)
-
-    def _jump_back(self, jump: int) -> None:
-        waiting = self.reset()
-        self._drop(
-            Reason.TIME_JUMP,
-            f"image stamps went back by {jump * 1e-9:.1f} s (bag loop or simulation restart): what "
-            "waited and what was seen before is forgotten",
-            1,
-        )
-        if waiting:
-            self._drop(
-                Reason.UNMATCHED, "time went back before the image of detections came", waiting
-            )

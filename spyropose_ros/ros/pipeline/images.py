@@ -1,6 +1,6 @@
 """Image messages, raw and compressed, <-> RGB and depth arrays.
 
-Raw colours are converted by a working cv_bridge, else by rosbags-image; files by Pillow.
+Raw images are converted by cv_bridge if it works, else by rosbags-image; compressed ones by Pillow.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image as PillowImage
 
-from spyropose_ros.ros.pipeline.drops import BadInput, Reason
+from spyropose_ros.ros.interfaces import Header, Image
+from spyropose_ros.ros.pipeline.drops import BadInputError, Reason
 
 # bytes per pixel of the encodings that both libraries convert to rgb8
 ENCODINGS = {
@@ -39,13 +40,13 @@ ENCODINGS = {
 WIDE_ENCODINGS = {
     name.removesuffix("8") + "16": name for name in ENCODINGS if not name.startswith("yuv")
 }
-# present names of the YUV encodings, see sensor_msgs/image_encodings.hpp
+# current names of the YUV encodings, see sensor_msgs/image_encodings.hpp
 SYNONYMS = {"uyvy": "yuv422", "yuyv": "yuv422_yuy2"}
 
 # metres per unit, and type of the pixels; REP-118
 DEPTH_ENCODINGS = {"16UC1": (0.001, "u2"), "mono16": (0.001, "u2"), "32FC1": (1.0, "f4")}
 
-MAX_PIXELS = 100_000_000  # of compressed images: a small message could ask for any memory
+MAX_PIXELS = 100_000_000  # of compressed images: a small message could need any amount of memory
 
 _PROBE = """
 import numpy
@@ -59,10 +60,10 @@ assert CvBridge().imgmsg_to_cv2(image, 'rgb8').shape == (2, 2, 3)
 
 @functools.cache
 def converter() -> Callable[[Any, str], np.ndarray]:
-    """Chooses the library that converts images: called with an image message and an encoding.
+    """Choose the library that converts images: call the result with an image and an encoding.
 
-    cv_bridge has a compiled part that crashes the process when it was built for another NumPy, so
-    it is tried in a process of its own first. Source: ros-perception/vision_opencv issue 535.
+    The compiled part of cv_bridge crashes the process if it was built for another NumPy, so it is
+    tried in a separate process first. Source: ros-perception/vision_opencv issue 535.
     """
     if importlib.util.find_spec("cv_bridge") is not None:
         probe = subprocess.run([sys.executable, "-c", _PROBE], capture_output=True, check=False)
@@ -76,16 +77,16 @@ def converter() -> Callable[[Any, str], np.ndarray]:
 
 
 def decode(message: Any) -> np.ndarray:
-    """Converts a sensor_msgs/Image or sensor_msgs/CompressedImage to RGB, uint8 [H, W, 3].
+    """Convert a sensor_msgs/Image or sensor_msgs/CompressedImage to RGB, uint8 [H, W, 3].
 
     Raises:
-        BadInput: see `rgb_image` and `decode_compressed`.
+        BadInputError: see `rgb_image` and `decode_compressed`.
     """
     return decode_compressed(message) if hasattr(message, "format") else rgb_image(message)
 
 
 def rgb_image(message: Any) -> np.ndarray:
-    """Converts an image message.
+    """Convert an image message.
 
     Args:
         message: sensor_msgs/Image in one of ENCODINGS, SYNONYMS or WIDE_ENCODINGS, whose values
@@ -95,7 +96,7 @@ def rgb_image(message: Any) -> np.ndarray:
         uint8 [H, W, 3], RGB.
 
     Raises:
-        BadInput: if the encoding is not supported or size, step and data do not fit together.
+        BadInputError: if the encoding is not supported or size, step and data do not match.
     """
     name = SYNONYMS.get(message.encoding, message.encoding)
     encoding = WIDE_ENCODINGS.get(name, name)
@@ -122,25 +123,25 @@ def rgb_image(message: Any) -> np.ndarray:
 
 
 def decode_compressed(message: Any) -> np.ndarray:
-    """Decodes a compressed image message.
+    """Decode a compressed image message.
 
     Files with 16 bits per channel are scaled as in `rgb_image`, transparency is dropped and a
-    rotation in the EXIF data is not applied, because camera_info describes the pixels as stored.
+    rotation in the EXIF data is not applied because camera_info describes the pixels as stored.
 
     Args:
         message: sensor_msgs/CompressedImage with a JPEG or PNG file, colour or grey. Its
-            ``format`` matters only where it says, in the way of image_transport, that red and blue
-            were swapped in the file.
+            ``format`` matters only if it says, as image_transport does, that red and blue are
+            swapped in the file.
 
     Returns:
         uint8 [H, W, 3], RGB.
 
     Raises:
-        BadInput: if the data are empty, damaged, cut off, of another format or too large.
+        BadInputError: if the data are empty, damaged, cut off, of another format or too large.
     """
     try:
         with PillowImage.open(io.BytesIO(message.data), formats=("JPEG", "PNG")) as file:
-            width, height = file.size  # from the file's head: nothing is decoded yet
+            width, height = file.size  # from the file's header: nothing is decoded yet
             if width * height > MAX_PIXELS:
                 raise PillowImage.DecompressionBombError
             if file.mode.startswith("I"):  # 16 bits, which Pillow would clip rather than scale
@@ -166,7 +167,7 @@ def decode_compressed(message: Any) -> np.ndarray:
 
 
 def decode_depth(message: Any) -> np.ndarray:
-    """Converts a depth image message.
+    """Convert a depth image message.
 
     Args:
         message: sensor_msgs/Image in one of DEPTH_ENCODINGS: whole millimetres or metres, see
@@ -176,16 +177,16 @@ def decode_depth(message: Any) -> np.ndarray:
         Depth along the optical axis in metres, float32 [H, W]; NaN where nothing was measured.
 
     Raises:
-        BadInput: if the encoding is not supported, the image is compressed, or size, step and data
-            do not fit together.
+        BadInputError: if the encoding is not supported, the image is compressed, or size, step and
+            data do not match.
     """
     if hasattr(message, "format"):
-        raise BadInput(
+        raise BadInputError(
             Reason.BAD_DEPTH,
             f"depth image is compressed ({message.format!r}): subscribe to the raw depth image",
         )
     if message.encoding not in DEPTH_ENCODINGS:
-        raise BadInput(
+        raise BadInputError(
             Reason.BAD_DEPTH,
             f"depth encoding {message.encoding!r} is not supported: publish one of "
             + ", ".join(DEPTH_ENCODINGS),
@@ -197,18 +198,14 @@ def decode_depth(message: Any) -> np.ndarray:
     return depth
 
 
-def fill_image(message: Any, header: Any, rgb: np.ndarray) -> Any:
-    """Fills an empty sensor_msgs/Image from an RGB array.
+def image_message(header: Header, rgb: np.ndarray) -> Image:
+    """Make an image message.
 
     Args:
-        message: sensor_msgs/Image to fill.
-        header: header to copy.
+        header: of the message.
         rgb: uint8 [H, W, 3].
-
-    Returns:
-        ``message``.
     """
-    message.header = header
+    message = Image(header=header)
     message.height, message.width = rgb.shape[:2]
     message.encoding = "rgb8"
     message.step = 3 * message.width
@@ -217,28 +214,28 @@ def fill_image(message: Any, header: Any, rgb: np.ndarray) -> Any:
 
 
 def _pixels(message: Any, size: int, kind: str, reason: Reason) -> np.ndarray:
-    """Values of an image message [H, W * channels], without the padding of its rows.
+    """Return the values of an image message [H, W * channels] without the padding of its rows.
 
     Args:
         message: sensor_msgs/Image.
         size: bytes per pixel.
         kind: NumPy type of a channel without the byte order.
-        reason: what a message is refused for.
+        reason: under which a bad message is counted.
 
     Raises:
-        BadInput: if size, step and data do not fit together.
+        BadInputError: if size, step and data do not fit together.
     """
     width, height, step = message.width, message.height, message.step
     row = width * size
     if row == 0 or height == 0:
-        raise BadInput(reason, f"image is empty ({width}x{height}): fix the publisher")
+        raise BadInputError(reason, f"image is empty ({width}x{height}): fix the publisher")
     if step < row:
-        raise BadInput(
+        raise BadInputError(
             reason, f"image step {step} is less than the {row} bytes of a row: fix the publisher"
         )
     needed = step * (height - 1) + row  # the padding of the last row may be missing
     if len(message.data) < needed:
-        raise BadInput(
+        raise BadInputError(
             reason,
             f"image data is cut off: {len(message.data)} bytes instead of {needed} for "
             f"{width}x{height} {message.encoding}: check the publisher and the network",
@@ -250,20 +247,20 @@ def _pixels(message: Any, size: int, kind: str, reason: Reason) -> np.ndarray:
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Scales 0 to 65535 to 0 to 255."""
+    """Scale 0 to 65535 to 0 to 255."""
     return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
 
 
 def _swapped(format_text: str) -> bool:
-    """Whether red and blue are swapped in the file.
+    """Tell whether red and blue are swapped in the file.
 
-    image_transport compresses colours as OpenCV has them (blue first) and notes 'compressed bgr8';
-    its subscriber takes a colour image without that note for one with red first.
+    image_transport compresses colours in the order of OpenCV (blue first) and notes
+    'compressed bgr8'; its subscriber assumes red first in a colour image without that note.
     """
     encoding, separator, file_format = format_text.partition(";")
     colour = encoding.startswith(("rgb", "bgr"))
     return bool(separator) and colour and "compressed bgr" not in file_format
 
 
-def _bad(text: str) -> BadInput:
-    return BadInput(Reason.BAD_IMAGE, text)
+def _bad(text: str) -> BadInputError:
+    return BadInputError(Reason.BAD_IMAGE, text)

@@ -1,4 +1,4 @@
-"""Calls the estimator so that one bad moment costs one frame: memory that runs out, NaN."""
+"""Calls the estimator so that running out of memory, or NaN, costs one frame only."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from spyropose_ros.core.distribution import PoseDistribution
+from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.core.estimator import Estimator
 from spyropose_ros.core.pose_prior import PosePrior
 from spyropose_ros.ros.pipeline.camera_frame import View
-from spyropose_ros.ros.pipeline.drops import BadInput, Drop, Reason
+from spyropose_ros.ros.pipeline.drops import BadInputError, Drop, Reason
 
 T = TypeVar("T")
 
@@ -25,31 +26,31 @@ def estimate_boxes(
     priors: Sequence[PosePrior | None],
     drop: Drop,
 ) -> list[PoseDistribution]:
-    """Estimates the objects of one picture in one pass; in smaller ones where memory runs out.
+    """Estimate the objects of one image in one pass, or in smaller ones if memory runs out.
 
     Args:
         estimator: of the objects.
-        view: the picture.
+        view: the image.
         boxes: left, top, right, bottom in pixels, [N, 4].
         centers: estimates of the bounding-sphere centres in the camera's frame, metres, [N, 3].
-        priors: one per box; None where nothing is known.
-        drop: told when batches get smaller.
+        priors: one per box; None if nothing is known.
+        drop: called when batches get smaller.
 
     Returns:
         One distribution per box, on the CPU.
 
     Raises:
-        BadInput: if one box alone does not fit into memory, or the model's answer is not finite.
+        BadInputError: if one box alone does not fit into memory, or the output is not finite.
     """
     try:
         found = _guarded(
             lambda: estimator.estimate(view.image, view.K, boxes, centers, list(priors)), estimator
         )
         return [distribution.to("cpu") for distribution in found]
-    except OutOfMemory as error:
+    except OutOfMemoryError as error:
         half = len(boxes) // 2
         if half == 0:
-            raise BadInput(
+            raise BadInputError(
                 Reason.OUT_OF_MEMORY,
                 f"one detection does not fit ({error}): lower search.beam or search.crops, free "
                 "memory on the device, or choose another device",
@@ -76,11 +77,11 @@ def estimate_views(
     fusion: str,
     prior: PosePrior | None,
 ) -> PoseDistribution:
-    """Estimates one object from several pictures.
+    """Estimate one object from several images.
 
     Args:
         estimator: of the object.
-        views: the pictures that show it.
+        views: the images that show it.
         center: estimate of the bounding-sphere centre in the common frame, metres, [3].
         fusion: 'sum', 'root' or 'mean'.
         prior: what is known of the pose, or None.
@@ -89,10 +90,10 @@ def estimate_views(
         The distribution in the common frame, on the CPU.
 
     Raises:
-        BadInput: if the views do not fit into memory, or the model's answer is not finite.
+        BadInputError: if the views do not fit into memory, or the model's answer is not finite.
     """
     images, Ks = [view.image for view in views], [view.K for view in views]
-    frame_from_cameras = np.linalg.inv([view.camera_from_frame for view in views])
+    frame_from_cameras = np.stack([view.frame_from_camera for view in views])
     try:
         return _guarded(
             lambda: estimator.estimate_multiview(
@@ -100,24 +101,24 @@ def estimate_views(
             ),
             estimator,
         ).to("cpu")
-    except OutOfMemory as error:
-        raise BadInput(
+    except OutOfMemoryError as error:
+        raise BadInputError(
             Reason.OUT_OF_MEMORY,
             f"{len(views)} views do not fit into memory ({error}): lower search.beam or "
             "search.crops, free memory on the device, or choose another device",
         ) from error
 
 
-class OutOfMemory(Exception):
-    """The device has not enough memory."""
+class OutOfMemoryError(SpyroposeError):
+    """The device has too little memory."""
 
 
 def _guarded(estimate: Callable[[], T], estimator: Estimator) -> T:
-    """Tells apart what an estimate can fail of."""
+    """Run an estimate, and convert its failures to errors with a reason."""
     try:
         return estimate()
     except FloatingPointError as error:
-        raise BadInput(
+        raise BadInputError(
             Reason.BAD_OUTPUT,
             f"model {estimator.bundle.name}: {error}; if it happens often, the model is damaged: "
             "evaluate it, or export it again",
@@ -131,4 +132,4 @@ def _guarded(estimate: Callable[[], T], estimator: Estimator) -> T:
             raise
         if estimator.device.type == "cuda":
             torch.cuda.empty_cache()
-        raise OutOfMemory(text or type(error).__name__) from None
+        raise OutOfMemoryError(text or type(error).__name__) from None

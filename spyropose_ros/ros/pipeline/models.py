@@ -19,10 +19,10 @@ DEMO_MODEL = "models/demo_mug"
 
 
 def locate(bundle: str) -> str:
-    """Finds the folder of a bundle.
+    """Find the folder of a bundle.
 
     Args:
-        bundle: folder, also with ~ or package://name/..., or a hub id, which is left as it is.
+        bundle: folder, also with ~ or package://name/..., or a hub id, which is returned as it is.
 
     Raises:
         ParameterError: if the package does not exist.
@@ -40,7 +40,7 @@ def locate(bundle: str) -> str:
 
 
 def demo_bundle() -> str:
-    """Finds the shipped demo model: in the package's share folder, else in the source tree."""
+    """Find the shipped demo model in the package's share folder, else in the source tree."""
     try:
         installed = Path(get_package_share_directory("spyropose_ros"), DEMO_MODEL)
         if installed.is_dir():
@@ -60,7 +60,7 @@ class Models:
     Raises:
         ParameterError: if a bundle is missing or damaged, two are of the same object, or a class
             maps to no object.
-        ValueError: if the device does not exist or a model has not as many levels.
+        ValueError: if the device does not exist or a model has fewer levels.
     """
 
     def __init__(self, parameters: Parameters, inform: Callable[[str], object]) -> None:
@@ -81,7 +81,7 @@ class Models:
         bundles = [locate(bundle) for bundle in parameters.objects]
         if not bundles:
             bundles = [demo_bundle()]
-            inform(f"no objects given: the demo model {bundles[0]} is used")
+            inform(f"no objects given: using the demo model {bundles[0]}")
         for bundle in bundles:
             self._add(bundle)
         self.classes = {name: name for name in self.objects} | parameters.classes
@@ -99,12 +99,12 @@ class Models:
         return ", ".join(
             f"{name} ({self.estimators[name].depth} levels, on {self._device})"
             if name in self.estimators
-            else f"{name} (loaded when it is first detected)"
+            else f"{name} (loaded when first detected)"
             for name in self.objects
         )
 
     def estimator(self, object_name: str) -> Estimator:
-        """The estimator of an object; loaded and warmed up when it is first asked for.
+        """Return the estimator of an object; load it and warm it up on first use.
 
         Raises:
             ParameterError: if the bundle is damaged.
@@ -114,18 +114,18 @@ class Models:
             self._inform(f"loading {bundle}")
             with _named("objects"):
                 estimator = Estimator.from_pretrained(bundle, self._device, self._settings)
-                look = appearance_of(estimator.bundle.object, estimator.bundle.mesh_path)
+                appearance = appearance_of(estimator.bundle.object, estimator.bundle.mesh_path)
             estimator.warm_up(1)
             self.estimators[object_name] = estimator
-            self._appearances[object_name] = look
+            self._appearances[object_name] = appearance
         return self.estimators[object_name]
 
     def model_id(self, object_name: str) -> str:
-        """Name of the bundle that an object's distributions come from."""
+        """Return the name of an object's bundle."""
         return Path(self._bundles[object_name]).name
 
     def appearance(self, object_name: str) -> Appearance:
-        """How large an object is and how it looks."""
+        """Return size and mesh of an object."""
         self.estimator(object_name)
         return self._appearances[object_name]
 
@@ -140,7 +140,7 @@ class Models:
 
 @contextmanager
 def _named(parameter: str) -> Iterator[None]:
-    """Says which parameter a bundle comes from."""
+    """Name the parameter that a bundle comes from in its errors."""
     try:
         yield
     except BundleError as error:

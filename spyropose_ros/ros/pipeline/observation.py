@@ -10,12 +10,13 @@ import torch
 
 from spyropose_ros.core import camera
 from spyropose_ros.core.bundle import ObjectInfo
+from spyropose_ros.ros.interfaces import CameraInfo
 from spyropose_ros.ros.pipeline import images
 from spyropose_ros.ros.pipeline.calibration import Calibration, calibrate
 from spyropose_ros.ros.pipeline.camera_frame import Frame, View
 from spyropose_ros.ros.pipeline.depth import centers_from_depth, check_size
 from spyropose_ros.ros.pipeline.detections import Target, select_targets
-from spyropose_ros.ros.pipeline.drops import BadInput, Drop, Reason
+from spyropose_ros.ros.pipeline.drops import BadInputError, Drop, Reason
 from spyropose_ros.ros.pipeline.models import Models
 from spyropose_ros.ros.pipeline.parameters import Parameters
 
@@ -25,11 +26,11 @@ _MAX_COORDINATE = 1e6  # pixels
 
 @dataclass(frozen=True)
 class Observation:
-    """What one camera shows.
+    """What one camera sees.
 
-    Args:
-        view: the picture.
-        targets: what to estimate, with boxes in pixels of the picture.
+    Attributes:
+        view: the image.
+        targets: what to estimate, with boxes in pixels of the image.
         centers: estimates of the bounding-sphere centres in the camera's frame, metres, [N, 3].
     """
 
@@ -46,7 +47,7 @@ def observe(
     drop: Drop,
     warn: Callable[[str], object],
 ) -> Observation:
-    """Decodes, checks and rectifies a frame, and chooses its targets.
+    """Decode, check and rectify a frame, and choose its targets.
 
     Args:
         frame: the messages.
@@ -54,23 +55,23 @@ def observe(
         models: what can be estimated.
         parameters: present settings.
         drop: called with reason and text for every detection or depth image that is not used.
-        warn: called with what is suspicious but may be meant.
+        warn: called with what is suspicious but may be intended.
 
     Raises:
-        BadInput: if the frame cannot be used.
+        BadInputError: if the frame cannot be used.
     """
     topic = "/".join(filter(None, [frame.camera, "camera_info"]))
     if frame.camera_info is None:
-        raise BadInput(
+        raise BadInputError(
             Reason.NO_CAMERA_INFO,
-            f"nothing arrived on {topic}: publish it beside the image, or remap",
+            f"nothing arrived on {topic}: publish it along with the image, or remap",
         )
     raw = images.decode(frame.image)
     height, width = raw.shape[:2]
     calibration = calibrate(frame.camera_info, width, height, parameters.rectified)
     if calibration.warning is not None:
         warn(f"{topic}: {calibration.warning}")
-    _check_frames(frame, warn)
+    _check_frames(frame, frame.camera_info, warn)
     targets = _targets(frame, calibration, models, parameters, width, height, drop)
     centers = _centers_from_sizes(targets, calibration.K, models.objects)
     if parameters.depth_image and targets:
@@ -80,16 +81,16 @@ def observe(
             diameters = np.array([models.objects[t.object_name].diameter for t in targets])
             measured = centers_from_depth(depth, calibration.K, boxes, diameters)
             centers = np.where(np.isfinite(measured), measured, centers).astype(np.float32)
-    picture = calibration.rectify(raw)
-    view = View(frame.camera, frame.image.header, picture, calibration.K, camera_from_frame)
+    image = calibration.rectify(raw)
+    view = View(frame.camera, frame.image.header, image, calibration.K, camera_from_frame)
     return Observation(view, targets, centers)
 
 
-def _check_frames(frame: Frame, warn: Callable[[str], object]) -> None:
-    """Frames that differ are suspicious, but some drivers and detectors leave them wrong."""
+def _check_frames(frame: Frame, info: CameraInfo, warn: Callable[[str], object]) -> None:
+    """Warn of frame ids that differ, which some drivers and detectors leave wrong."""
     frame_id = frame.image.header.frame_id
-    for name, message in (("camera_info", frame.camera_info), ("detections", frame.detections)):
-        other = message.header.frame_id
+    for name, header in (("camera_info", info.header), ("detections", frame.detections.header)):
+        other = header.frame_id
         if other not in ("", frame_id):
             topic = "/".join(filter(None, [frame.camera, name]))
             warn(f"{topic} is in frame '{other}' but the image in '{frame_id}'")
@@ -118,26 +119,25 @@ def _targets(
             box = calibration.rectify_box(target.box)
             _check_box(box)
             targets.append(replace(target, box=box))
-        except BadInput as error:
+        except BadInputError as error:
             drop(error.reason, str(error))
     return targets
 
 
 def _check_box(box: tuple[float, float, float, float]) -> None:
-    """Refuses what the estimator's numbers cannot hold: one box must not cost the whole frame."""
+    """Refuse a box that would overflow in the estimator: it must not cost the whole frame."""
     width, height = box[2] - box[0], box[3] - box[1]
     if not (min(width, height) >= _MIN_SIDE and max(map(abs, box)) <= _MAX_COORDINATE):
-        raise BadInput(
+        raise BadInputError(
             Reason.BAD_BOX,
-            f"box is {width:.3g} x {height:.3g} pixels large: nothing can be seen in it, fix the "
-            "detector",
+            f"box of {width:.3g} x {height:.3g} pixels is too small or too large: fix the detector",
         )
 
 
 def _centers_from_sizes(
     targets: Sequence[Target], K: np.ndarray, objects: dict[str, ObjectInfo]
 ) -> np.ndarray:
-    """Centres from the sizes of the boxes, float32 [N, 3]."""
+    """Estimate centres from the sizes of the boxes, float32 [N, 3]."""
     intrinsics = torch.tensor(K, dtype=torch.float32)
     centers = [torch.zeros(0, 3)]
     for target in targets:
@@ -152,7 +152,7 @@ def _centers_from_sizes(
 def _depth(
     frame: Frame, calibration: Calibration, width: int, height: int, drop: Drop
 ) -> np.ndarray | None:
-    """Rectified depth in metres [H, W]; None, with the reason counted, where there is none."""
+    """Return rectified depth in metres [H, W]; None, which is counted, without any."""
     if frame.depth is None:
         drop(
             Reason.NO_DEPTH,
@@ -163,7 +163,7 @@ def _depth(
     try:
         depth = images.decode_depth(frame.depth)
         check_size(depth, width, height)
-    except BadInput as error:
+    except BadInputError as error:
         drop(error.reason, f"{error}. The sizes of the boxes are used instead")
         return None
     return calibration.rectify_depth(depth)

@@ -1,9 +1,11 @@
-"""What describes a parameter, and what every text about parameters shares. Knows no ROS."""
+"""Descriptions of parameters, and texts about them. Independent of ROS."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+
+from spyropose_ros.core.errors import SpyroposeError
 
 # declared by rclpy itself on every node, or by its publishers and subscriptions
 FOREIGN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
@@ -17,19 +19,19 @@ TYPE_TEXTS = {
 }
 
 
-class ParameterError(ValueError):
-    """A parameter cannot be used; the text names it and the remedy in one line."""
+class ParameterError(SpyroposeError):
+    """A parameter cannot be used."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a parameter means and what it may be.
+    """Meaning and range of a parameter.
 
-    Args:
+    Attributes:
         text: meaning and unit.
-        low: smallest number, None for other types.
-        high: largest number, None for other types.
-        choices: the only texts allowed; empty allows all.
+        low: smallest number; None for other types.
+        high: largest number; None for other types.
+        choices: allowed texts; empty allows all.
         dynamic: whether it may change while the node runs.
     """
 
@@ -41,5 +43,5 @@ class Description:
 
 
 def parameter(default: Any, text: str, **constraints: Any) -> Any:
-    """A field of a parameter dataclass: its default and its Description."""
+    """Make a field of a parameter dataclass from its default and its Description."""
     return field(default=default, metadata={"description": Description(text, **constraints)})

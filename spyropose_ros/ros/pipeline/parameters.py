@@ -1,4 +1,4 @@
-"""The node's parameters: one frozen snapshot with types, ranges and texts. Knows no ROS.
+"""The node's parameters: one frozen snapshot with types and ranges. Independent of ROS.
 
 ``parameter_server.py`` declares them on a node; ``config/estimator.yaml`` lists them for users.
 """
@@ -21,19 +21,21 @@ class SearchParameters:
     """How thoroughly the pose space is searched."""
 
     depth: int = parameter(
-        0, "Levels of the coarse-to-fine search; 0 takes all that the model has", low=0, high=9
+        0, "Levels of the coarse-to-fine search; 0 uses all levels of the model", low=0, high=9
     )
-    beam: int = parameter(512, "Most grid cells refined per level and object", low=8, high=65536)
+    beam: int = parameter(
+        512, "Largest number of grid cells refined per level and object", low=8, high=65536
+    )
     mass_tolerance: float = parameter(
         0.05,
-        "Probability mass that may stay at coarse levels in all; 0.0 always refines a full beam",
+        "Total probability mass that may stay at coarse levels; 0.0 always refines a full beam",
         low=0.0,
         high=0.5,
     )
     crops: int = parameter(
         1,
-        "Crops of each detection whose scores are averaged; more take as many times longer and "
-        "are steadier",
+        "Crops of each detection whose scores are averaged; time grows in proportion, results get "
+        "steadier",
         low=1,
         high=5,
     )
@@ -48,7 +50,7 @@ class DetectionParameters:
     )
     max_count: int = parameter(
         16,
-        "Most objects estimated per image, those with the best scores",
+        "Largest number of objects estimated per image, those with the best scores",
         low=1,
         high=256,
         dynamic=True,
@@ -57,12 +59,12 @@ class DetectionParameters:
 
 @dataclass(frozen=True)
 class SyncParameters:
-    """How detections find their image, and when a pair is too old."""
+    """How detections are matched with images, and when a frame is too old."""
 
     slop: float = parameter(
         0.01,
-        "Largest difference in seconds between the stamps of detections and image "
-        "where no stamp is equal",
+        "Largest difference in seconds between the stamps of detections and image if no stamp is "
+        "equal",
         low=0.0,
         high=1.0,
         dynamic=True,
@@ -72,8 +74,8 @@ class SyncParameters:
     )
     max_age: float = parameter(
         1.0,
-        "Frames older than this many seconds when work on them would start are dropped; "
-        "0.0 drops none",
+        "Frames older than this many seconds when their processing would start are dropped; 0.0 "
+        "drops none",
         low=0.0,
         high=60.0,
         dynamic=True,
@@ -82,7 +84,7 @@ class SyncParameters:
 
 @dataclass(frozen=True)
 class ViewParameters:
-    """Several cameras: which frames are seen together, and how their scores are joined."""
+    """Several cameras: which frames are estimated together, and how their scores are combined."""
 
     slop: float = parameter(
         0.02,
@@ -92,15 +94,15 @@ class ViewParameters:
     )
     wait: float = parameter(
         0.1,
-        "Longest wait in seconds for the other cameras once one has delivered; a camera that was "
-        "missed and silent for a second is not waited for",
+        "Longest wait in seconds for the other cameras after the first frame; a camera that was "
+        "missing last time and silent for a second is not waited for",
         low=0.0,
         high=10.0,
     )
     fusion: str = parameter(
         "sum",
-        "sum takes the views as independent; root (sum over the root of their number) and mean are "
-        "more careful where they share errors",
+        "sum treats the views as independent; root (sum over the root of their number) and mean "
+        "are more cautious where they share errors",
         choices=("sum", "root", "mean"),
         dynamic=True,
     )
@@ -108,21 +110,21 @@ class ViewParameters:
 
 @dataclass(frozen=True)
 class TemporalParameters:
-    """The last distribution, moved by the motion model, as the prior of the next search."""
+    """The last distribution, propagated by a motion model, as the prior of the next search."""
 
     enabled: bool = parameter(
-        False, "Whether what was seen before sharpens what is seen now", dynamic=True
+        False, "Whether earlier frames sharpen the present estimate", dynamic=True
     )
     rotation_noise: float = parameter(
         10.0,
-        "How much an object may turn meanwhile, degrees per square root of a second",
+        "Expected rotation of an object between frames, degrees per square root of a second",
         low=0.0,
         high=180.0,
         dynamic=True,
     )
     translation_noise: float = parameter(
         0.01,
-        "How much an object may move meanwhile, metres per square root of a second",
+        "Expected translation of an object between frames, metres per square root of a second",
         low=0.0,
         high=10.0,
         dynamic=True,
@@ -130,7 +132,7 @@ class TemporalParameters:
     outlier: float = parameter(
         0.2,
         "Share of the certainty that is given up within a second, so that a wrong mode does not "
-        "stay for good",
+        "persist",
         low=0.001,
         high=1.0,
         dynamic=True,
@@ -151,13 +153,13 @@ class QosParameters:
     reliability: str = parameter(
         "reliable",
         "reliable loses no image but needs a reliable publisher; best_effort accepts every "
-        "publisher and loses most raw images above about 0.5 MB",
+        "publisher but loses most raw images above about 0.5 MB",
         choices=("reliable", "best_effort"),
     )
     depth: int = parameter(
         5,
-        "Messages that the middleware keeps of each topic. They are taken at once, so more does "
-        "not mean older frames",
+        "Messages that the middleware queues per topic. They are taken immediately, so a longer "
+        "queue does not mean older frames",
         low=1,
         high=100,
     )
@@ -169,21 +171,22 @@ class OutputParameters:
 
     max_poses: int = parameter(
         256,
-        "Most poses per object in ~/distributions, and poses drawn per object in ~/poses",
+        "Largest number of poses per object in ~/distributions, and poses drawn per object in "
+        "~/poses",
         low=1,
         high=4096,
         dynamic=True,
     )
     max_modes: int = parameter(
         5,
-        "Most modes per object in detections_3d, those with most mass",
+        "Largest number of modes per object in detections_3d, those with the most mass",
         low=1,
         high=8,
         dynamic=True,
     )
     min_mass: float = parameter(
         0.5,
-        "Least probability of the leading mode for ~/pose to be published",
+        "Smallest probability of the leading mode for which ~/pose is published",
         low=0.0,
         high=1.0,
         dynamic=True,
@@ -200,11 +203,11 @@ class Parameters:
     objects: tuple[str, ...] = parameter(
         (),
         "Model bundles: folders (absolute, ~/... or package://name/...) or hub ids; "
-        "empty takes the demo model",
+        "empty uses the demo model",
     )
     class_map: tuple[str, ...] = parameter(
         (),
-        "Detector classes that are named unlike the model's object: 'class_id=object_name' each",
+        "Detector classes named differently from the model's object: 'class_id=object_name' each",
     )
     lazy_loading: bool = parameter(
         False, "Whether a model is loaded only when its class is first detected"
@@ -212,7 +215,7 @@ class Parameters:
     device: str = parameter("auto", "Where the model runs: 'auto', 'cpu', 'cuda' or 'cuda:N'")
     threads: int = parameter(
         0,
-        "CPU threads of the models; 0 takes PyTorch's choice, all cores. Fewer leave cores to "
+        "CPU threads of the models; 0 uses PyTorch's default, all cores. Fewer leave cores to "
         "other processes",
         low=0,
         high=256,
@@ -222,7 +225,7 @@ class Parameters:
     )
     cameras: tuple[str, ...] = parameter(
         (),
-        "Names of several cameras that see the objects together; each name is put before the "
+        "Names of several cameras that see the objects together; each name is prepended to the "
         "input topics. Empty: one camera without a name",
     )
     camera_poses: tuple[str, ...] = parameter(
@@ -232,24 +235,25 @@ class Parameters:
     )
     fixed_frame: str = parameter(
         "",
-        "TF frame in which the objects rest, such as map or base_link: several cameras publish in "
-        "it, and the temporal filter takes camera motion from it. Empty: one camera that rests",
+        "TF frame in which the objects are at rest, such as map or base_link: results of several "
+        "cameras are in it, and the temporal filter takes camera motion from it. Empty: one camera "
+        "at rest",
     )
     image_transport: str = parameter(
         "raw",
-        "raw takes sensor_msgs/Image; compressed takes sensor_msgs/CompressedImage from the image "
-        "topic with /compressed appended",
+        "raw subscribes to sensor_msgs/Image; compressed to sensor_msgs/CompressedImage on the "
+        "image topic with /compressed appended",
         choices=("raw", "compressed"),
     )
     rectified: bool = parameter(
         True,
-        "Whether images and detections are rectified; false takes raw images with their "
-        "detections and rectifies them by camera_info",
+        "Whether images and detections are rectified; with false they are raw and rectified by "
+        "camera_info",
     )
     depth_image: bool = parameter(
         False,
         "Whether the distance is taken from the topic depth, registered to the image, instead of "
-        "from the size of the box",
+        "the size of the box",
     )
     publish_tf: bool = parameter(
         False,
@@ -258,7 +262,7 @@ class Parameters:
     )
     tf_hysteresis: float = parameter(
         0.2,
-        "Mass by which another mode must exceed the present one before the TF frame jumps to it",
+        "Mass by which another mode must exceed the current one before the TF frame jumps to it",
         low=0.0,
         high=1.0,
         dynamic=True,
@@ -285,7 +289,7 @@ class Parameters:
         """``camera_poses`` as a dictionary from camera to x, y, z, qx, qy, qz, qw.
 
         Raises:
-            ParameterError: if an entry is malformed or of no camera.
+            ParameterError: if an entry is malformed or names no camera.
         """
         form = "camera=x y z qx qy qz qw"
         poses = {}
@@ -308,10 +312,10 @@ class Parameters:
         return poses
 
     def check(self) -> None:
-        """Checks what depends on more than one value.
+        """Check what depends on more than one value.
 
         Raises:
-            ParameterError: if a list is malformed or parameters do not go together.
+            ParameterError: if a list is malformed or parameters do not match.
         """
         self.classes, self.fixed_cameras  # noqa: B018 - malformed entries raise
         for camera in self.cameras:
@@ -330,7 +334,7 @@ class Parameters:
 
 
 def _pairs(name: str, entries: Iterable[str], form: str) -> dict[str, str]:
-    """Splits the entries of a list at their first =."""
+    """Split the entries of a list at their first =."""
     pairs = {}
     for entry in entries:
         key, equals, value = entry.partition("=")
@@ -343,7 +347,7 @@ def _pairs(name: str, entries: Iterable[str], form: str) -> dict[str, str]:
 
 
 def descriptions(group: Any = Parameters, prefix: str = "") -> Iterator[tuple[str, Description]]:
-    """Yields the full name and the description of every parameter."""
+    """Yield the full name and the description of every parameter."""
     for item in dataclasses.fields(group):
         if "description" in item.metadata:
             yield prefix + item.name, item.metadata["description"]
@@ -352,7 +356,7 @@ def descriptions(group: Any = Parameters, prefix: str = "") -> Iterator[tuple[st
 
 
 def flatten(group: Any, prefix: str = "") -> dict[str, Any]:
-    """Turns parameters into a dictionary from full names to values."""
+    """Return the parameters as a dictionary from full names to values."""
     values: dict[str, Any] = {}
     for item in dataclasses.fields(group):
         value = getattr(group, item.name)
@@ -364,7 +368,7 @@ def flatten(group: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def build(values: Mapping[str, Any], default: Any = None, prefix: str = "") -> Any:
-    """Makes ``Parameters`` from full names and values; inverse of ``flatten``.
+    """Make ``Parameters`` from full names and values; inverse of ``flatten``.
 
     Raises:
         ParameterError: if a text is not one of its choices, or ``class_map`` is malformed.
@@ -386,7 +390,7 @@ def build(values: Mapping[str, Any], default: Any = None, prefix: str = "") -> A
 
 
 def unknown_names(given: Iterable[str]) -> list[str]:
-    """Says which given names are no parameters, one text each, with the closest name there is."""
+    """Return a warning for each name that is not a parameter, with the closest known name."""
     known = [name for name, _ in descriptions()]
     texts = []
     for name in given:

@@ -1,4 +1,4 @@
-"""From the messages of one moment to pose distributions: the same for the node and for bags."""
+"""From frame sets to pose distributions: the same for the node and for bags."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from spyropose_ros.core.pose_prior import PosePrior
 from spyropose_ros.ros.interfaces import Header
 from spyropose_ros.ros.pipeline import rotations
 from spyropose_ros.ros.pipeline.association import CameraTargets, Group, associate
-from spyropose_ros.ros.pipeline.camera_frame import Frame, Result, nanoseconds
+from spyropose_ros.ros.pipeline.camera_frame import Frame, FrameSet, Result, nanoseconds
 from spyropose_ros.ros.pipeline.detections import Target
-from spyropose_ros.ros.pipeline.drops import BadInput, Drop, Reason
+from spyropose_ros.ros.pipeline.drops import BadInputError, Drop, Reason
 from spyropose_ros.ros.pipeline.inference import estimate_boxes, estimate_views
 from spyropose_ros.ros.pipeline.models import Models
 from spyropose_ros.ros.pipeline.observation import Observation, observe
@@ -30,10 +30,9 @@ class Pipeline:
 
     Args:
         models: the estimators.
-        transforms: what is known of TF.
-        drop: called with reason, text and, for several frames, their number, for everything that is
-            not used.
-        warn: called with what is suspicious but may be meant.
+        transforms: buffer of TF.
+        drop: called for everything that is not used.
+        warn: called with what is suspicious but may be intended.
         debug: called with the tracebacks of unexpected errors.
     """
 
@@ -51,26 +50,26 @@ class Pipeline:
         self._drop = drop
         self._warn = warn
         self._tracks = Tracks(TemporalSettings())
+        self._epoch = 0  # that the tracks belong to
 
-    def reset(self) -> None:
-        """Forgets what was seen before."""
-        self._tracks.reset()
-
-    def process(self, frames: Sequence[Frame], parameters: Parameters) -> Result | None:
-        """Estimates everything that the frames of one moment show; never raises.
+    def process(self, frame_set: FrameSet, parameters: Parameters) -> Result | None:
+        """Estimate everything that the frames show; never raise.
 
         Args:
-            frames: one, or with ``parameters.cameras`` at most one of each camera.
+            frame_set: one frame, or with ``parameters.cameras`` at most one of each camera.
             parameters: present settings.
 
         Returns:
-            The outcome; None where no frame could be used, which is counted with its reason.
+            The result; None if no frame could be used, which is counted with its reason.
         """
+        if frame_set.epoch != self._epoch:
+            self._tracks.reset()
+            self._epoch = frame_set.epoch
         seen = []
-        for frame in frames:
+        for frame in frame_set.frames:
             try:
                 seen.append(self._observe(frame, parameters))
-            except Exception as error:  # whatever one frame does, the next gets its chance
+            except Exception as error:  # whatever one frame does, the next is processed
                 self._drop(*self._explain(error, frame.camera))
         if not seen:
             return None
@@ -78,7 +77,7 @@ class Pipeline:
             return (
                 self._fuse(seen, parameters)
                 if parameters.cameras
-                else self._estimate(*seen, parameters)
+                else self._estimate(seen[0], parameters)
             )
         except Exception as error:
             self._drop(*self._explain(error), len(seen))
@@ -93,23 +92,23 @@ class Pipeline:
         return observe(frame, camera_from_frame, self.models, parameters, self._drop, self._warn)
 
     def _camera_pose(self, camera: str, header: Header, parameters: Parameters) -> np.ndarray:
-        """Fixed frame from camera, [4, 4]."""
+        """Return the camera's pose in the fixed frame, [4, 4]."""
         fixed = parameters.fixed_cameras.get(camera)
         if fixed is not None:
             pose = np.eye(4)
             pose[:3, 3] = fixed[:3]
-            pose[:3, :3] = rotations.matrices(np.array([fixed[3:]]))[0]
+            pose[:3, :3] = rotations.matrix(np.array(fixed[3:]))
             return pose
         try:
             return self._transforms.lookup(
                 parameters.fixed_frame, header.frame_id, nanoseconds(header.stamp)
             )
         except TransformError as error:
-            raise BadInput(Reason.NO_TRANSFORM, str(error)) from error
+            raise BadInputError(Reason.NO_TRANSFORM, str(error)) from error
 
     def _explain(self, error: Exception, camera: str = "") -> tuple[Reason, str]:
         prefix = f"camera {camera}: " if camera else ""
-        if isinstance(error, BadInput):
+        if isinstance(error, BadInputError):
             return error.reason, f"{prefix}{error}"
         self._debug("".join(traceback.format_exception(error)))
         remedy = "if it repeats, report it with the traceback (log_level:=debug)"
@@ -140,12 +139,14 @@ class Pipeline:
         if with_tracks:
             self._tracks.update(distributions)
         elapsed = time.monotonic() - start
-        return Result(seen.view.header, seen.targets, distributions, elapsed, [seen.view])
+        return Result(
+            seen.view.header, seen.targets, distributions, elapsed, [seen.view], self._epoch
+        )
 
     def _camera_motion(
         self, seen: Observation, parameters: Parameters
     ) -> tuple[bool, np.ndarray | None]:
-        """Whether the temporal filter can work, and the camera's pose [4, 4]; None if it rests."""
+        """Return whether the temporal filter can run, and the camera's pose [4, 4] if it moves."""
         if not parameters.temporal.enabled:
             self._tracks.reset()
             return False, None
@@ -153,7 +154,7 @@ class Pipeline:
             return True, None
         try:
             return True, self._camera_pose("", seen.view.header, parameters)
-        except BadInput as error:
+        except BadInputError as error:
             self._drop(Reason.UNFILTERED, str(error))
             return False, None
 
@@ -163,14 +164,11 @@ class Pipeline:
         start = time.monotonic()
         newest = max((o.view.header for o in seen), key=lambda header: nanoseconds(header.stamp))
         header = Header(stamp=newest.stamp, frame_id=parameters.fixed_frame)
-        cameras = [
-            CameraTargets(o.targets, o.view.K, np.linalg.inv(o.view.camera_from_frame))
-            for o in seen
-        ]
+        cameras = [CameraTargets(o.targets, o.view.K, o.view.frame_from_camera) for o in seen]
         groups = associate(cameras, self.models.objects)
         limit = parameters.detections.max_count
         for group in groups[limit:]:
-            text = f"more than detections.max_count = {limit} objects in one moment: raise it"
+            text = f"more than detections.max_count = {limit} objects in one frame set: raise it"
             self._drop(Reason.TOO_MANY, text, len(group.members))
         groups = groups[:limit]
         names = [group.object_name for group in groups]
@@ -194,7 +192,8 @@ class Pipeline:
             self._tracks.reset()
         elapsed = time.monotonic() - start
         targets = [_best_target(group, seen) for group in groups]
-        return Result(header, targets, distributions, elapsed, [o.view for o in seen])
+        views = [o.view for o in seen]
+        return Result(header, targets, distributions, elapsed, views, self._epoch)
 
     def _priors(
         self,
@@ -216,6 +215,6 @@ class Pipeline:
 
 
 def _best_target(group: Group, seen: Sequence[Observation]) -> Target:
-    """The detection of a group with the best score."""
+    """Return the detection of a group with the best score."""
     members = [seen[view].targets[target] for view, target in group.members.items()]
     return max(members, key=lambda target: np.nan_to_num(target.score))

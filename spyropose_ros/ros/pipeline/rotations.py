@@ -1,13 +1,52 @@
-"""Rotation matrix <-> quaternion, in the x, y, z, w order of ROS. Nowhere else."""
+"""Rotation matrix <-> quaternion, in the x, y, z, w order of ROS. Nowhere else.
+
+Single rotations are converted by tf_transformations if available, batches by NumPy and SciPy.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+try:
+    import tf_transformations
+except Exception:  # absent, or its transforms3d is too old for the installed NumPy
+    tf_transformations = None
+
+
+def quaternion(matrix: np.ndarray) -> np.ndarray:
+    """Convert one rotation matrix.
+
+    Args:
+        matrix: [3, 3]; may be off orthonormal by rounding.
+
+    Returns:
+        Unit quaternion (x, y, z, w) with w >= 0, float64 [4].
+    """
+    if tf_transformations is None:
+        return quaternions(matrix)[0]
+    homogeneous = np.eye(4)
+    homogeneous[:3, :3] = matrix
+    result = np.array(tf_transformations.quaternion_from_matrix(homogeneous))
+    return -result if result[3] < 0 else result
+
+
+def matrix(quaternion: np.ndarray) -> np.ndarray:
+    """Convert one quaternion.
+
+    Args:
+        quaternion: (x, y, z, w) of any non-zero length, [4].
+
+    Returns:
+        Rotation matrix, float64 [3, 3].
+    """
+    if tf_transformations is None:
+        return matrices(np.asarray(quaternion)[None])[0]
+    return np.array(tf_transformations.quaternion_matrix(quaternion))[:3, :3]
+
 
 def quaternions(matrices: np.ndarray) -> np.ndarray:
-    """Converts rotation matrices.
+    """Convert rotation matrices.
 
     Args:
         matrices: [N, 3, 3]; may be off orthonormal by rounding.
@@ -36,7 +75,7 @@ def quaternions(matrices: np.ndarray) -> np.ndarray:
 
 
 def matrices(quaternions: np.ndarray) -> np.ndarray:
-    """Converts quaternions.
+    """Convert quaternions.
 
     Args:
         quaternions: (x, y, z, w) of any non-zero length, [N, 4].

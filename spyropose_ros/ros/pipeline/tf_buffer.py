@@ -1,6 +1,6 @@
-"""Where frames are relative to each other over time: a small transform buffer. Knows no ROS.
+"""A small buffer of transforms between frames over time. Independent of ROS.
 
-tf2_ros would do the same but needs a ROS installation; this one works with the messages alone.
+tf2_ros does the same but needs a ROS installation; this one needs only the messages.
 """
 
 from __future__ import annotations
@@ -15,22 +15,31 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
+from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.ros.pipeline import rotations
-from spyropose_ros.ros.pipeline.frame_matcher import JUMP_NS
+from spyropose_ros.ros.pipeline.stamps import went_back
 
 SECOND = 1_000_000_000
 MAX_FRAMES = 1000
-MAX_SAMPLES = 10_000  # per frame: history x the highest rate that is sensible
+MAX_SAMPLES = 10_000  # per frame: history x the highest sensible rate
 NORM_TOLERANCE = 0.01  # of the squared length of a quaternion; as in tf2
 
 
-class TransformError(ValueError):
-    """A transform cannot be stored or found; the text names the frames and the remedy."""
+class TransformError(SpyroposeError):
+    """A transform cannot be stored or found."""
 
 
 @dataclass
 class _Frame:
-    """One edge of the tree: transforms to the parent frame, by ascending stamp."""
+    """One edge of the tree: transforms to the parent frame, by ascending stamp.
+
+    Attributes:
+        parent: name of the parent frame.
+        static: whether it never changes.
+        stamps: nanoseconds.
+        translations: metres, [3] each.
+        quaternions: x, y, z, w, [4] each.
+    """
 
     parent: str
     static: bool
@@ -41,17 +50,17 @@ class _Frame:
     def insert(self, stamp: int, translation: np.ndarray, quaternion: np.ndarray) -> None:
         index = bisect.bisect_left(self.stamps, stamp)
         same = index < len(self.stamps) and self.stamps[index] == stamp
-        place = slice(index, index + same)
-        self.stamps[place] = [stamp]
-        self.translations[place] = [translation]
-        self.quaternions[place] = [quaternion]
+        position = slice(index, index + same)
+        self.stamps[position] = [stamp]
+        self.translations[position] = [translation]
+        self.quaternions[position] = [quaternion]
 
     def forget(self, count: int) -> None:
-        """Removes the oldest samples."""
+        """Remove the oldest samples."""
         del self.stamps[:count], self.translations[:count], self.quaternions[:count]
 
     def at(self, stamp: int) -> np.ndarray:
-        """Parent from child [4, 4], interpolated; the first or last sample outside them."""
+        """Return parent from child [4, 4], interpolated; clamped to the first and last sample."""
         after = bisect.bisect_left(self.stamps, stamp)
         if self.static or after == len(self.stamps):
             return _matrix(self.translations[-1], self.quaternions[-1])
@@ -60,16 +69,16 @@ class _Frame:
         pair = slice(after - 1, after + 1)
         start, end = self.stamps[pair]
         share = (stamp - start) / (end - start)
-        before, behind = self.translations[pair]
-        turn = Slerp([0.0, 1.0], Rotation.from_quat(self.quaternions[pair]))
-        return _matrix(before + share * (behind - before), turn(share).as_quat())
+        before, after_it = self.translations[pair]
+        rotation = Slerp([0.0, 1.0], Rotation.from_quat(self.quaternions[pair]))
+        return _matrix(before + share * (after_it - before), rotation(share).as_quat())
 
 
 class TransformBuffer:
     """A tree of frames with a short history. Thread-safe.
 
-    Between two samples of a frame positions are interpolated linearly and rotations along the
-    shortest turn. Leading slashes of frame names are ignored.
+    Between two samples positions are interpolated linearly and rotations along the geodesic.
+    Leading slashes of frame names are ignored.
 
     Args:
         history: how long transforms are kept, in nanoseconds.
@@ -92,15 +101,16 @@ class TransformBuffer:
         quaternion: Sequence[float],
         static: bool = False,
     ) -> None:
-        """Stores where the child frame is in its parent frame.
+        """Store the pose of a child frame in its parent frame.
 
-        A frame has one parent: another one replaces the frame's history. So does a stamp that is
-        more than a second before the frame's newest, because time was set back then.
+        A frame has one parent: another one replaces the frame's history. So does a stamp more than
+        a second before the newest, because time was set back. Transforms are not cleared with the
+        images: in a bag they are read ahead of them.
 
         Args:
-            parent: frame that the child is placed in.
-            child: frame to place.
-            stamp: nanoseconds; without meaning for static transforms, which hold at any time.
+            parent: name of the parent frame.
+            child: name of the child frame.
+            stamp: nanoseconds; ignored for static transforms, which hold at any time.
             translation: origin of the child in the parent frame, metres, [3].
             quaternion: rotation from child to parent coordinates, x, y, z, w.
             static: whether it never changes.
@@ -110,14 +120,16 @@ class TransformBuffer:
         """
         parent, child = _name(parent), _name(child)
         edge = f"transform from '{child}' to '{parent}'"
-        place, turn = np.array(translation, dtype=float), np.array(quaternion, dtype=float)
+        position, rotation = np.array(translation, float), np.array(quaternion, float)
         if not parent or not child or parent == child:
             raise TransformError(f"{edge} needs two different frame names")
-        if not np.isfinite(place).all():
+        if not np.isfinite(position).all():
             raise TransformError(f"{edge} has a translation that is not finite")
-        length = math.hypot(*turn)
+        length = math.hypot(*rotation)
         if not abs(length * length - 1) <= NORM_TOLERANCE:  # true for NaN too
-            raise TransformError(f"{edge} has a quaternion {turn.tolist()} that has not length 1")
+            raise TransformError(
+                f"{edge} has a quaternion {rotation.tolist()} of length {length:g}, not 1"
+            )
         if stamp == 0 and not static:
             raise TransformError(f"{edge} has a zero stamp: stamp it, or publish it on /tf_static")
         with self._lock:
@@ -131,30 +143,30 @@ class TransformBuffer:
                 static
                 or frame is None
                 or (frame.parent, frame.static) != kind
-                or _jumped(frame, stamp)
+                or went_back(stamp, frame.stamps[-1])
             ):
                 frame = self._frames[child] = _Frame(parent, static)
-            frame.insert(stamp, place, turn)
+            frame.insert(stamp, position, rotation)
             expired = bisect.bisect_left(frame.stamps, frame.stamps[-1] - self._history)
             frame.forget(max(expired, len(frame.stamps) - MAX_SAMPLES))
 
     def add_message(self, message: Any, static: bool) -> list[str]:
-        """Stores a tf2_msgs/TFMessage.
+        """Store a tf2_msgs/TFMessage.
 
         Returns:
-            What is wrong with those of its transforms that were refused, one line each.
+            A line for each transform that was refused.
         """
         refused = []
         for item in message.transforms:
-            stamp, move = item.header.stamp, item.transform
-            place, turn = move.translation, move.rotation
+            stamp = item.header.stamp
+            position, rotation = item.transform.translation, item.transform.rotation
             try:
                 self.set_transform(
                     item.header.frame_id,
                     item.child_frame_id,
                     stamp.sec * SECOND + stamp.nanosec,
-                    (place.x, place.y, place.z),
-                    (turn.x, turn.y, turn.z, turn.w),
+                    (position.x, position.y, position.z),
+                    (rotation.x, rotation.y, rotation.z, rotation.w),
                     static,
                 )
             except TransformError as error:
@@ -162,7 +174,7 @@ class TransformBuffer:
         return refused
 
     def lookup(self, target: str, source: str, stamp: int) -> np.ndarray:
-        """Finds the transform between two frames at a time.
+        """Look up the transform between two frames at a time.
 
         Args:
             target: frame to transform to.
@@ -189,19 +201,19 @@ class TransformBuffer:
         return np.linalg.inv(ancestor_from_target) @ ancestor_from_source
 
     def clear(self) -> None:
-        """Forgets what moves; static transforms stay, because they are published only once."""
+        """Clear moving frames; static transforms stay because they are published only once."""
         with self._lock:
             self._frames = {name: item for name, item in self._frames.items() if item.static}
 
     def _ancestors(self, name: str) -> list[str]:
-        """The frame itself, its parent and so on to the root; ends because loops are refused."""
+        """Return the frame, its parent and so on to the root; it ends because loops are refused."""
         names = [name]
         while (frame := self._frames.get(names[-1])) is not None:
             names.append(frame.parent)
         return names
 
     def _climb(self, names: Sequence[str], stamp: int) -> np.ndarray:
-        """Transform [4, 4] from the first frame to the parent of the last."""
+        """Return the transform [4, 4] from the first frame to the parent of the last."""
         result = np.eye(4)
         for name in names:
             self._check_time(name, stamp)
@@ -244,12 +256,8 @@ def _name(frame_id: str) -> str:
     return frame_id.lstrip("/")  # tf2 refuses the slashes that ROS 1 allowed
 
 
-def _jumped(frame: _Frame, stamp: int) -> bool:
-    return stamp < frame.stamps[-1] - JUMP_NS
-
-
 def _matrix(translation: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
     result = np.eye(4)
-    result[:3, :3] = rotations.matrices(quaternion[None])[0]
+    result[:3, :3] = rotations.matrix(quaternion)
     result[:3, 3] = translation
     return result

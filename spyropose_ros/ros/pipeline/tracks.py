@@ -1,7 +1,7 @@
-"""What was last known of every object: where the temporal filter takes its priors from.
+"""The last distribution of every object: priors for the temporal filter.
 
-An object is recognised by its name and its place, not by the detector's ids: these change when a
-detection was missed, and some detectors give none.
+An object is recognised by its name and its position, not by the detector's ids: these change when a
+detection is missed, and some detectors give none.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from scipy.optimize import linear_sum_assignment
 
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.pose_prior import PosePrior
-from spyropose_ros.ros.pipeline.frame_matcher import JUMP_NS
 
-_REACH = 0.5  # of the diameter: equal objects may stand so near to each other
-_DEPTH_REACH = 0.2  # of the distance: boxes tell it no better
-_MAX_TRACKS = 64  # a distribution has megabytes
+_REACH = 0.5  # of the diameter: identical objects may stand this close to each other
+_DEPTH_REACH = 0.2  # of the distance, which boxes determine no better
+_MAX_TRACKS = 64  # a distribution takes megabytes
 _LEAVES = 2000  # enough for the mean position
 
 
@@ -32,7 +31,7 @@ class TemporalSettings:
         rotation_noise: standard deviation of the random walk about each axis, rad / sqrt(s).
         translation_noise: the same along each axis, m / sqrt(s).
         outlier: share of the certainty that is given up within a second.
-        max_gap: an object that was not seen for longer is forgotten, seconds.
+        max_gap: objects unseen for longer are forgotten, seconds.
 
     Raises:
         ValueError: a number out of range.
@@ -85,7 +84,7 @@ class Tracks:
         return len(self._tracks)
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Clear everything."""
         self._tracks: list[_Track] = []
         self._stamp = -math.inf
         self._late = False  # whether the last frame was out of order
@@ -100,25 +99,21 @@ class Tracks:
         stamp: float,
         fixed_from_frame: np.ndarray | None = None,
     ) -> list[PosePrior | None]:
-        """What is known of the objects before the frame is looked at.
+        """Return what is known of the objects before the frame is processed.
 
-        A stamp more than a second before the last one clears everything: a bag looped, or the
-        simulation restarted. Frames that are less out of order, or repeat a stamp, neither use nor
-        change what is known.
+        Frames that are out of order, or repeat a stamp, neither use nor change what is known.
 
         Args:
             names: of the targets' models, N.
             positions: estimates of their bounding-sphere centres, metres, [N, 3], in the frame of
                 the distributions: one camera's optical frame, or what several cameras share.
             stamp: of the frame, seconds.
-            fixed_from_frame: pose of that frame in one in which the objects rest, [4, 4]; None if
-                it rests as well.
+            fixed_from_frame: pose of that frame in one in which the objects are at rest, [4, 4];
+                None if it is at rest as well.
 
         Returns:
             For each target a prior in the frame of the distributions, None for a new object.
         """
-        if stamp < self._stamp - JUMP_NS * 1e-9:
-            self.reset()
         self._late = stamp < self._stamp
         if self._late:
             self._names, self._matches = list(names), {}
@@ -133,7 +128,7 @@ class Tracks:
         ]
 
     def update(self, distributions: Sequence[PoseDistribution | None]) -> None:
-        """Keep what was found in the frame of the last call of `priors`.
+        """Store what was found in the frame of the last call of `priors`.
 
         Args:
             distributions: of its targets, in order; None where none was found.
@@ -145,29 +140,23 @@ class Tracks:
             raise ValueError(f"{len(distributions)} distributions for {len(self._names)} targets")
         if self._late:
             return
-        found = [i for i, distribution in enumerate(distributions) if distribution is not None]
+        found = {i: d for i, d in enumerate(distributions) if d is not None}
         replaced = {self._matches[i] for i in found if i in self._matches}
         kept = [track for k, track in enumerate(self._tracks) if k not in replaced]
         new = [
-            _Track(
-                self._names[i],
-                distributions[i],
-                _mean_position(distributions[i]),
-                self._stamp,
-                self._frame,
-            )
+            _Track(self._names[i], found[i], _mean_position(found[i]), self._stamp, self._frame)
             for i in found
         ]
         tracks = (kept + new)[-max(_MAX_TRACKS, len(new)) :]
         self._tracks, self._matches, self._names = tracks, {}, []
 
     def _is_older(self, target: int) -> bool:
-        """Whether a target has a track of an earlier image: its own image must not count twice."""
+        """Tell whether a target has a track of an earlier image: its own must not count twice."""
         track = self._matches.get(target)
         return track is not None and self._tracks[track].stamp < self._stamp
 
     def _match(self, positions: np.ndarray) -> dict[int, int]:
-        """Targets and their tracks: the nearest pairs of the same name that are near enough."""
+        """Match targets to tracks: the nearest pairs of the same name within reach."""
         cost = np.full((len(positions), len(self._tracks)), np.inf)
         for k, track in enumerate(self._tracks):
             motion = self._motion(track)
@@ -181,20 +170,22 @@ class Tracks:
         return {int(i): int(k) for i, k in zip(*pairs, strict=True) if allowed[i, k]}
 
     def _distance(self, track: _Track, offset: np.ndarray) -> float:
-        """Distance over the largest that is believed; the offset is in the track's frame."""
+        """Return the distance relative to the reach; the offset is in the track's frame."""
         walk = 3 * self.settings.translation_noise * math.sqrt(self._stamp - track.stamp)
-        reach = _REACH * track.distribution.diameter + walk
+        diameter = track.distribution.diameter
+        assert diameter is not None  # the estimator always gives it
+        reach = _REACH * diameter + walk
         box = track.distribution.box
         if box.axes == 0:
             return float(np.linalg.norm(offset)) / reach
-        # The box's own shape tells depth from sideways: as deep as the distance, or a cube.
+        # The shape of the box tells depth from lateral: as deep as the distance, or a cube.
         edges = box.basis[0].double().cpu().numpy()
         lengths = np.linalg.norm(edges, axis=0)
         reaches = reach + _DEPTH_REACH * (lengths - lengths.min())
         return float(np.linalg.norm(np.linalg.solve(edges / lengths * reaches, offset)))
 
     def _motion(self, track: _Track) -> np.ndarray:
-        """This frame from the track's, [4, 4]."""
+        """Return this frame from the track's, [4, 4]."""
         return np.linalg.solve(self._frame, track.fixed_from_frame)
 
     def _prior(self, track: _Track) -> PosePrior:
@@ -209,7 +200,7 @@ class Tracks:
 
 
 def _mean_position(distribution: PoseDistribution) -> np.ndarray:
-    """Of the bounding-sphere centre, metres, [3]."""
+    """Return the mean of the bounding-sphere centre, metres, [3]."""
     top = distribution.top(_LEAVES)
     center = top.translations + top.rotations @ distribution.center
     weights = top.probabilities / top.probabilities.sum()

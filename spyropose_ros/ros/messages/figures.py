@@ -1,9 +1,9 @@
-"""Pictures of a result for people: the poses over the images, and the maps of the rotations."""
+"""Figures of a result: the poses drawn over the images, and maps of the rotations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,7 +18,7 @@ MAP_SIZE = (480, 320)
 
 
 def overlay(result: Result, sizes: Sequence[float]) -> np.ndarray:
-    """Draws the poses over the images of all cameras.
+    """Draw the poses over the images of all cameras.
 
     Args:
         result: at least one view.
@@ -27,26 +27,29 @@ def overlay(result: Result, sizes: Sequence[float]) -> np.ndarray:
     Returns:
         The views one below the other, RGB uint8 [sum of H, largest W, 3].
     """
-    from spyropose_ros.core import plots  # with torch: only the worker thread waits for it
+    from spyropose_ros.core import plots  # imports torch: only the worker thread waits for it
 
     labels = [target.class_id for target in result.targets]
-    pictures = []
+    drawn = []
     for view in result.views:
-        seen = list(result.distributions)
+        seen: list[Any] = list(result.distributions)
         if view.camera_from_frame is not None:
             seen = [_SeenFromCamera(d, view.camera_from_frame) for d in seen]
-        pictures.append(plots.overlay(view.image, view.K, seen, list(sizes), labels=labels))
-    width = max(picture.shape[1] for picture in pictures)
+        drawn.append(plots.overlay(view.image, view.K, seen, list(sizes), labels=labels))
+    width = max(image.shape[1] for image in drawn)
     return np.concatenate(
-        [np.pad(picture, ((0, 0), (0, width - picture.shape[1]), (0, 0))) for picture in pictures]
+        [np.pad(image, ((0, 0), (0, width - image.shape[1]), (0, 0))) for image in drawn]
     )
 
 
 def rotation_maps(result: Result) -> np.ndarray:
-    """Draws the rotations of all objects, one below the other, RGB uint8 [n * H, W, 3].
+    """Draw the rotations of all objects, one below the other.
 
     Args:
         result: at least one distribution.
+
+    Returns:
+        RGB uint8 [n * H, W, 3].
     """
     from spyropose_ros.core.plots import rotation_plot
 
@@ -54,7 +57,7 @@ def rotation_maps(result: Result) -> np.ndarray:
 
 
 class _SeenFromCamera:
-    """A distribution in the frame of a camera, as far as `core.plots` needs it.
+    """A distribution in the frame of a camera, with what `core.plots` needs.
 
     Args:
         distribution: object frame -> the frame of the result.

@@ -1,10 +1,11 @@
-"""The pictures of a run: summary.png and animation.webp."""
+"""The figures of a run: summary.png and animation.webp."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import matplotlib
@@ -17,7 +18,6 @@ from PIL import Image
 from spyropose_ros.bop import LMO_OBJECTS, load_mesh
 from spyropose_ros.core.plots import drawing, overlay, rotation_plot
 from spyropose_ros.demo.plan import Model
-from spyropose_ros.demo.received import ReceivedDistribution
 from spyropose_ros.demo.results import Check, FrameResult
 
 _EXAMPLES = 5
@@ -28,25 +28,25 @@ _ANIMATION_HEIGHT = 400
 _MILLISECONDS = 250  # per frame of the animation
 _PLOT_SIZE = (408, 272)
 _LEAST_ERROR = 0.3  # degrees, the end of the logarithmic scale
-_STYLE = {"axes.edgecolor": "0.5", "text.color": "#464a52", "axes.labelcolor": "#464a52"}
+_STYLE: Any = {"axes.edgecolor": "0.5", "text.color": "#464a52", "axes.labelcolor": "#464a52"}
 _BLUE, _RED, _INK, _BAND = "#2d6cdf", "#d5452f", "#464a52", "#e3e5ea"
 
 
 @dataclass(frozen=True)
 class Shot:
-    """A frame with all that is needed to draw it.
+    """A frame with everything needed to draw it.
 
     Attributes:
         image: RGB uint8 [H, W, 3].
         K: Intrinsics, [3, 3].
-        received: Its distribution.
+        received: Its ReceivedDistribution, which `core.plots` takes for a PoseDistribution.
         truth: True rotation [3, 3] and translation [3], metres.
         result: Its numbers.
     """
 
     image: np.ndarray
     K: np.ndarray
-    received: ReceivedDistribution
+    received: Any
     truth: tuple[np.ndarray, np.ndarray]
     result: FrameResult
 
@@ -58,7 +58,7 @@ def write(
     model: Model,
     points: np.ndarray | None,
 ) -> list[Path]:
-    """Draw both pictures.
+    """Draw both figures.
 
     Args:
         output: Folder.
@@ -71,7 +71,7 @@ def write(
         Paths of the files.
     """
     summary, animation = output / "summary.png", output / "animation.webp"
-    Image.fromarray(summary_picture(shots, checks, model, points)).save(summary)
+    Image.fromarray(summary_figure(shots, checks, model, points)).save(summary)
     indices = np.linspace(0, len(shots) - 1, min(len(shots), _ANIMATION_FRAMES)).round().astype(int)
     drawer = _Animation(shots, model, points)
     first, *others = [Image.fromarray(drawer.frame(index)) for index in indices]
@@ -82,7 +82,7 @@ def write(
 
 
 def surface_points(model: Model, data_root: str | Path) -> np.ndarray | None:
-    """Samples of an object's surface, of the bundle's mesh or else of the data set's.
+    """Sample an object's surface, from the bundle's mesh or else the data set's.
 
     Args:
         model: Which object it is.
@@ -102,32 +102,32 @@ def surface_points(model: Model, data_root: str | Path) -> np.ndarray | None:
 
 
 def close_up(shot: Shot, model: Model, points: np.ndarray | None, size: int) -> np.ndarray:
-    """The surroundings of the object with its distribution drawn over them.
+    """Draw the distribution over the surroundings of the object.
 
     Args:
         shot: The frame.
         model: Which object it is.
         points: Samples of the object's surface [M, 3], or None.
-        size: Side of the picture in pixels.
+        size: Side of the result in pixels.
 
     Returns:
         RGB uint8 [size, size, 3].
     """
     box = np.array(shot.result.box)
     scale = size / (_CLOSE_UP * (box[2:] - box[:2]).max())
-    view = np.eye(3)  # from the image's pixels to the picture's
+    view = np.eye(3)  # from the image's pixels to the result's
     view[:2, :2] *= scale
     view[:2, 2] = (size - 1) / 2 - scale * (box[:2] + box[2:]) / 2
-    picture = cv2.warpAffine(
+    image = cv2.warpAffine(
         shot.image, view[:2], (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
     return overlay(
-        picture, view @ shot.K, [shot.received], model.diameter, points, truth=[shot.truth]
+        image, view @ shot.K, [shot.received], model.diameter, points, truth=[shot.truth]
     )
 
 
 class _Series:
-    """The curve of the entropy, as it is drawn in both pictures."""
+    """The curve of the entropy, drawn in both figures."""
 
     def __init__(self, results: Sequence[FrameResult], has_handle: bool):
         self.results = results
@@ -137,10 +137,10 @@ class _Series:
         self.label = "entropy about\nthe axis (nats)" if has_handle else "entropy (nats)"
         self.hidden = "handle hidden" if has_handle else "less than half visible"
         self.unknown = np.log(2 * np.pi) if has_handle else None
-        self.step = "frame" if has_handle else "photograph, in their order"
+        self.step = "frame" if has_handle else "photograph, in order"
 
     def shade(self, axes) -> None:
-        """Put bands behind the frames whose decisive part is hidden."""
+        """Shade the frames whose decisive part is hidden."""
         hidden = np.array([result.is_hidden for result in self.results])
         edges = np.flatnonzero(np.diff(np.r_[False, hidden, False]))
         for start, end in edges.reshape(-1, 2):
@@ -161,10 +161,10 @@ class _Series:
         axes.set_ylabel(self.label)
 
 
-def summary_picture(
+def summary_figure(
     shots: Sequence[Shot], checks: Sequence[Check], model: Model, points: np.ndarray | None
 ) -> np.ndarray:
-    """Examples with their rotation plots, and entropy and errors over time.
+    """Draw examples with their rotation plots, and entropy and errors over time.
 
     Args:
         shots: The frames with a distribution.
@@ -200,7 +200,7 @@ def summary_picture(
 
 
 class _Animation:
-    """Draws the pictures of the animation: the image, the rotations, and the entropy."""
+    """Draws the frames of the animation: the image, the rotations, and the entropy."""
 
     def __init__(self, shots: Sequence[Shot], model: Model, points: np.ndarray | None):
         self._shots, self._model, self._points = shots, model, points
@@ -212,11 +212,11 @@ class _Animation:
             series.draw(axes)
             axes.set_xticks([])
             self._curve = _pixels(figure)
-        places = axes.transData.transform(np.column_stack([np.arange(len(shots)), series.entropy]))
-        self._places = places * (1, -1) + (0, height - 1)
+        points = np.column_stack([np.arange(len(shots)), series.entropy])
+        self._pixels = axes.transData.transform(points) * (1, -1) + (0, height - 1)
 
     def frame(self, index: int) -> np.ndarray:
-        """The picture of one shot, RGB uint8 [H, W, 3]."""
+        """Draw one shot, RGB uint8 [H, W, 3]."""
         shot = self._shots[index]
         image = overlay(
             shot.image, shot.K, [shot.received], self._model.diameter, self._points,
@@ -228,12 +228,12 @@ class _Animation:
         drawing.label(image, caption, (0, _ANIMATION_HEIGHT), 1.0)
         rotations = rotation_plot(shot.received, _PLOT_SIZE, truth=shot.truth[0])
         curve = self._curve.copy()
-        drawing.disc(curve, self._places[index], 5.0, (213, 69, 47))
+        drawing.disc(curve, self._pixels[index], 5.0, (213, 69, 47))
         return np.hstack([image, np.vstack([rotations, curve])])
 
 
 def _draw_errors(axes, series: _Series) -> None:
-    """Rotation errors over time, on a logarithmic scale."""
+    """Draw rotation errors over time on a logarithmic scale."""
     series.shade(axes)
     errors = [(result.best_mode_error, result.rotation_error) for result in series.results]
     best, top = np.maximum(np.array(errors, float), _LEAST_ERROR).T  # None becomes nan
@@ -252,8 +252,8 @@ def _draw_errors(axes, series: _Series) -> None:
     axes.legend(once.values(), once.keys(), loc="upper right", fontsize=9, ncols=3)
 
 
-def _mark(axes, chosen: Sequence[int]) -> None:
-    """Show on the time axis which frames are pictured above."""
+def _mark(axes, chosen: np.ndarray) -> None:
+    """Mark on the time axis which frames are shown above."""
     for index in chosen:
         axes.plot(
             index, 1.0, "v", color=_INK, ms=7, clip_on=False, transform=axes.get_xaxis_transform()
@@ -261,7 +261,7 @@ def _mark(axes, chosen: Sequence[int]) -> None:
 
 
 def _choose(results: Sequence[FrameResult], has_handle: bool) -> np.ndarray:
-    """Indices of the examples: evenly over time, or from much hidden to fully visible."""
+    """Choose the examples: evenly over time, or from mostly hidden to fully visible."""
     count = min(_EXAMPLES, len(results))
     if has_handle:
         return ((np.arange(count) + 0.5) * len(results) / count).astype(int)
@@ -270,7 +270,7 @@ def _choose(results: Sequence[FrameResult], has_handle: bool) -> np.ndarray:
 
 
 def _caption(result: FrameResult) -> str:
-    """What is to be seen in a frame."""
+    """Describe a frame."""
     if result.handle_fraction is None:
         seen = f"photograph {result.frame}, {result.visible_fraction:.0%} visible"
     elif result.handle_fraction == 0:
