@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from training.campaign.__main__ import last_line
+from training.campaign.__main__ import QUEUE, last_line
 from training.campaign.queue import Entry, EntryRun, read_queue
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -184,7 +184,7 @@ def test_one_campaign_at_a_time_in_the_background(command, stand_in):
 
 
 def test_the_queue_of_the_project_is_readable():
-    entries = read_queue(ROOT / "training" / "campaign.yaml")
+    entries = read_queue(QUEUE)
     assert len(entries) >= 6 and all(entry.hours > 0 for entry in entries)
 
 

@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from spyropose_ros.core.bundle import ModelBundle
+from spyropose_ros.core.errors import InputError
 from training import cli
 from training.config import PRESETS, AugmentationConfig, TrainConfig
 from training.data.shapes import ShapesSource
@@ -278,6 +279,8 @@ def test_another_bundle_can_be_the_start(tmp_path):
         model = assemble(source, tiny(start_from=str(tmp_path / name))).module.model
         assert same(model.extractor, first.extractor)
         assert same(model.heads, first.heads) == (name == "mug")
+    with pytest.raises(InputError, match="from one model with keypoints to another"):
+        assemble(ShapesSource("cube", 32), tiny(keypoints="none", start_from=str(tmp_path / "mug")))
 
 
 def test_without_keypoints_the_vector_model_is_built():

@@ -80,7 +80,7 @@ def benchmark(
         Path of the Markdown file.
 
     Raises:
-        ValueError: another data set, or two bundles of one object.
+        InputError: another data set, or two bundles of one object.
     """
     if dataset != "lmo":
         raise InputError(f"there is a benchmark of 'lmo' only, not of '{dataset}'")

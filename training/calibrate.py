@@ -69,7 +69,7 @@ def calibrate(
         The temperatures, coarse to fine.
 
     Raises:
-        ValueError: if the split does not exist or is the one that is evaluated on, or there are no
+        InputError: if the split does not exist or is the one that is evaluated on, or there are no
             images but the test's.
     """
     runs.require_bundle(run_or_bundle)

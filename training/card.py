@@ -32,7 +32,7 @@ def write_card(run_or_bundle: str, note: str = "") -> Path:
         Path of the card.
 
     Raises:
-        FileNotFoundError: if there is no report.
+        MissingFileError: if there is no report.
     """
     runs.require_bundle(run_or_bundle)
 

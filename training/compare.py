@@ -75,8 +75,8 @@ def compare(reports: list[str], output: str = "comparison") -> list[str]:
         The Markdown lines.
 
     Raises:
-        FileNotFoundError: if a report is missing.
-        ValueError: if two reports are of the same variant and object, or were not made alike.
+        MissingFileError: if a report is missing.
+        InputError: if two reports are of the same variant and object, or were not made alike.
     """
     entries = [_read(text) for text in reports]
     _check(entries)
@@ -123,7 +123,7 @@ def _read(text: str) -> Entry:
 
 
 def _check(entries: list[Entry]) -> None:
-    """Raise ValueError unless the entries fill a table that means something."""
+    """Raise InputError unless the entries fill a table that means something."""
     seen = set()
     for entry in entries:
         cell = entry.variant, entry.object_name

@@ -231,7 +231,7 @@ class TrainConfig:
         """Read what `to_flat` gives; what is missing has the paper's value.
 
         Raises:
-            ValueError: unknown names.
+            InputError: unknown names.
         """
         values = {name: value for name, value in values.items() if name not in _RETIRED}
         parts = {}

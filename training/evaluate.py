@@ -73,7 +73,7 @@ def evaluate(
         The report.
 
     Raises:
-        ValueError: if the split does not exist or has no image, or if results are asked for where
+        InputError: if the split does not exist or has no image, or if results are asked for where
             only rotations are estimated.
     """
     runs.require_bundle(run_or_bundle)

@@ -95,7 +95,7 @@ def evaluate_multiview(
         of the same views alone.
 
     Raises:
-        ValueError: if the split does not exist, has no scenes, or shows no object.
+        InputError: if the split does not exist, has no scenes, or shows no object.
     """
     runs.require_bundle(run_or_bundle)
 

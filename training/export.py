@@ -56,7 +56,7 @@ def export(
         The folder.
 
     Raises:
-        ValueError: unknown format or opset, or missing packages.
+        InputError: unknown format or opset, or missing packages.
         BundleError: missing or damaged bundle.
         ExportError: a file computes something other than PyTorch.
     """
@@ -95,7 +95,7 @@ def export(
 
 
 def _check_request(format: str, opset: int) -> None:
-    """Raise ValueError for what cannot be written."""
+    """Raise InputError for what cannot be written."""
     if format not in SUFFIX:
         raise InputError(f"format must be one of {', '.join(get_args(Format))}, got '{format}'")
     if format != "onnx":

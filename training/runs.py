@@ -54,7 +54,7 @@ def bundle_source(bundle: ModelBundle, data_root: str, dataset: str | None = Non
         dataset: see `training.data.open_source`; that of the training by default.
 
     Raises:
-        ValueError: if the bundle does not say.
+        DataError: if the bundle does not say.
     """
     from training.data import open_source
 

@@ -172,8 +172,8 @@ def train(args: Namespace) -> Path:
     """Run or resume what the command line says; returns the folder of the bundle.
 
     Raises:
-        ValueError: settings that the data set does not allow, or --debug on an existing run.
-        FileNotFoundError: the data are missing.
+        InputError: settings that the data set does not allow, or --debug on an existing run.
+        MissingFileError: the data are missing.
         Interrupted: SIGINT or SIGTERM has ended the training.
     """
     config = settings_of(args)

@@ -1,4 +1,4 @@
-"""What the package raises. Every error of its own derives from `SpyroposeError`."""
+"""Errors of the package: one base, and what is wrong by class."""
 
 
 class SpyroposeError(Exception):
@@ -13,13 +13,13 @@ class InputError(SpyroposeError, ValueError):
     """An argument or a setting has the wrong shape, type or range."""
 
 
-class ScorerError(SpyroposeError, FloatingPointError):
-    """A scorer's answer cannot be normalised."""
-
-
 class DataError(SpyroposeError, ValueError):
-    """Data that are damaged or do not fit what they are used for."""
+    """Data are damaged or do not fit what they are used for."""
 
 
 class MissingFileError(SpyroposeError, FileNotFoundError):
     """A file or folder that is needed is missing."""
+
+
+class ScorerError(SpyroposeError, FloatingPointError):
+    """A scorer's answer cannot be normalised."""

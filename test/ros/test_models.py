@@ -9,6 +9,7 @@ import trimesh
 from ament_index_python.packages import get_package_share_directory
 
 from spyropose_ros.core.errors import SpyroposeError
+from spyropose_ros.ros.pipeline import models
 from spyropose_ros.ros.pipeline.models import DEMO_MODEL, Models, demo_bundle, locate
 from spyropose_ros.ros.pipeline.parameters import ParameterError, Parameters, SearchParameters
 
@@ -27,9 +28,13 @@ def test_paths_and_hub_ids_are_located():
     assert locate("somebody/spyropose-mug") == "somebody/spyropose-mug"
 
 
-def test_the_demo_model_is_taken_from_the_share_folder_or_the_source_tree():
-    places = [Path(get_package_share_directory("spyropose_ros")), Path(__file__).parents[2]]
-    assert Path(demo_bundle()) in [place / DEMO_MODEL for place in places]
+def test_the_demo_model_is_in_the_share_folder_else_in_the_source_tree(monkeypatch, tmp_path):
+    share = tmp_path / DEMO_MODEL
+    share.mkdir(parents=True)
+    monkeypatch.setattr(models, "get_package_share_directory", lambda name: str(tmp_path))
+    assert demo_bundle() == str(share)
+    share.rmdir()
+    assert Path(demo_bundle()) == Path(__file__).parents[2] / DEMO_MODEL
 
 
 def test_class_ids_are_object_names_and_the_class_map(mug_bundle, duck_bundle):

@@ -28,7 +28,7 @@ from training.campaign.table import table_text
 
 log = logging.getLogger(__name__)
 
-QUEUE = Path(__file__).with_name("campaign.yaml")
+QUEUE = Path(__file__).parents[1] / "campaign.yaml"
 
 _NICE = 10
 _TRIES = 10  # to take the lock
@@ -239,7 +239,7 @@ def campaign(
         stop: end the campaign that runs, after its current step; it goes on when started again.
 
     Raises:
-        ValueError: a campaign is already running, or there is none to stop.
+        InputError: a campaign is already running, or there is none to stop.
         SystemExit: a signal has ended the campaign.
     """
     directory = Path(runs)

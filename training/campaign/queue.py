@@ -58,7 +58,7 @@ def read_queue(path: Path) -> list[Entry]:
     """Return the entries of a YAML file.
 
     Raises:
-        ValueError: the file says something else.
+        InputError: the file says something else.
         OSError: there is no such file.
     """
     try:

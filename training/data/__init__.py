@@ -38,8 +38,8 @@ def open_source(
         views: of objects that are rendered.
 
     Raises:
-        ValueError: unknown data set or object.
-        FileNotFoundError: the data are missing.
+        InputError: unknown data set or object.
+        MissingFileError: the data are missing.
     """
     if low_data_regime and dataset != "symsol":
         raise InputError(f"--low-data-regime is for symsol, not for {dataset}: leave it out")

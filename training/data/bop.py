@@ -51,8 +51,8 @@ class BopSource(Source):
             options: which images to use.
 
         Raises:
-            FileNotFoundError: the data set, its models or its images are missing.
-            ValueError: a file is damaged, or there is no such object.
+            MissingFileError: the data set, its models or its images are missing.
+            DataError: a file is damaged, or there is no such object.
         """
         self.options = options
         self.dataset = BopDataset(directory, options.camera)
@@ -87,7 +87,7 @@ class BopSource(Source):
         """Return crops of the training images.
 
         Raises:
-            ValueError: there is no training split, or no image shows enough of the object.
+            DataError: there is no training split, or no image shows enough of the object.
         """
         return BopItems(self, self.targets("train"), crop)
 
@@ -126,7 +126,7 @@ class BopSource(Source):
             split: "test", "validation" or "train".
 
         Raises:
-            ValueError: there is no such split, or no image shows enough of the object.
+            DataError: there is no such split, or no image shows enough of the object.
         """
         self.check_split(split)
         if split == "test":
@@ -220,8 +220,8 @@ class BopItems:
             rng: of the simulated detector and of the crop's turn.
 
         Raises:
-            FileNotFoundError: the image is missing.
-            ValueError: the image is damaged, or the object is behind the camera.
+            MissingFileError: the image is missing.
+            DataError: the image is damaged, or the object is behind the camera.
         """
         target = self._targets[index]
         self._check(target)
@@ -235,7 +235,7 @@ class BopItems:
         return item
 
     def _check(self, target: BopTarget) -> None:
-        """Raise ValueError when the object is behind the camera."""
+        """Raise DataError when the object is behind the camera."""
         instance = target.instance
         depth = (instance.rotation @ self._source.center + instance.translation)[2]
         if not depth > 0:

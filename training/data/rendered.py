@@ -66,8 +66,8 @@ class RenderedSource(Source):
             views: "uniform" turns the object at random over SO(3), "upright" as the settings say.
 
         Raises:
-            ValueError: unknown object.
-            FileNotFoundError: the data set is missing.
+            InputError: unknown object.
+            MissingFileError: the data set is missing.
         """
         self.model = load_object_model(name, data_root)
         self.settings = settings or scene_settings(name)

@@ -25,8 +25,8 @@ def load_object_model(name: str, root: str | Path = "data") -> ObjectModel:
         The model.
 
     Raises:
-        ValueError: the name is unknown.
-        FileNotFoundError: the data set is missing.
+        InputError: the name is unknown.
+        MissingFileError: the data set is missing.
     """
     if name == "mug":
         return _mug_model()

@@ -55,7 +55,7 @@ def make_shape(name: str) -> Shape:
         The shape; always the same one.
 
     Raises:
-        ValueError: if there is no such shape.
+        InputError: if there is no such shape.
     """
     if name not in SHAPES:
         raise InputError(f"there is no shape '{name}': choose from {', '.join(SHAPES)}")

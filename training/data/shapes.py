@@ -61,7 +61,7 @@ class ShapesSource(Source):
         resolution: side of the evaluation images, pixels.
 
     Raises:
-        ValueError: if there is no such shape.
+        InputError: if there is no such shape.
     """
 
     rotation_only = True
@@ -101,7 +101,7 @@ class ShapesSource(Source):
             seed: ignored.
 
         Raises:
-            ValueError: if there is no such split.
+            InputError: if there is no such split.
         """
         self.check_split(split)
         images = ShapeImages(self._shape, self._resolution)

@@ -159,14 +159,14 @@ class Source(ABC):
         """Yield evaluation samples of a split, in a fixed order; the seed is of the boxes' noise.
 
         Raises:
-            ValueError: unknown split.
+            InputError: unknown split.
         """
 
     def frames(self, split: str) -> list[BopFrame]:
         """Return all images of a split with all their annotations, for several views of one scene.
 
         Raises:
-            ValueError: the split has no scenes of several images.
+            InputError: the split has no scenes of several images.
         """
         raise InputError(f"{self.name} has no scene in split '{split}' that several images show")
 
@@ -175,7 +175,7 @@ class Source(ABC):
         return ""
 
     def check_split(self, split: str) -> None:
-        """Raise ValueError for a split that this source does not have."""
+        """Raise InputError for a split that this source does not have."""
         if split not in self.splits:
             known = ", ".join(self.splits)
             raise InputError(f"{self.name} has no split '{split}': choose from {known}")

@@ -50,7 +50,7 @@ class SymsolItems:
         resolution: side of the crops; larger or smaller images are resized.
 
     Raises:
-        FileNotFoundError: if the last image is missing.
+        MissingFileError: if the last image is missing.
     """
 
     def __init__(self, split: SymsolSplit, first: int, rotations: np.ndarray, resolution: int):
@@ -81,8 +81,8 @@ class SymsolSource(Source):
         low_data_regime: train on 9,500 images and validate on the next 500.
 
     Raises:
-        ValueError: if there is no such shape, the archive is damaged or has too few images.
-        FileNotFoundError: if the archive is missing.
+        DataError: if there is no such shape, the archive is damaged or has too few images.
+        MissingFileError: if the archive is missing.
     """
 
     rotation_only = True
@@ -138,7 +138,7 @@ class SymsolSource(Source):
 
         Raises:
             ValueError: if there is no such split or a file is damaged.
-            FileNotFoundError: if an image is missing.
+            MissingFileError: if an image is missing.
         """
         self.check_split(split)
         for index, rotations in enumerate(self._test.rotations()):

@@ -28,8 +28,8 @@ class SymsolSplit:
         shape: as the archive names it.
 
     Raises:
-        FileNotFoundError: if rotations.npz is missing.
-        ValueError: if it is damaged, lacks the shape or holds something else than rotations.
+        MissingFileError: if rotations.npz is missing.
+        DataError: if it is damaged, lacks the shape or holds something else than rotations.
     """
 
     def __init__(self, folder: Path, shape: str):
@@ -67,7 +67,7 @@ class SymsolSplit:
         """Return the path of an image.
 
         Raises:
-            FileNotFoundError: if it is missing.
+            MissingFileError: if it is missing.
         """
         path = self._folder / "images" / f"{self._shape}_{index:05d}.png"
         if not path.is_file():
@@ -81,8 +81,8 @@ class SymsolSplit:
             RGB uint8 [S, S, 3].
 
         Raises:
-            FileNotFoundError: if it is missing.
-            ValueError: if it is damaged or not square.
+            MissingFileError: if it is missing.
+            DataError: if it is damaged or not square.
         """
         path = self.image_path(index)
         image = cv2.imread(str(path), cv2.IMREAD_COLOR)

@@ -66,7 +66,7 @@ class Evaluation:
 
         Raises:
             BundleError: the bundle cannot be used.
-            ValueError: the split does not exist.
+            InputError: the split does not exist.
         """
         bundle = ModelBundle.from_pretrained(runs.bundle_directory(run_or_bundle))
         source = runs.bundle_source(bundle, data_root, dataset)

@@ -50,7 +50,7 @@ def assemble(source: Source, config: TrainConfig, clock: TrainingClock | None = 
         clock: of a training by hours.
 
     Raises:
-        ValueError: settings that the data set does not allow.
+        InputError: settings that the data set does not allow.
     """
     info = _object_info(source, config.network)
     network = _build_model(config.network, info, source)
@@ -134,7 +134,7 @@ def crop_settings(config: TrainConfig, source: Source, training: bool) -> CropSe
     """Return how the items of a run are cut.
 
     Raises:
-        ValueError: a crop padding is set, but the images are the crops.
+        InputError: a crop padding is set, but the images are the crops.
     """
     network = config.network
     return CropSettings(

@@ -65,7 +65,7 @@ def fit(
         Folder of the bundle.
 
     Raises:
-        ValueError: settings that the data set does not allow.
+        InputError: settings that the data set does not allow.
         Interrupted: SIGINT or SIGTERM has ended the training.
     """
     _check(source, config)
@@ -134,7 +134,7 @@ def fit(
 
 
 def _check(source: Source, config: TrainConfig) -> None:
-    """Raise ValueError for early stopping on what must not, or cannot, be watched."""
+    """Raise InputError for early stopping on what must not, or cannot, be watched."""
     if config.optim.patience > 0 and source.validates_on_test:
         raise InputError(
             f"the validation images of {source.name} are test images, which select nothing: "

@@ -33,8 +33,8 @@ def load_cad(path: str | Path, units: str) -> trimesh.Trimesh:
         The mesh in metres, in the frame of the file.
 
     Raises:
-        FileNotFoundError: the file is missing.
-        ValueError: the file is damaged, holds no solid, or its size says that the unit is wrong.
+        MissingFileError: the file is missing.
+        DataError: the file is damaged, holds no solid, or its size says that the unit is wrong.
     """
     if units not in UNITS:
         raise InputError(f"units '{units}' are unknown: choose from {', '.join(UNITS)}")

@@ -56,8 +56,8 @@ def generate(
         A table that sums up the data set.
 
     Raises:
-        FileNotFoundError: a CAD file is missing.
-        ValueError: a file or a setting is not usable, or the folder holds something else.
+        MissingFileError: a CAD file is missing.
+        InputError: a file or a setting is not usable, or the folder holds something else.
     """
     mesh = load_cad(cad, settings.units)
     diameter = 2 * bounding_sphere(mesh)[1]

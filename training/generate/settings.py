@@ -60,7 +60,7 @@ def distance_range(views: ViewSettings, diameter: float) -> tuple[float, float]:
         Smallest and largest z of the object's centre, metres.
 
     Raises:
-        ValueError: the camera makes no sense, or the object would be too large or too small in
+        InputError: the camera makes no sense, or the object would be too large or too small in
             the image.
     """
     width, height = views.resolution

@@ -33,7 +33,7 @@ def describe_symmetry(text: str, mesh: trimesh.Trimesh) -> dict[str, list]:
         'symmetries_continuous', millimetres; a key only where there is something to say.
 
     Raises:
-        ValueError: the text is not understood or the mesh does not have the symmetry.
+        InputError: the text is not understood or the mesh does not have the symmetry.
     """
     center, radius = bounding_sphere(mesh)
     rotations, axes = _parse(text)

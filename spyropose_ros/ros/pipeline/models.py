@@ -47,7 +47,7 @@ def demo_bundle() -> str:
             return str(installed)
     except PackageNotFoundError:
         pass
-    return str(Path(__file__).parents[2] / DEMO_MODEL)
+    return str(Path(__file__).parents[3] / DEMO_MODEL)
 
 
 class Models:
