@@ -2,6 +2,7 @@
 
 import functools
 import multiprocessing.process
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ settings.register_profile(
     "repeatable", deadline=None, derandomize=True, database=None, max_examples=50
 )
 settings.load_profile("repeatable")
+# A background job inherits that SIGINT is ignored, and so would what the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 torch.set_num_threads(1)  # small tensors: threads cost more than they give, and results repeat
 
 # --- the fast tier: a test that does one of these is skipped when it does ---
