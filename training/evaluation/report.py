@@ -148,9 +148,12 @@ def _figure(path: Path, report: dict, records: list[dict]) -> None:
     """Draw calibration, LL over levels, entropy: its histogram and against what is visible."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(17, 4), layout="constrained")
-    axes = figure.subplots(1, 4)
-    calibration, levels, histogram, ambiguity = axes
+    has_handle = records[0]["handle_fraction"] is not None
+    visible = "handle_fraction" if has_handle else "visible_fraction"
+    fractions = [r[visible] for r in records]
+    count = 4 if min(fractions) < max(fractions) else 3  # of a solid, all is visible in all images
+    figure = Figure(figsize=(17 / 4 * count, 4), layout="constrained")
+    calibration, levels, histogram, *ambiguity = figure.subplots(1, count)
     rank = np.array([r["truth_rank"] for r in records])
     calibration.plot([0, 1], [0, 1], color="0.7", lw=1)
     calibration.plot(_CURVE, [(rank < c).mean() for c in _CURVE], "o-", ms=3)
@@ -168,11 +171,10 @@ def _figure(path: Path, report: dict, records: list[dict]) -> None:
     levels.legend(fontsize=8)
     histogram.hist([r["entropy"] for r in records], bins=30)
     histogram.set(xlabel="entropy, nats", ylabel="images", title="entropy")
-    has_handle = records[0]["handle_fraction"] is not None
     key, label = (
         ("axis_entropy", "entropy about z, nats") if has_handle else ("entropy", "entropy, nats")
     )
-    x = "handle_fraction" if has_handle else "visible_fraction"
-    ambiguity.scatter([r[x] for r in records], [r[key] for r in records], s=6, alpha=0.5)
-    ambiguity.set(xlabel=x.replace("_", " "), ylabel=label, title="ambiguity")
+    for axes in ambiguity:
+        axes.scatter(fractions, [r[key] for r in records], s=6, alpha=0.5)
+        axes.set(xlabel=visible.replace("_", " "), ylabel=label, title="ambiguity")
     figure.savefig(path, dpi=110)
