@@ -228,7 +228,13 @@ class TrainConfig:
 
     @classmethod
     def from_flat(cls, values: dict) -> "TrainConfig":
-        """Read what `to_flat` gives; what is missing has the paper's value.
+        """Read what `to_flat` gives.
+
+        Args:
+            values: plain values by field name; what is missing has the paper's value.
+
+        Returns:
+            The settings.
 
         Raises:
             InputError: unknown names.

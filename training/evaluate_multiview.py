@@ -134,7 +134,7 @@ def evaluate_multiview(
 
 
 def view_groups(source: Source, split: str, seed: int, views: int) -> Iterator[list[View]]:
-    """Return every object of every group of images that show it.
+    """Group the images of each scene.
 
     Args:
         source: the object.
@@ -143,7 +143,7 @@ def view_groups(source: Source, split: str, seed: int, views: int) -> Iterator[l
         views: most images of a group.
 
     Yields:
-        At least one view, the first one's camera is the world.
+        Views of one object in one group, at least one; the first one's camera is the world.
     """
     frames = source.frames(split)
     for scene_id, samples in groupby(source.samples(split, seed), lambda s: s.scene_id):

@@ -100,7 +100,7 @@ def inspect_data(
 
 
 def summary(source: Source, checked: list[Check]) -> dict[str, str]:
-    """Return the numbers that show mistakes.
+    """Summarise the numbers that show mistakes.
 
     Args:
         source: the data set.

@@ -22,10 +22,13 @@ IDENTITY, SETTINGS = "run.yaml", "config.yaml"
 
 
 def bundle_directory(run_or_bundle: str) -> str:
-    """Return the folder of a run's bundle, or the name itself if there is no such run.
+    """Find the bundle of a run.
 
     Args:
         run_or_bundle: run id, folder of a run, folder of a bundle or hub id.
+
+    Returns:
+        Folder of the run's bundle, or the name itself if there is no such run.
     """
     for run in (RUNS / run_or_bundle, Path(run_or_bundle)):
         if (run / "bundle").is_dir():
@@ -46,12 +49,15 @@ def require_bundle(run_or_bundle: str) -> None:
 
 
 def bundle_source(bundle: ModelBundle, data_root: str, dataset: str | None = None) -> Source:
-    """Return the data that a bundle was trained for, or another data set that shows its object.
+    """Open the data that a bundle was trained for, or another data set that shows its object.
 
     Args:
         bundle: whose object it is.
         data_root: where data sets lie.
         dataset: see `training.data.open_source`; that of the training by default.
+
+    Returns:
+        The data set, with the bundle's object chosen.
 
     Raises:
         DataError: if the bundle does not say.

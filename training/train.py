@@ -88,6 +88,12 @@ def build_parser(preset: str) -> ArgumentParser:
 def parse_args(arguments: list[str] | None = None) -> Namespace:
     """Parse the command line; the preset, or the run to resume, gives the defaults.
 
+    Args:
+        arguments: sys.argv by default.
+
+    Returns:
+        Data set, object, run, all settings and the command, by name.
+
     Raises:
         SystemExit: wrong flags, or flags that an existing run was not started with.
     """
@@ -169,7 +175,13 @@ def source_of(args: Namespace, config: TrainConfig) -> Source:
 
 
 def train(args: Namespace) -> Path:
-    """Run or resume what the command line says; returns the folder of the bundle.
+    """Run or resume a training.
+
+    Args:
+        args: as `parse_args` gives them.
+
+    Returns:
+        Folder of the bundle.
 
     Raises:
         InputError: settings that the data set does not allow, or --debug on an existing run.

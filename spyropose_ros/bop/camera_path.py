@@ -90,11 +90,7 @@ def longest_rest(
 
 
 def object_poses(frame: BopFrame) -> dict[int, np.ndarray]:
-    """Return the poses of a frame's objects.
-
-    Returns:
-        Object to camera [4, 4], metres, by the object's number.
-    """
+    """Collect the poses of a frame's objects: object to camera [4, 4], metres, by their number."""
     poses = {}
     for instance in frame.instances:
         pose = np.eye(4)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from spyropose_ros.bop.files import hint
-from spyropose_ros.bop.models import LMO_OBJECTS, load_models_info
+from spyropose_ros.bop.models import LMO_OBJECTS, ModelInfo, load_models_info
 from spyropose_ros.bop.scene import BopFrame, BopInstance, BopScene, is_annotated
 from spyropose_ros.core.errors import DataError, MissingFileError
 
@@ -57,6 +57,10 @@ class BopDataset:
         models: facts about the objects by their number.
     """
 
+    root: Path
+    name: str
+    models: dict[int, ModelInfo]
+
     def __init__(self, root: str | Path, camera: str | None = None):
         """Read models_info.json.
 
@@ -78,10 +82,13 @@ class BopDataset:
         self._numbers |= {info.name: number for number, info in self.models.items() if info.name}
 
     def object_id(self, name: str | int) -> int:
-        """Return the number of an object.
+        """Look up an object by its number or its name.
 
         Args:
-            name: its number, or its name where the objects have names.
+            name: a number, also as text, or a name where the objects have names.
+
+        Returns:
+            The number of the object.
 
         Raises:
             DataError: there is no such object.
@@ -108,7 +115,7 @@ class BopDataset:
         """Find a split.
 
         Args:
-            prefixes: what the split may be called, the preferred first.
+            *prefixes: what the split may be called, the preferred first.
 
         Returns:
             The first folder in the order of the prefixes, then of the alphabet, that has an

@@ -36,6 +36,12 @@ def damaged(path: Path, error: Exception) -> DataError:
 def read_json(path: Path) -> dict:
     """Read a JSON file.
 
+    Args:
+        path: of the file.
+
+    Returns:
+        The object in the file.
+
     Raises:
         MissingFileError: the file is missing.
         DataError: the file is damaged.
@@ -67,6 +73,9 @@ def read_image(path: Path) -> np.ndarray:
 
 def read_mask(path: Path) -> np.ndarray:
     """Read a mask.
+
+    Args:
+        path: of a greyscale image, which is 0 outside the mask.
 
     Returns:
         [H, W] bool.

@@ -91,6 +91,9 @@ def write_results(path: str | Path, estimates: Iterable[BopEstimate]) -> None:
 def read_results(path: str | Path) -> list[BopEstimate]:
     """Read a results file.
 
+    Args:
+        path: of the CSV file.
+
     Returns:
         The estimates in the order of the file; millimetres become metres.
 

@@ -107,6 +107,9 @@ class BopScene:
         frames: the frames by ascending number.
     """
 
+    scene_id: int
+    frames: list[BopFrame]
+
     def __init__(
         self, directory: str | Path, camera: str | None = None, object_id: int | None = None
     ):

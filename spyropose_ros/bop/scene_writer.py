@@ -62,11 +62,14 @@ def _entries(scene: Scene) -> dict:
 
 
 def missing_images(folder: Path, count: int) -> list[int]:
-    """Return the numbers of the images that are still to be made.
+    """Find the images of a scene that are still to be made.
 
     Args:
         folder: of the scene's files.
         count: images that the scene shall have.
+
+    Returns:
+        Their numbers, ascending.
     """
     if _is_joined(folder):
         return []

@@ -41,7 +41,7 @@ def modes(
     max_modes: int,
     min_mass: float,
 ) -> list[Mode]:
-    """Return clusters of probability, by descending mass; see `PoseDistribution.modes`.
+    """Find clusters of probability; see `PoseDistribution.modes`.
 
     Args:
         poses: of the leaves, by descending mass.
@@ -53,6 +53,9 @@ def modes(
         translation_radius: metres, across the long direction of the box; None for unlimited.
         max_modes: most clusters returned.
         min_mass: clusters below this mass are dropped.
+
+    Returns:
+        The clusters, by descending mass.
     """
     n = min(int((masses.double().cumsum(0) < _CLUSTERED_MASS).sum()) + 1, len(masses))
     p, slot, density = masses[:n], poses.slot[:n], log_densities[:n].clone()

@@ -58,7 +58,7 @@ def moments(
     box: TranslationBox,
     arm: Tensor,
 ) -> Moments:
-    """Compute the moments of K groups of leaves.
+    """Compute mean and covariance of K groups of leaves.
 
     Args:
         poses: of the leaves.
@@ -66,6 +66,9 @@ def moments(
         groups: the leaves of each, int64 [m]; not without mass.
         box: region of translations, batch of one.
         arm: bounding-sphere centre in object coordinates, metres, [3].
+
+    Returns:
+        The moments of the groups, in their order.
     """
     sums = [_sums(poses, weights, leaves) for leaves in groups]
     counts = torch.tensor([len(one.slot) for one in sums], device=weights.device)

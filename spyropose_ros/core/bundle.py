@@ -84,6 +84,12 @@ class ModelBundle:
     def from_pretrained(cls, directory_or_hub_id: str | Path) -> "ModelBundle":
         """Load a bundle from a folder or from the Hugging Face hub.
 
+        Args:
+            directory_or_hub_id: folder, or name of a repository such as owner/name.
+
+        Returns:
+            The bundle, with its network on the CPU.
+
         Raises:
             BundleError: missing, damaged or foreign, with the reason.
         """

@@ -53,6 +53,12 @@ def write_config(directory: Path, config: dict) -> None:
 def read_object(directory_or_hub_id: str | Path) -> ObjectInfo:
     """Read what a bundle is for, without loading its weights.
 
+    Args:
+        directory_or_hub_id: as for `ModelBundle.from_pretrained`.
+
+    Returns:
+        The object that the model estimates.
+
     Raises:
         BundleError: missing, damaged or foreign, with the reason.
     """

@@ -245,6 +245,9 @@ class PoseDistribution:
     def resample(self, n: int) -> Tensor:
         """Choose n leaves, each floor or ceil of n times its mass; repeatable.
 
+        Args:
+            n: number of poses; heavy leaves are chosen more than once.
+
         Returns:
             Ranks in the order of the leaves, ascending, int64 [n].
         """
@@ -280,7 +283,7 @@ class PoseDistribution:
         max_modes: int = 8,
         min_mass: float = 0.02,
     ) -> list[Mode]:
-        """Return clusters of probability, by descending mass.
+        """Find clusters of probability.
 
         Greedy: the densest leaf left gathers all leaves within the radii; repeat. A ring of poses
         yields several neighbouring modes.
@@ -292,6 +295,9 @@ class PoseDistribution:
                 diameter (unlimited without a diameter).
             max_modes: most clusters returned.
             min_mass: clusters below this mass are dropped.
+
+        Returns:
+            The clusters, by descending mass.
         """
         if translation_radius is None and self.diameter is not None:
             translation_radius = self.diameter / 4
@@ -308,7 +314,13 @@ class PoseDistribution:
         )
 
     def credible_region(self, mass: float) -> CredibleRegion:
-        """Return the smallest set of leaves that holds at least the mass (highest density first).
+        """Find the smallest set of leaves that holds a mass, highest density first.
+
+        Args:
+            mass: probability that the set holds at least, in (0, 1].
+
+        Returns:
+            The set, its mass and its lowest density.
 
         Raises:
             InputError: if mass is not in (0, 1].
@@ -338,10 +350,13 @@ class PoseDistribution:
         return 1.0 / float(self._masses @ self._masses)
 
     def rotation_spread(self, reference: Tensor | None = None) -> float:
-        """Return the expected angle to the nearest reference rotation in radians.
+        """Compute the expected angle to the nearest reference rotation.
 
         Args:
             reference: [K, 3, 3], for example all equivalent true rotations; the mode by default.
+
+        Returns:
+            The angle in radians.
         """
         if reference is None:
             reference = self.mode()[0].unsqueeze(0)
@@ -357,7 +372,7 @@ class PoseDistribution:
     def entropy_about_axis(
         self, axis: Tensor, bins: int = 72, generator: torch.Generator | None = None
     ) -> float:
-        """Return the differential entropy of the angle about an axis of the object, in nats.
+        """Compute the differential entropy of the angle about an axis of the object.
 
         The angle is the twist about the axis relative to the mode; its histogram is made of
         samples, so that coarse leaves are spread over their cells. Uniform gives log(2 pi) = 1.84.
@@ -366,6 +381,9 @@ class PoseDistribution:
             axis: unit vector in object coordinates, [3].
             bins: of the histogram over the full circle.
             generator: random generator; a fixed seed by default.
+
+        Returns:
+            The entropy in nats.
         """
         if generator is None:
             generator = torch.Generator(self.box.center.device).manual_seed(0)

@@ -197,6 +197,9 @@ class Estimator:
             K_crop: their intrinsics, [B V, 3, 3].
             box: region of translations of the bounding-sphere centre, [B].
             priors: B, as for `estimate`.
+
+        Returns:
+            All scored cells, for the B regions.
         """
         crops = crops.unflatten(0, (-1, self.settings.crops))
         K_crop = K_crop.unflatten(0, (-1, self.settings.crops))
@@ -361,7 +364,13 @@ def _fusion_divisor(fusion: str | float, n_views: int) -> float:
 
 
 def resolve_device(name: str | torch.device | None) -> torch.device:
-    """Return the named device, checked; by default the GPU if there is one.
+    """Choose a device; one that is named is tried out.
+
+    Args:
+        name: such as 'cuda:1'; by default, or with 'auto', the first GPU, else the CPU.
+
+    Returns:
+        The device.
 
     Raises:
         InputError: unknown or absent, with the list of those that exist.

@@ -35,10 +35,13 @@ def write_text(path: Path, content: str) -> None:
 
 
 def sha256(*parts: bytes | Path) -> str:
-    """Return the SHA-256 of some bytes and the contents of some files, in this order, as hex.
+    """Hash some bytes and the contents of some files, in this order.
 
     Args:
         *parts: bytes, or paths of files.
+
+    Returns:
+        The SHA-256 in hexadecimal.
 
     Raises:
         OSError: a file cannot be read.

@@ -81,6 +81,11 @@ class PosePrior:
     ) -> tuple[Tensor, Tensor]:
         """Draw poses in the new frame, without the outliers.
 
+        Args:
+            n: number of poses.
+            generator: source of randomness, on the device.
+            device: where to draw them.
+
         Returns:
             rotations [n, 3, 3] and positions of the bounding-sphere centre in metres, [n, 3].
         """

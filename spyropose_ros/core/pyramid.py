@@ -89,12 +89,15 @@ class PosePyramid:
     def distribution(
         self, b: int, center: Tensor | None = None, diameter: float | None = None
     ) -> PoseDistribution:
-        """Return the leaves of batch element b as a distribution, on the CPU.
+        """Make a distribution of the leaves of one batch element.
 
         Args:
             b: batch element.
             center: bounding-sphere centre in object coordinates, metres, [3]; zero by default.
             diameter: of the bounding sphere, metres; sets the modes' default radius.
+
+        Returns:
+            The distribution, on the CPU.
         """
         levels, *batches = self._cells_on_cpu
         # A clone, as one element must not keep the whole batch alive.

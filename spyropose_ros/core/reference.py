@@ -74,6 +74,9 @@ class ReferenceSearch:
             crops: RGB in [0, 1], [B, 3, H, W] of the model's resolution.
             K_crop: their intrinsics, [B, 3, 3].
             box: region of translations of the bounding-sphere centre, [B].
+
+        Returns:
+            The pyramid, with all levels.
         """
         return self.search_features(self.features(crops), K_crop, box)
 

@@ -121,13 +121,16 @@ class Cells:
 
 
 def all_cells(box: TranslationBox, level: int = 0, positions_per_axis: int | None = None) -> Cells:
-    """Return all cells of a level in order, [B, 72 * 8^level * positions_per_axis^axes].
+    """Make all cells of a level.
 
     Args:
         box: [B].
         level: pyramid level.
         positions_per_axis: 2^(level + 1) by default. Training shifts the grid by up to one base
             cell and enlarges it by one half, so that the box stays covered.
+
+    Returns:
+        The cells in order, [B, 72 * 8^level * positions_per_axis^axes].
     """
     device = box.center.device
     positions = _lattice(positions_per_axis or 2 ** (level + 1), box.axes, device)  # [P, axes]

@@ -50,6 +50,9 @@ class TranslationBox:
             diameter: of the object's bounding sphere in metres, scalar or [B].
             orientation: rotations of the cube before the stretch, [B, 3, 3]; identity by default.
 
+        Returns:
+            One box per estimate, [B].
+
         Raises:
             InputError: if an estimate is not finite or not in front of the camera.
         """

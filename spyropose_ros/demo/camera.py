@@ -129,12 +129,15 @@ class Camera(node.DemoNode):
 
 
 def camera_info(K: np.ndarray, width: int, height: int) -> CameraInfo:
-    """Make the calibration of a rectified image, with an empty header.
+    """Make the calibration of a rectified image.
 
     Args:
         K: Intrinsics, [3, 3].
         width: Pixels.
         height: Pixels.
+
+    Returns:
+        The message, with an empty header.
     """
     return CameraInfo(
         width=width,
@@ -154,6 +157,10 @@ def visible_message(header: Header, frame: Frame, class_id: str) -> Detection2DA
         header: Of the image.
         frame: The frame; its name becomes the id of the detection.
         class_id: Of the object.
+
+    Returns:
+        One detection with the exact box; its score is the visible share of the object. If the
+        handle is known, a second hypothesis has its share of the visible pixels.
     """
     message = detection(header, frame.box, class_id, frame.visible_fraction, frame.name)
     if frame.handle_fraction is not None:
@@ -174,6 +181,9 @@ def detection(
         class_id: Of the object.
         score: 0 to 1.
         name: Id of the detection.
+
+    Returns:
+        The detection, with one hypothesis.
     """
     result = ObjectHypothesisWithPose()
     result.hypothesis.class_id, result.hypothesis.score = class_id, float(score)

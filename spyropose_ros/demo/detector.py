@@ -10,7 +10,8 @@ import time
 
 import numpy as np
 from sensor_msgs.msg import Image
-from vision_msgs.msg import Detection2DArray
+from std_msgs.msg import Header
+from vision_msgs.msg import Detection2D, Detection2DArray
 
 from spyropose_ros.demo import node
 from spyropose_ros.demo.camera import detection
@@ -46,18 +47,18 @@ class Detector(node.DemoNode):
             self._publisher.publish(Detection2DArray(header=image.header, detections=detections))
 
 
-def noisy(header, exact, seed: int):
+def noisy(header: Header, exact: Detection2D, seed: int) -> Detection2D:
     """Make a detection with the errors of a network.
 
     The noise depends only on the seed and the frame's number, so that runs are repeatable.
 
     Args:
         header: Of the image.
-        exact: Detection2D with the exact box; its id is the number of the frame.
+        exact: Detection with the exact box; its id is the number of the frame.
         seed: Of the noise.
 
     Returns:
-        Detection2D.
+        The detection, with the same id.
     """
     rng = np.random.default_rng((seed, int(exact.id)))
     center, size = exact.bbox.center.position, (exact.bbox.size_x, exact.bbox.size_y)

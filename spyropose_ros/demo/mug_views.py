@@ -48,6 +48,9 @@ class MugViews:
             elevation: of the camera over the table, radians.
             distance: from the mug's centre, metres.
             rng: of the sensor and the detector.
+
+        Returns:
+            The image, with a box as a detector might give it.
         """
         pose = camera_from_object(self.center, azimuth, elevation, distance)
         image, seen, _ = self._stage.render(pose[:3, :3], pose[:3, 3], rng)

@@ -48,6 +48,9 @@ class Model:
         Args:
             directory: Folder of the bundle.
 
+        Returns:
+            What the bundle is for; its weights are not read.
+
         Raises:
             ValueError: There is no bundle, or it is damaged.
         """
@@ -92,10 +95,13 @@ def share_folder() -> Path:
 
 
 def shipped_model(demo: str) -> Path:
-    """Return the folder of the package's model for a demo.
+    """Find the package's model for a demo.
 
     Args:
         demo: 'mug' or 'lmo'.
+
+    Returns:
+        The folder of the model.
 
     Raises:
         ValueError: The package has none.

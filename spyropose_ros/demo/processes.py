@@ -38,6 +38,9 @@ class Process:
         log: File with its output.
     """
 
+    name: str
+    log: Path
+
     def __init__(self, name: str, command: Sequence[str], log: Path, show: bool = False):
         """Start the process.
 
@@ -82,11 +85,14 @@ class Process:
 
 
 def python_command(module: str, parameters: dict[str, Any]) -> list[str]:
-    """Return the command that runs a node.
+    """Write the command that runs a node.
 
     Args:
-        module: Its module.
+        module: Module of the node.
         parameters: ROS parameters by name.
+
+    Returns:
+        Program and arguments.
     """
     arguments = [f"{name}:={json.dumps(value)}" for name, value in parameters.items()]
     pairs = [part for argument in arguments for part in ("-p", argument)]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from spyropose_ros.core import so3, so3_grid
+from spyropose_ros.ros.interfaces import PoseArray, PoseDistribution
 from spyropose_ros.ros.messages.conversions import pose_arrays
 from spyropose_ros.ros.pipeline.rotations import matrices
 
@@ -23,16 +24,19 @@ class ReceivedDistribution:
     `core.plots` can draw it like the distribution it came from.
 
     Attributes:
-        message: PoseDistribution.
+        message: The weighted poses.
         probabilities: [N] float64, of the drawn poses: all equal.
     """
 
-    def __init__(self, message, drawn):
+    message: PoseDistribution
+    probabilities: torch.Tensor
+
+    def __init__(self, message: PoseDistribution, drawn: PoseArray):
         """Read the messages of a frame.
 
         Args:
-            message: PoseDistribution with at least one pose and with log densities.
-            drawn: PoseArray of the frame, which has no other object.
+            message: The weighted poses, at least one, with log densities.
+            drawn: The drawn poses of the frame, which has no other object.
 
         Raises:
             ValueError: There are no poses, or no log densities.
@@ -77,13 +81,16 @@ class ReceivedDistribution:
         return float(so3.geodesic_angle(self._rotations, self.mode()[0]).mean())
 
     def entropy_about_axis(self, axis: tuple[float, float, float]) -> float:
-        """Return the entropy of the rotation angle about an axis of the object in nats.
+        """Compute the entropy of the rotation angle about an axis of the object.
 
         As in `core.distribution.PoseDistribution.entropy_about_axis`, ln(2 pi) = 1.84 means a fully
         unknown angle.
 
         Args:
             axis: Unit vector in object coordinates.
+
+        Returns:
+            The entropy in nats.
         """
         rotations, _ = self.sample(_AXIS_SAMPLES, torch.Generator().manual_seed(0))
         return so3.twist_entropy(rotations, self.mode()[0], torch.tensor(axis))

@@ -79,13 +79,16 @@ class FrameResult:
 def pose_errors(
     distribution: ReceivedDistribution, rotation: np.ndarray, translation: np.ndarray, model: Model
 ) -> dict[str, Any]:
-    """Compute the errors of a distribution by their names in FrameResult.
+    """Compute the errors of a distribution.
 
     Args:
         distribution: As received.
         rotation: True, object to camera, [3, 3].
         translation: True, metres, [3].
         model: Which object it is.
+
+    Returns:
+        The errors by their names in FrameResult.
     """
     if distribution.message.modes:
         leading = distribution.message.modes[0].pose

@@ -156,7 +156,7 @@ def frame_result(
     latency: float,
     model: Model,
 ) -> FrameResult:
-    """Compute all numbers of a frame.
+    """Compare the distribution of a frame with the truth.
 
     Args:
         received: Its distribution.
@@ -164,6 +164,9 @@ def frame_result(
         visible: What is visible, see node.VISIBLE.
         latency: Seconds.
         model: Which object it is.
+
+    Returns:
+        All numbers of the frame.
     """
     (exact,) = visible.detections
     scores = {result.hypothesis.class_id: result.hypothesis.score for result in exact.results}

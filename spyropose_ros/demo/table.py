@@ -15,11 +15,14 @@ _LAYOUT = "{:>6}  {:>7}  {:>7}  {:>5}  {:>7}  {:>7}  {:>6} {:<12}  {:>5}  {:>5} 
 
 
 def header(has_handle: bool, unicode: bool) -> str:
-    """Return the explanation and the titles of the columns.
+    """Explain the columns and write their titles.
 
     Args:
         has_handle: The object is the mug.
         unicode: The terminal shows more than ASCII.
+
+    Returns:
+        The lines above the rows, without a line feed at the end.
     """
     part = (
         "handle: its share of the mug's visible pixels"
@@ -46,11 +49,14 @@ def header(has_handle: bool, unicode: bool) -> str:
 
 
 def row(result: FrameResult, unicode: bool) -> str:
-    """Return one line of the table.
+    """Write the numbers of a frame.
 
     Args:
         result: Of the frame.
         unicode: The terminal shows more than ASCII.
+
+    Returns:
+        One line of the table, without a line feed.
     """
     seen = result.visible_fraction if result.handle_fraction is None else result.handle_fraction
     return _LAYOUT.format(

@@ -27,6 +27,8 @@ class BackdropBank:
         rng: source of randomness.
     """
 
+    images: list[np.ndarray]
+
     def __init__(self, sprites: SpriteBank, count: int, share: float, rng: np.random.Generator):
         self._share = share
         self.images = [_crowd(sprites, rng) for _ in range(count)]

@@ -32,7 +32,15 @@ class Chance:
         self._used = 0
 
     def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] = ()) -> Tensor:
-        """Draw uniformly in [low, high), [B, *shape].
+        """Draw uniformly in [low, high).
+
+        Args:
+            low: smallest number.
+            high: bound of the numbers.
+            shape: of the numbers of an item.
+
+        Returns:
+            [B, *shape].
 
         Raises:
             ValueError: all numbers are used up.

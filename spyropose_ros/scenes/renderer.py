@@ -1,7 +1,7 @@
 """Ray-cast rendering of one mesh on the CPU, without any graphics context."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import trimesh
@@ -46,6 +46,10 @@ class Renderer:
         normals: [V, 3] float32, smooth, object frame.
         colours: [V, 3] float32 RGB in [0, 1], or None.
     """
+
+    faces: np.ndarray
+    normals: np.ndarray
+    colours: np.ndarray | None
 
     def __init__(self, mesh: trimesh.Trimesh):
         """Take the geometry, the smooth vertex normals and, if any, the vertex colours.
@@ -200,7 +204,10 @@ class Light:
 
 
 def shade(
-    albedo: np.ndarray, normals: np.ndarray, light: Light, view=(0.0, 0.0, -1.0)
+    albedo: np.ndarray,
+    normals: np.ndarray,
+    light: Light,
+    view: Any = (0.0, 0.0, -1.0),
 ) -> np.ndarray:
     """Apply Lambert and Blinn-Phong shading.
 

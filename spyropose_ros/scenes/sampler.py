@@ -52,8 +52,12 @@ class SceneSettings:
     """How scenes look.
 
     Attributes:
-        fx, fy, cx, cy: Camera intrinsics, pixels.
-        width, height: Camera image, pixels.
+        fx: focal length of the camera in x, pixels.
+        fy: in y.
+        cx: principal point of the camera in x, pixels.
+        cy: in y.
+        width: of the camera image, pixels.
+        height: of the camera image, pixels.
         distance: smallest and largest z of the object's centre, metres.
         rotations: 'uniform' over SO(3), or 'table': mostly upright, seen from the side or above.
         table_share: with 'table', the share of scenes that are not uniform over SO(3).

@@ -32,6 +32,8 @@ class SpriteBank:
         sprites: the images.
     """
 
+    sprites: list[Sprite]
+
     def __init__(self, meshes: list[trimesh.Trimesh], count: int, rng: np.random.Generator):
         """Render things from random sides.
 

@@ -7,8 +7,19 @@ from spyropose_ros.core.kernels.numba_kernels import compiled
 
 @compiled()
 def fill(
-    face, u, v, distance, rays, rotation, faces, normals, colours, handle, unit, *buffers
-):  # pragma: no cover
+    face: np.ndarray,
+    u: np.ndarray,
+    v: np.ndarray,
+    distance: np.ndarray,
+    rays: np.ndarray,
+    rotation: np.ndarray,
+    faces: np.ndarray,
+    normals: np.ndarray,
+    colours: np.ndarray,
+    handle: np.ndarray,
+    unit: np.float32,
+    *buffers: np.ndarray,
+) -> None:  # pragma: no cover
     """Write what rays hit, line by line, into a rectangle of the buffers.
 
     Args:
@@ -23,7 +34,7 @@ def fill(
         colours: [V, 3] in [0, 1].
         handle: [F] bool.
         unit: length of the normals in the buffer, float32.
-        buffers: depth [h, w], normals [3, h, w], albedo [3, h, w] and part [h, w].
+        *buffers: depth [h, w], normals [3, h, w], albedo [3, h, w] and part [h, w].
     """
     depth, normal_map, albedo, part = buffers
     height, width = depth.shape

@@ -197,12 +197,15 @@ def last_line(path: Path) -> str:
 
 
 def page(entries: list[Entry], directory: Path, holder: dict) -> str:
-    """Return the table of results.
+    """Tabulate the results of a queue.
 
     Args:
         entries: of the queue.
         directory: of the runs.
         holder: of the lock, whose entry runs.
+
+    Returns:
+        Markdown, see `table_text`.
     """
     runs = [EntryRun(entry, directory / entry.name) for entry in entries]
     states = {run.entry.name: _state(run, holder) for run in runs}

@@ -55,7 +55,13 @@ class Stage(NamedTuple):
 
 
 def read_queue(path: Path) -> list[Entry]:
-    """Return the entries of a YAML file.
+    """Read a queue.
+
+    Args:
+        path: of its YAML file.
+
+    Returns:
+        The entries in order, each with a name of its own.
 
     Raises:
         InputError: the file says something else.

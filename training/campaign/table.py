@@ -17,11 +17,14 @@ _COLUMNS = (
 
 
 def table_text(runs: list[EntryRun], states: dict[str, str]) -> str:
-    """Return a page with the table.
+    """Tabulate the results of runs.
 
     Args:
         runs: all entries of the queue.
         states: of each, by name.
+
+    Returns:
+        A page of Markdown: what the columns mean, and the table with one row per run.
     """
     rows = (_row(run, states[run.entry.name]) for run in runs)
     return _HEAD + "\n".join(markdown.table(_COLUMNS, rows)) + "\n"

@@ -25,7 +25,7 @@ def open_source(
     bop: BopOptions = PAPER_BOP,
     views: Literal["upright", "uniform"] = "upright",
 ) -> Source:
-    """Return a data set with one object chosen.
+    """Open a data set and choose one object.
 
     Args:
         dataset: one of `DATASETS` ("symsol_ours" is the paper's name of "shapes"), the name of a
@@ -36,6 +36,9 @@ def open_source(
         resolution: side of the evaluation images that are rendered to be the crop, pixels.
         bop: which images of a BOP data set.
         views: of objects that are rendered.
+
+    Returns:
+        What gives the object's training items and evaluation samples.
 
     Raises:
         InputError: unknown data set or object.

@@ -84,7 +84,13 @@ class BopSource(Source):
         return EvaluationObject(np.asarray(mesh.vertices), info.diameter, info.symmetries)
 
     def training_items(self, crop: CropSettings) -> "BopItems":
-        """Return crops of the training images.
+        """Cut crops from the training images.
+
+        Args:
+            crop: how they are cut.
+
+        Returns:
+            One item per target of the training set.
 
         Raises:
             DataError: there is no training split, or no image shows enough of the object.
@@ -96,11 +102,14 @@ class BopSource(Source):
         return BopItems(self, self.targets("validation"), replace(crop, max_roll=0.0))
 
     def samples(self, split: str, seed: int) -> Iterator[Sample]:
-        """Yield whole images with boxes around the annotated visible parts, with seeded noise.
+        """Read whole images.
 
         Args:
             split: "test", "validation" or "train".
             seed: of the boxes' noise.
+
+        Yields:
+            One sample per target, with a noisy box around the annotated visible part.
         """
         for target in self.targets(split):
             frame, instance = target.frame, target.instance
@@ -120,10 +129,13 @@ class BopSource(Source):
             )
 
     def targets(self, split: str) -> list[BopTarget]:
-        """Return the images of a split that show enough of the object.
+        """Select the images of a split that show enough of the object.
 
         Args:
             split: "test", "validation" or "train".
+
+        Returns:
+            One target per image and annotated instance.
 
         Raises:
             DataError: there is no such split, or no image shows enough of the object.
@@ -218,6 +230,9 @@ class BopItems:
         Args:
             index: of the target.
             rng: of the simulated detector and of the crop's turn.
+
+        Returns:
+            Tensors by name, see `training.data.source.Items`.
 
         Raises:
             MissingFileError: the image is missing.

@@ -24,6 +24,9 @@ class Composer(nn.Module):
         painter: gives views an appearance.
         size_ratio: apparent-size ratio of the object.
         crop: settings.
+
+    Attributes:
+        K: intrinsics of the camera, [3, 3].
     """
 
     K: Tensor

@@ -33,7 +33,7 @@ def training_item(
     rng: np.random.Generator,
     depth: np.ndarray | None = None,
 ) -> dict[str, Tensor] | None:
-    """Return one item with the simulated detector in the loop.
+    """Cut one item out of an image, with the simulated detector in the loop.
 
     Args:
         image: RGB uint8 [H, W, 3].
@@ -115,7 +115,7 @@ def _estimate(
 
 
 def paper_estimate(truth: Tensor, diameter: float, rng: np.random.Generator) -> Tensor:
-    """Return the paper's simulated detector: a truncated Gaussian offset around the truth.
+    """Simulate the paper's detector: a truncated Gaussian offset around the truth.
 
     Sigma is 0.1 of the box built at the truth: 0.1 d sideways, 0.1 z in depth.
 

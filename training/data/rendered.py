@@ -18,7 +18,7 @@ from spyropose_ros.core.files import sha256
 from spyropose_ros.scenes import chance
 from spyropose_ros.scenes.compositing import Painter
 from spyropose_ros.scenes.detector import noisy_box
-from spyropose_ros.scenes.sampler import SceneSampler, SceneSettings, mask_box
+from spyropose_ros.scenes.sampler import ObjectModel, SceneSampler, SceneSettings, mask_box
 from spyropose_ros.scenes.views import View, ViewCaster
 from training.data.compose import Composer
 from training.data.crops import within_ball
@@ -43,12 +43,16 @@ class RenderedSource(Source):
     The evaluation's images are whole scenes of the scene sampler.
 
     Attributes:
+        splits: "renderings" that training never draws.
+        mesh: of the object, metres.
         model: the object.
         settings: of its scenes.
     """
 
     splits: tuple[str, ...] = ("renderings",)
     mesh: trimesh.Trimesh
+    model: ObjectModel
+    settings: SceneSettings
 
     def __init__(
         self,

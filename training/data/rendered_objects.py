@@ -38,7 +38,7 @@ def load_object_model(name: str, root: str | Path = "data") -> ObjectModel:
 
 
 def scene_settings(name: str) -> SceneSettings:
-    """Return the scenes that an object is trained on.
+    """Choose the scenes that an object is trained on.
 
     Args:
         name: as for `load_object_model`.

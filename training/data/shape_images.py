@@ -79,7 +79,7 @@ class ShapeImages:
         return image
 
     def equivalents(self, rotation: np.ndarray) -> np.ndarray:
-        """Return all rotations that give the same image.
+        """Find all rotations that give the same image.
 
         Where the mark covers at least one pixel, these are the symmetries that keep the mark in its
         place. Where it covers none, they are the symmetries of the unmarked solid that leave it

@@ -54,15 +54,7 @@ class ShapeItems:
 
 
 class ShapesSource(Source):
-    """One shape.
-
-    Args:
-        shape: one of `shape_models.SHAPES`.
-        resolution: side of the evaluation images, pixels.
-
-    Raises:
-        InputError: if there is no such shape.
-    """
+    """One shape."""
 
     rotation_only = True
     crop_padding = PADDING
@@ -71,6 +63,15 @@ class ShapesSource(Source):
     diameter = DIAMETER
 
     def __init__(self, shape: str, resolution: int = RESOLUTION):
+        """Make the solid.
+
+        Args:
+            shape: one of `shape_models.SHAPES`.
+            resolution: side of the evaluation images, pixels.
+
+        Raises:
+            InputError: if there is no such shape.
+        """
         self._shape = make_shape(shape)
         self._resolution = resolution
         self.name = f"shapes/{shape}"
@@ -94,11 +95,14 @@ class ShapesSource(Source):
         return self._items(crop, VALIDATION_IMAGES, VALIDATION_SEED)
 
     def samples(self, split: str, seed: int) -> Iterator[Sample]:
-        """Return all test poses in order; nothing depends on the seed.
+        """Render all test poses.
 
         Args:
             split: "test".
-            seed: ignored.
+            seed: ignored, as nothing is random.
+
+        Yields:
+            One sample per pose, in order; with all equivalent rotations where the solid is marked.
 
         Raises:
             InputError: if there is no such split.

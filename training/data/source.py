@@ -156,14 +156,27 @@ class Source(ABC):
 
     @abstractmethod
     def samples(self, split: str, seed: int) -> Iterator[Sample]:
-        """Yield evaluation samples of a split, in a fixed order; the seed is of the boxes' noise.
+        """Read or render the evaluation samples of a split.
+
+        Args:
+            split: one of `splits`.
+            seed: of the boxes' noise.
+
+        Returns:
+            The samples, one at a time and in a fixed order.
 
         Raises:
             InputError: unknown split.
         """
 
     def frames(self, split: str) -> list[BopFrame]:
-        """Return all images of a split with all their annotations, for several views of one scene.
+        """Read the images of a split, for several views of one scene.
+
+        Args:
+            split: one of `splits`.
+
+        Returns:
+            All images with all their annotations.
 
         Raises:
             InputError: the split has no scenes of several images.

@@ -97,9 +97,12 @@ class StreamData(lightning.LightningDataModule):
         optim: batch size, steps per epoch and number of steps.
         seed: of all streams.
         composer: makes crops of the batches' items where they have none; see `Source.composer`.
+
+    Attributes:
+        trainer: counts steps and processes; Lightning sets it before it asks for a loader.
     """
 
-    trainer: lightning.Trainer  # Lightning sets it before it asks for a loader
+    trainer: lightning.Trainer
 
     def __init__(
         self,

@@ -73,17 +73,7 @@ class SymsolItems:
 
 
 class SymsolSource(Source):
-    """One shape. The images come without a camera, so their intrinsics are made up.
-
-    Args:
-        shape: our name or the archive's, see `ARCHIVE_NAMES`.
-        data_root: folder that holds symsol/.
-        low_data_regime: train on 9,500 images and validate on the next 500.
-
-    Raises:
-        DataError: if there is no such shape, the archive is damaged or has too few images.
-        MissingFileError: if the archive is missing.
-    """
+    """One shape. The images come without a camera, so their intrinsics are made up."""
 
     rotation_only = True
     has_intrinsics = False
@@ -95,6 +85,17 @@ class SymsolSource(Source):
     size_ratio = (1.0, 0.0)  # there is nothing to detect
 
     def __init__(self, shape: str, data_root: str, low_data_regime: bool = False):
+        """Look into the archive.
+
+        Args:
+            shape: our name or the archive's, see `ARCHIVE_NAMES`.
+            data_root: folder that holds symsol/.
+            low_data_regime: train on 9,500 images and validate on the next 500.
+
+        Raises:
+            DataError: if there is no such shape, the archive is damaged or has too few images.
+            MissingFileError: if the archive is missing.
+        """
         ours = {archive: name for name, archive in ARCHIVE_NAMES.items()}
         shape = ours.get(shape, shape)
         if shape not in ARCHIVE_NAMES:
@@ -130,14 +131,17 @@ class SymsolSource(Source):
         return _items(self._test, 0, min(MONITORING_IMAGES, len(self._test)), crop)
 
     def samples(self, split: str, seed: int) -> Iterator[Sample]:
-        """Return all test images in order; nothing depends on the seed.
+        """Read all test images.
 
         Args:
             split: "test".
-            seed: ignored.
+            seed: ignored, as nothing is random.
+
+        Yields:
+            One sample per image, in order, with all equivalent rotations.
 
         Raises:
-            ValueError: if there is no such split or a file is damaged.
+            DataError: if there is no such split or a file is damaged.
             MissingFileError: if an image is missing.
         """
         self.check_split(split)

@@ -45,7 +45,7 @@ class SymsolSplit:
         return self._array_shape[0]
 
     def rotations(self) -> Iterator[np.ndarray]:
-        """Return all equivalent rotations of each image in order, float64 [m, 3, 3].
+        """Yield all equivalent rotations of each image in order, float64 [m, 3, 3].
 
         One image at a time: the whole array takes gigabytes.
         """
@@ -64,7 +64,13 @@ class SymsolSplit:
         return np.stack([rotations[0] for rotations in islice(self.rotations(), n)])
 
     def image_path(self, index: int) -> Path:
-        """Return the path of an image.
+        """Locate an image.
+
+        Args:
+            index: of the image, from 0.
+
+        Returns:
+            Path of its file.
 
         Raises:
             MissingFileError: if it is missing.
@@ -76,6 +82,9 @@ class SymsolSplit:
 
     def image(self, index: int) -> np.ndarray:
         """Read an image.
+
+        Args:
+            index: of the image, from 0.
 
         Returns:
             RGB uint8 [S, S, 3].

@@ -32,7 +32,7 @@ def pinhole(resolution: int) -> np.ndarray:
 
 
 def whole_image_item(image: np.ndarray, rotation: np.ndarray) -> dict[str, Tensor]:
-    """Return a training item.
+    """Make a training item of an image that is the crop.
 
     Args:
         image: RGB uint8, [S, S, 3].

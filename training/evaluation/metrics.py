@@ -31,7 +31,7 @@ def image_metrics(
     sample: Sample,
     target: EvaluationObject,
 ) -> dict:
-    """Return all numbers of one image.
+    """Compute all metrics of one image.
 
     Args:
         pyramid: of one detection.
@@ -41,7 +41,7 @@ def image_metrics(
         target: the object.
 
     Returns:
-        Plain numbers, None where one is not defined.
+        Plain numbers by name, None where one is not defined.
     """
     distribution = pyramid.distribution(0, torch.from_numpy(center).float(), diameter).to("cpu")
     equivalents = equivalent_rotations(sample, target)

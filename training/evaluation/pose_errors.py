@@ -16,7 +16,7 @@ Pose = tuple[np.ndarray, np.ndarray]
 
 
 def rotation_error(estimate: np.ndarray, equivalents: np.ndarray) -> float:
-    """Return the geodesic angle to the nearest of the equivalent true rotations.
+    """Compute the geodesic angle to the nearest of the equivalent true rotations.
 
     Args:
         estimate: [3, 3].

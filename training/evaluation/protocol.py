@@ -76,6 +76,9 @@ class Protocol:
             estimator: of the sample's object.
             sample: the image.
             seed: of the paper's noise; every sample has a stream of its own.
+
+        Returns:
+            The distribution over the poses, of this one image.
         """
         if sample.box is None:
             return _search_crop(estimator, sample)
@@ -103,7 +106,7 @@ def noisy_truth(
     rng: np.random.Generator,
     regular_grid: bool,
 ) -> TranslationBox:
-    """Return the paper's box: random rotation, shape of the true position, truncated offset.
+    """Draw the paper's box: random rotation, shape of the true position, truncated offset.
 
     Args:
         sample: the truth.

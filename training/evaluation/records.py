@@ -20,9 +20,11 @@ class RecordFile:
         records: those read and those appended, in order.
     """
 
+    records: list[dict]
+
     def __init__(self, path: Path, header: dict):
         self._path = path
-        self.records: list[dict] = []
+        self.records = []
         lines = _whole_lines(path)
         if lines and lines[0] == header:
             self.records = lines[1:]
@@ -40,11 +42,7 @@ class RecordFile:
 
 
 def read_records(path: Path) -> list[dict]:
-    """Return the records of a finished file, without its header.
-
-    Args:
-        path: of the file.
-    """
+    """Return the records of a finished file, without its header."""
     return _whole_lines(path)[1:]
 
 

@@ -64,6 +64,9 @@ class Evaluation:
             output: folder of the report; next to the bundle by default.
             dataset: another one that shows the object, than that of the training.
 
+        Returns:
+            What the evaluation needs; with the paper's protocol, the temperatures are off.
+
         Raises:
             BundleError: the bundle cannot be used.
             InputError: the split does not exist.
@@ -80,10 +83,13 @@ class Evaluation:
         return cls(estimator, source, source.target(), split, seed, protocol, directory)
 
     def head(self, description: str) -> dict:
-        """Return the head of the report: all that the records follow from.
+        """Collect all that the records follow from.
 
         Args:
             description: of the protocol, in words.
+
+        Returns:
+            The head of the report, plain values by name.
         """
         bundle = self.estimator.bundle
         return {

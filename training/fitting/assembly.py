@@ -49,6 +49,9 @@ def assemble(source: Source, config: TrainConfig, clock: TrainingClock | None = 
         config: settings.
         clock: of a training by hours.
 
+    Returns:
+        All that the training and its bundle take from the data set and the settings.
+
     Raises:
         InputError: settings that the data set does not allow.
     """
@@ -131,7 +134,15 @@ def _crop_padding(network: NetworkConfig, source: Source) -> float:
 
 
 def crop_settings(config: TrainConfig, source: Source, training: bool) -> CropSettings:
-    """Return how the items of a run are cut.
+    """Decide how the items of a run are cut.
+
+    Args:
+        config: settings.
+        source: data set and object.
+        training: whether they are training items, which are turned at random.
+
+    Returns:
+        Settings of the crops.
 
     Raises:
         InputError: a crop padding is set, but the images are the crops.

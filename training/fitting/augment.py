@@ -7,7 +7,7 @@ from training.config import AugmentationConfig
 
 
 def make_augmentation(config: AugmentationConfig) -> nn.Module:
-    """Return the published kinds of change, without the background, which stays.
+    """Make the published kinds of change, without the background, which stays.
 
     Args:
         config: settings.

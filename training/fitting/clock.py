@@ -46,6 +46,8 @@ class TrainingClock(Callback):
         share: of the hours that had passed when the current step began, 0 to 1.
     """
 
+    share: float
+
     def __init__(self, hours: float = 0.0):
         self._limit = 3600 * hours
         self._before = Seconds(0.0, 0.0)

@@ -51,6 +51,9 @@ class PoseModule(lightning.LightningModule):
         symmetries: rotations that leave the object's looks unchanged, with identity, [S, 3, 3];
             for the auxiliary loss.
         clock: of a training by hours.
+
+    Attributes:
+        symmetries: those given, or the identity alone, [S, 3, 3].
     """
 
     symmetries: Tensor
@@ -212,12 +215,15 @@ class PoseModule(lightning.LightningModule):
 
 
 def surface_loss(predicted: Tensor, surface: Tensor, symmetries: Tensor) -> Tensor:
-    """Compute the loss of visibility (cross-entropy) and object coordinates (L1 where visible).
+    """Compute the auxiliary loss: visibility and, where visible, object coordinates.
 
     Args:
-        predicted: [B, 4, h, w].
+        predicted: logit of the visibility and object coordinates, [B, 4, h, w].
         surface: as `training.data.crops.surface_map` makes it, [B, 4, h, w].
         symmetries: each image counts with the nearest of the equivalent maps, [S, 3, 3].
+
+    Returns:
+        Cross-entropy plus the weighted L1 distance of the visible pixels, a scalar.
     """
     visible = surface[:, :1]
     mask = F.binary_cross_entropy_with_logits(predicted[:, :1], visible)

@@ -93,6 +93,9 @@ class TrainingGrid:
                 estimates are the known translations.
             config: settings.
             random: on the estimates' device.
+
+        Returns:
+            One grid per item of the batch.
         """
         batch = len(estimate)
         if diameter is None:
@@ -107,7 +110,7 @@ class TrainingGrid:
         return cls(box, offset, config.positions_per_axis)
 
     def poses(self, cells: Cells, run: int = 1) -> tuple[Tensor, Tensor]:
-        """Return the centres of cells.
+        """Compute the poses at the centres of cells.
 
         Args:
             cells: [B, N].
@@ -149,7 +152,7 @@ def level_losses(
     config: ObjectiveConfig,
     random: BatchRandom,
 ) -> Iterator[Tensor]:
-    """Yield the loss of each level, coarse to fine, lazily: each can be backwarded on its own.
+    """Compute the loss of each level, coarse to fine, lazily: each can be backwarded on its own.
 
     Args:
         scorer: (level, rotations [B, N, 3, 3], translations [B, N, 3]) -> logits [B, N].

@@ -9,11 +9,14 @@ _GAIN = 1.4  # conversions must pay as well
 
 
 def trainer_precision(precision: str, accelerator: str) -> str:
-    """Return the precision as Lightning names it: "auto" is bfloat16 if that is fast, else float32.
+    """Choose the precision.
 
     Args:
-        precision: "auto" or Lightning's name.
+        precision: Lightning's name, or "auto": bfloat16 if that is fast, else float32.
         accelerator: as Lightning names it.
+
+    Returns:
+        Lightning's name of the precision.
     """
     if precision != "auto":
         return precision

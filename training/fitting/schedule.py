@@ -6,11 +6,14 @@ _START = 1e-3  # of the peak
 
 
 def relative_rate(spent: float, warmup: float) -> float:
-    """Return the learning rate over its peak: linear warm-up, then a cosine to zero.
+    """Compute the learning rate: linear warm-up, then a cosine to zero.
 
     Args:
         spent: share of the training, 0 to 1.
         warmup: share of the training until the peak, 0 to 1.
+
+    Returns:
+        Learning rate over its peak, 0 to 1.
     """
     if spent < warmup:
         return _START + (1 - _START) * spent / warmup

@@ -50,7 +50,7 @@ class ViewSettings:
 
 
 def distance_range(views: ViewSettings, diameter: float) -> tuple[float, float]:
-    """Return the distances of the images.
+    """Compute how far the object may be from the camera.
 
     Args:
         views: what the camera sees.

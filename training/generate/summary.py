@@ -31,13 +31,16 @@ silhouette inside the image count as valid (`px_count_valid`). `generation.json`
 def description(
     settings: GenerationSettings, diameter: float, distance: tuple[float, float], coloured: bool
 ) -> str:
-    """Return the text of dataset_info.md.
+    """Describe a data set for its readers.
 
     Args:
         settings: what was made.
         diameter: of the bounding sphere, metres.
         distance: smallest and largest z of the object's centre, metres.
         coloured: the CAD file has colours.
+
+    Returns:
+        Text of dataset_info.md.
     """
     views = settings.views
     return _TEXT.format(
@@ -57,12 +60,15 @@ def description(
 
 
 def summary(output: Path, splits: tuple[str, ...], diameter: float) -> str:
-    """Return a table of what lies in the folder of a complete data set.
+    """Summarise what lies in the folder of a complete data set.
 
     Args:
         output: the folder.
         splits: names of its splits.
         diameter: of the object's bounding sphere, metres.
+
+    Returns:
+        A table with one row per split, and a note if trainings leave images out.
     """
     lines = [
         f"{output}: object of {diameter * 1e3:.1f} mm, {_megabytes(output):.1f} MB",

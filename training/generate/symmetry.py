@@ -19,7 +19,7 @@ _PROBE = 1.0  # radians: what a surface of revolution must survive
 
 
 def describe_symmetry(text: str, mesh: trimesh.Trimesh) -> dict[str, list]:
-    """Return the symmetry entries of models_info.json.
+    """Make the symmetry entries of models_info.json.
 
     The axes run through the centre of the bounding sphere, which every symmetry keeps in place.
 

@@ -42,6 +42,9 @@ def look_up(image: Tensor, rotated: Tensor, moved: Tensor, shape: torch.Size) ->
         rotated: homogeneous map pixels of the keypoints, the rotations' part, [3, M, R, P].
         moved: the translations' part, which is added to it, [3, M, T].
         shape: of the feature maps, B C h w.
+
+    Returns:
+        The neighbours of the N P keypoints and their weights.
     """
     if image.device.type != "cpu":
         return plain_look_up(image, rotated, moved, shape)

@@ -28,7 +28,16 @@ def gradients(size: int, stride: int) -> Callable:
         types.float32[::1],
         fastmath={"contract", "nsz", "reassoc"},
     )
-    def kernel(x, y, dy, weight, first, dx, dweight, dbias):
+    def kernel(
+        x: np.ndarray,
+        y: np.ndarray,
+        dy: np.ndarray,
+        weight: np.ndarray,
+        first: int,
+        dx: np.ndarray,
+        dweight: np.ndarray,
+        dbias: np.ndarray,
+    ) -> None:
         """Compute gradients of y = relu6(convolution(x) + bias), x = relu6(...), for some channels.
 
         Args:

@@ -43,7 +43,16 @@ def compiled(
     types.int32[:, :, ::1],
     types.float32[:, :, ::1],
 )
-def look_up(image, rotated, moved, batch, height, width, rows, weights):
+def look_up(
+    image: np.ndarray,
+    rotated: np.ndarray,
+    moved: np.ndarray,
+    batch: int,
+    height: int,
+    width: int,
+    rows: np.ndarray,
+    weights: np.ndarray,
+) -> None:
     """Look up where N = M R T poses put their keypoints, in one pass that stays in registers.
 
     Args:
@@ -86,7 +95,7 @@ def look_up(image, rotated, moved, batch, height, width, rows, weights):
 
 
 @compiled(types.float32[::1], fastmath={"contract", "arcp", "nsz"})
-def gelu(values):
+def gelu(values: np.ndarray) -> None:
     """Apply GELU in place, to 3e-7 of its value or of 1, in vector instructions.
 
     The error function is a rational function, fitted to it in the least squares of the error of

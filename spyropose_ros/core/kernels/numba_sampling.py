@@ -20,7 +20,17 @@ _CONTRACT = {"contract", "nsz"}
     types.float32[:, :, ::1],
     fastmath=_CONTRACT,
 )
-def sample(pixels, outside, keypoints, K, rotations, translations, values, corners, fractions):
+def sample(
+    pixels: np.ndarray,
+    outside: np.ndarray,
+    keypoints: np.ndarray,
+    K: np.ndarray,
+    rotations: np.ndarray,
+    translations: np.ndarray,
+    values: np.ndarray,
+    corners: np.ndarray,
+    fractions: np.ndarray,
+) -> None:
     """Interpolate a map bilinearly where N poses put P keypoints.
 
     Args:
@@ -73,7 +83,13 @@ def sample(pixels, outside, keypoints, K, rotations, translations, values, corne
     types.float32[::1],
     fastmath=_CONTRACT,
 )
-def scatter(dvalues, corners, fractions, dpixels, doutside):
+def scatter(
+    dvalues: np.ndarray,
+    corners: np.ndarray,
+    fractions: np.ndarray,
+    dpixels: np.ndarray,
+    doutside: np.ndarray,
+) -> None:
     """Compute the gradients of `sample`.
 
     Args:

@@ -44,11 +44,14 @@ def parts_in_parallel() -> Iterator[None]:
 
 
 def run(function: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
-    """Return the results of parts, in order; they run one by one outside `parts_in_parallel`.
+    """Run a function on parts; one by one outside `parts_in_parallel`.
 
     Args:
         function: of one part, without gradients.
         parts: independent of each other.
+
+    Returns:
+        The results, in the order of the parts.
 
     Raises:
         Exception: the first that the function raised; parts that had not begun are left out.

@@ -25,13 +25,16 @@ def available(device: torch.device) -> bool:
 
 
 def runs(head: PackedHead, dtype: torch.dtype) -> bool:
-    """Run the kernel for a head once with every size of its tile, and return whether it can.
+    """Run the kernel for a head once with every size of its tile, to find out whether it can.
 
     This also compiles it, which takes seconds. Where it cannot run, a warning says why.
 
     Args:
         head: weights, on the device to run on.
         dtype: precision of the feature maps.
+
+    Returns:
+        Whether it ran.
 
     Raises:
         torch.OutOfMemoryError: the device has no memory left.

@@ -40,9 +40,12 @@ class EfficientNetLite(nn.Module):
     Args:
         stages: number of stages to build, 1 to 7.
         frozen_stages: the stem and the first stages keep their weights; 0 trains everything.
+
+    Attributes:
+        image_mean: the published weights expect images in [0, 1] as (x - mean) / std.
+        image_std: likewise.
     """
 
-    # What the published weights expect of images in [0, 1]: (x - mean) / std.
     image_mean = 127 / 255
     image_std = 128 / 255
 
@@ -101,10 +104,13 @@ class InvertedResidual(nn.Module):
 
 
 def published_weights(stages: int) -> dict[str, Tensor]:
-    """Load the published weights as a state dict of `EfficientNetLite`.
+    """Load the published weights of the first stages.
 
     Args:
         stages: of the backbone.
+
+    Returns:
+        A state dict of `EfficientNetLite`.
 
     Raises:
         OSError: the package with the weights is not installed.

@@ -49,6 +49,9 @@ class PoseModel(nn.Module):
         config: architecture.
         keypoints: points of the object relative to its bounding-sphere centre, metres, [P, 3].
 
+    Attributes:
+        keypoints: the same in float32, a buffer that moves with the module.
+
     Raises:
         InputError: no keypoints, or of another shape.
     """
@@ -118,12 +121,15 @@ class PoseModel(nn.Module):
 
 
 def make_model(config: ModelConfig, keypoints: Tensor) -> PoseModel | RotationModel:
-    """Make the network that a configuration describes, with fresh weights.
+    """Make the network that a configuration describes.
 
     Args:
         config: architecture.
         keypoints: relative to the bounding-sphere centre, metres, [P, 3]; not used by the vector
             scorer.
+
+    Returns:
+        The network, with fresh weights.
     """
     if config.scorer == "vector":
         return RotationModel(config)

@@ -18,6 +18,9 @@ class RotationModel(nn.Module):
 
     Args:
         config: architecture.
+
+    Attributes:
+        octaves: frequencies of the Fourier encoding, 1, 2, 4, ..., [fourier_components].
     """
 
     octaves: Tensor

@@ -92,6 +92,9 @@ class BagReader:
 
         Several of these iterators may be used at once.
 
+        Args:
+            topics: whose messages; those that the bag does not have are left out.
+
         Raises:
             BagError: if the bag is damaged.
         """
@@ -109,6 +112,10 @@ class BagReader:
 
     def check_type(self, topic: str, kind: type) -> None:
         """Compare the type of a topic with the class that reads it.
+
+        Args:
+            topic: in the bag, or not.
+            kind: message class.
 
         Raises:
             BagError: if it is another type, or another version of the type.
@@ -128,6 +135,13 @@ class BagReader:
 
     def decode(self, record: Record, kind: type) -> Any:
         """Deserialise the message of a record.
+
+        Args:
+            record: from `records`.
+            kind: message class of the record's topic.
+
+        Returns:
+            A message of the class.
 
         Raises:
             BagError: if it is damaged.
@@ -231,6 +245,10 @@ class BagWriter:
 
     def copy_topics(self, reader: BagReader, topics: Collection[str]) -> list[str]:
         """Add topics of another bag with their type and quality of service.
+
+        Args:
+            reader: the other bag.
+            topics: those of its topics to add; those that this bag has already stay as they are.
 
         Returns:
             The topics that cannot be written because the definition of their type is unknown.

@@ -50,6 +50,9 @@ def poses(rotation: Any, translation: Any) -> list[Pose]:
     Args:
         rotation: rotation matrices, tensor or array [N, 3, 3].
         translation: metres, tensor or array [N, 3].
+
+    Returns:
+        N messages.
     """
     positions = np.asarray(translation, dtype=float).tolist()
     quaternions = rotations.quaternions(np.asarray(rotation, dtype=float)).tolist()
@@ -64,11 +67,7 @@ def poses(rotation: Any, translation: Any) -> list[Pose]:
 
 
 def pose_arrays(messages: Sequence[Pose]) -> tuple[np.ndarray, np.ndarray]:
-    """Read pose messages.
-
-    Returns:
-        Positions in metres [N, 3] and quaternions x, y, z, w [N, 4].
-    """
+    """Read pose messages as positions in metres [N, 3] and quaternions x, y, z, w [N, 4]."""
     values = [
         (p.position.x, p.position.y, p.position.z)
         + (p.orientation.x, p.orientation.y, p.orientation.z, p.orientation.w)
@@ -79,11 +78,7 @@ def pose_arrays(messages: Sequence[Pose]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pose_matrix(message: Pose) -> tuple[np.ndarray, np.ndarray]:
-    """Read a pose message.
-
-    Returns:
-        Rotation matrix [3, 3] and position in metres [3].
-    """
+    """Read a pose message as a rotation matrix [3, 3] and a position in metres [3]."""
     (position,), (quaternion,) = pose_arrays([message])
     return rotations.matrix(quaternion), position
 
@@ -105,6 +100,9 @@ def distribution_message(
         max_poses: largest number of poses listed; the others count as truncated mass.
         model_id: name of the model.
         inference_time: seconds.
+
+    Returns:
+        The message; its poses are the most probable ones.
 
     Raises:
         BadInputError: if the distribution has values that are not finite.
@@ -208,6 +206,9 @@ def transforms(header: Header, frame_id: str, chosen: Sequence[ChosenPose]) -> T
         header: of the outputs, for the stamp.
         frame_id: the parent of all, without a leading slash.
         chosen: the poses.
+
+    Returns:
+        One transform per pose.
     """
     parent = Header(stamp=header.stamp, frame_id=frame_id)
     messages = []
@@ -232,6 +233,9 @@ def resampled_poses(
         distributions: on the CPU.
         header: of the image.
         count: poses drawn per distribution.
+
+    Returns:
+        The poses of all distributions in one message.
     """
     message = PoseArray(header=header)
     for distribution in distributions:

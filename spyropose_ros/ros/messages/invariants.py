@@ -15,6 +15,9 @@ TOLERANCE = 1e-6
 def check_invariants(message: PoseDistribution) -> None:
     """Check the invariants that msg/PoseDistribution.msg states.
 
+    Args:
+        message: as the node publishes it.
+
     Raises:
         ValueError: naming the first invariant that is violated.
     """

@@ -179,6 +179,9 @@ def fields_from(preset: str, given: dict[str, str]) -> Fields:
         preset: one of PRESETS, or empty.
         given: values by the names of Fields; empty ones count as not given.
 
+    Returns:
+        The parameters; what neither gives has its default.
+
     Raises:
         AdapterError: if there is no such preset.
     """
@@ -189,6 +192,9 @@ def fields_from(preset: str, given: dict[str, str]) -> Fields:
 
 def make_node() -> Any:
     """Make the node ``detection_adapter``, which converts ``input`` to ``detections``.
+
+    Returns:
+        The rclpy node, ready to be spun.
 
     Raises:
         AdapterError: if the parameters do not fit the message type.

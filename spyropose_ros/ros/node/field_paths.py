@@ -45,6 +45,9 @@ def message_class(parameter: str, name: str) -> Any:
         parameter: that names it, for errors.
         name: such as sensor_msgs/msg/Image.
 
+    Returns:
+        The class of that name.
+
     Raises:
         AdapterError: if the name is malformed or the type is not available.
     """

@@ -25,11 +25,7 @@ class Level(IntEnum):
 
 
 class State(Enum):
-    """What the node is doing.
-
-    Attributes:
-        level: of the status while it lasts and nothing went wrong.
-    """
+    """What the node is doing, with the level of its status while that lasts and all goes well."""
 
     level: Level
 
@@ -142,12 +138,15 @@ class Verdict:
         self._history: deque[tuple[Mapping[Reason, int], int]] = deque(maxlen=_MEMORY)
 
     def judge(self, state: State, drops: Mapping[Reason, int], published: int) -> tuple[Level, str]:
-        """Return level and message of the status; call it once a second.
+        """Judge how the node is doing; call it once a second.
 
         Args:
             state: of the node.
             drops: counts by reason.
             published: results so far.
+
+        Returns:
+            Level and message of the status.
         """
         before, published_before = self._history[0] if self._history else ({}, published)
         known = len(self._history) == _MEMORY
@@ -176,6 +175,9 @@ def explain_silence(
         received: messages in that time, by topic.
         publishers: present publishers, by topic.
         drops: summary of the drops so far.
+
+    Returns:
+        One line of text.
     """
     seen = ", ".join(
         f"{count} on {topic} ({publishers[topic]} publishers)" for topic, count in received.items()

@@ -37,6 +37,8 @@ class _SequenceNumbers:
         known: whether the messages have numbers; some middlewares give none.
     """
 
+    known: bool
+
     def __init__(self, single: Callable[[], bool]) -> None:
         self.known = False
         self._single = single

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.task import Future
@@ -39,7 +41,7 @@ class EstimatorNode(LifecycleNode):
         ParameterError: if a parameter cannot be used.
     """
 
-    def __init__(self, **options) -> None:
+    def __init__(self, **options: Any) -> None:
         super().__init__("estimator", **options)
         logger = self.get_logger()
         self.drops = DropCounter(logger.warning, logger.info)

@@ -39,6 +39,11 @@ class Outputs:
     def publish(self, result: Result, models: Models, parameters: Parameters) -> None:
         """Publish a result on all topics, the distributions first.
 
+        Args:
+            result: of one frame set.
+            models: that it was estimated with.
+            parameters: present settings.
+
         Raises:
             BadInputError: if a distribution has values that are not finite; nothing is published.
         """

@@ -20,11 +20,7 @@ class Mailbox(Generic[T]):
         self._closed = False
 
     def put(self, item: T) -> T | None:
-        """Store an item.
-
-        Returns:
-            What was not taken: the older item, or this one if the mailbox is closed.
-        """
+        """Store an item; return what it replaces, or the item itself if the mailbox is closed."""
         with self._changed:
             if self._closed:
                 return item

@@ -43,6 +43,9 @@ def appearance_of(info: ObjectInfo, mesh: Path | None) -> Appearance:
         info: the object of a model bundle.
         mesh: its mesh in metres, or None.
 
+    Returns:
+        Size, mesh and box of the object.
+
     Raises:
         BundleError: if the mesh cannot be read.
     """

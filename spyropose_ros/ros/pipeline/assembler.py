@@ -65,6 +65,9 @@ class Assembler:
         warn: warns once of what is suspicious but may be intended.
     """
 
+    inputs: list[Input]
+    warn: WarnOnce
+
     def __init__(
         self,
         parameters: Parameters,
@@ -102,6 +105,9 @@ class Assembler:
             entry: one of `inputs`, which the message arrived on.
             message: of its class.
             now: monotonic time, seconds.
+
+        Returns:
+            What the message completes.
         """
         source = self._sources[entry.camera]
         frame_sets = []
@@ -120,10 +126,13 @@ class Assembler:
         return Assembled(len(frames), frame_sets)
 
     def flush(self, now: float) -> list[FrameSet]:
-        """Return the frame sets that wait for no other camera any more; call it periodically.
+        """Give up waiting for cameras that are late; call it periodically.
 
         Args:
             now: monotonic time, seconds.
+
+        Returns:
+            The frame sets that wait for no other camera any more.
         """
         return [] if self._views is None else self._label(self._views.flush(now))
 

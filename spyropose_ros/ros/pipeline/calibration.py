@@ -55,10 +55,13 @@ class Calibration:
         return cv2.remap(depth, *self.lens.maps, cv2.INTER_NEAREST, borderValue=float("nan"))
 
     def rectify_box(self, box: Box) -> Box:
-        """Return the smallest upright box in the rectified image around a box of the raw image.
+        """Enclose a box of the raw image in an upright box of the rectified image.
 
         Args:
             box: left, top, right, bottom in pixels.
+
+        Returns:
+            The smallest such box; left, top, right, bottom likewise.
 
         Raises:
             BadInputError: if a part of the box lies where the lens model cannot be inverted.
@@ -151,6 +154,9 @@ def calibrate(info: Any, width: int, height: int, rectified: bool = True) -> Cal
         width: width of the image in pixels.
         height: height of the image in pixels.
         rectified: whether the image is rectified.
+
+    Returns:
+        Camera matrix and rectification.
 
     Raises:
         BadInputError: if the message is of another image size, uncalibrated, not finite, or has an

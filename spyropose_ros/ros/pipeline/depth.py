@@ -28,7 +28,12 @@ MAX_PIXELS = 10_000
 
 
 def check_size(depth: np.ndarray, width: int, height: int) -> None:
-    """Check that a depth image [H, W] has the size of the colour image.
+    """Check that a depth image has the size of the colour image.
+
+    Args:
+        depth: [H, W].
+        width: of the colour image, pixels.
+        height: of the colour image, pixels.
 
     Raises:
         BadInputError: if it does not.

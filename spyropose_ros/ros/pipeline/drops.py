@@ -33,9 +33,7 @@ class Severity(Enum):
 class Reason(Enum):
     """Why a message, a frame or a detection did not become a pose distribution, or a worse one.
 
-    Attributes:
-        loss: what is not used.
-        severity: how serious it is.
+    Each has a `loss`, what is not used, and a `severity`, how serious that is.
     """
 
     loss: Loss

@@ -61,6 +61,10 @@ class FrameMatcher(Generic[Image, Detections]):
     def add_image(self, stamp: int, image: Image) -> list[Match[Image, Detections]]:
         """Store an image.
 
+        Args:
+            stamp: of the image, nanoseconds; without one, 0, the image is dropped.
+            image: returned in its matches.
+
         Returns:
             The matches that it completes, oldest detections first.
         """
@@ -81,6 +85,10 @@ class FrameMatcher(Generic[Image, Detections]):
 
     def add_detections(self, stamp: int, detections: Detections) -> list[Match[Image, Detections]]:
         """Store detections.
+
+        Args:
+            stamp: of their image, nanoseconds; without one, 0, they are dropped.
+            detections: returned in their match.
 
         Returns:
             Their match if their image has arrived, else nothing.

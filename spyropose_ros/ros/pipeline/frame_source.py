@@ -64,6 +64,10 @@ class FrameSource:
     def add(self, role: Role, message: Any) -> list[Frame]:
         """Store a message.
 
+        Args:
+            role: of the topic that the message arrived on.
+            message: of that topic.
+
         Returns:
             The frames that it completes.
         """

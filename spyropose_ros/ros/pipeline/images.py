@@ -77,7 +77,13 @@ def converter() -> Callable[[Any, str], np.ndarray]:
 
 
 def decode(message: Any) -> np.ndarray:
-    """Convert a sensor_msgs/Image or sensor_msgs/CompressedImage to RGB, uint8 [H, W, 3].
+    """Convert an image message to RGB.
+
+    Args:
+        message: sensor_msgs/Image or sensor_msgs/CompressedImage.
+
+    Returns:
+        uint8 [H, W, 3].
 
     Raises:
         BadInputError: see `rgb_image` and `decode_compressed`.
@@ -204,6 +210,9 @@ def image_message(header: Header, rgb: np.ndarray) -> Image:
     Args:
         header: of the message.
         rgb: uint8 [H, W, 3].
+
+    Returns:
+        The message, of encoding rgb8.
     """
     message = Image(header=header)
     message.height, message.width = rgb.shape[:2]

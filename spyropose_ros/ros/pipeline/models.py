@@ -24,6 +24,9 @@ def locate(bundle: str) -> str:
     Args:
         bundle: folder, also with ~ or package://name/..., or a hub id, which is returned as it is.
 
+    Returns:
+        Path of the folder, or the hub id.
+
     Raises:
         ParameterError: if the package does not exist.
     """
@@ -104,7 +107,13 @@ class Models:
         )
 
     def estimator(self, object_name: str) -> Estimator:
-        """Return the estimator of an object; load it and warm it up on first use.
+        """Load the estimator of an object and warm it up, on first use.
+
+        Args:
+            object_name: one of `objects`.
+
+        Returns:
+            The estimator, the same every time.
 
         Raises:
             ParameterError: if the bundle is damaged.

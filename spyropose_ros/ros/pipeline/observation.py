@@ -57,6 +57,9 @@ def observe(
         drop: called with reason and text for every detection or depth image that is not used.
         warn: called with what is suspicious but may be intended.
 
+    Returns:
+        The rectified image and its targets.
+
     Raises:
         BadInputError: if the frame cannot be used.
     """

@@ -370,6 +370,14 @@ def flatten(group: Any, prefix: str = "") -> dict[str, Any]:
 def build(values: Mapping[str, Any], default: Any = None, prefix: str = "") -> Any:
     """Make ``Parameters`` from full names and values; inverse of ``flatten``.
 
+    Args:
+        values: of all parameters, by full name.
+        default: part of the parameters to make; all of them by default.
+        prefix: of the full names of that part.
+
+    Returns:
+        A copy of the default with the values.
+
     Raises:
         ParameterError: if a text is not one of its choices, or ``class_map`` is malformed.
     """

@@ -9,5 +9,8 @@ def went_back(stamp: int, newest: int | None) -> bool:
     Args:
         stamp: of the present message, nanoseconds.
         newest: newest stamp before it, nanoseconds; None without one.
+
+    Returns:
+        True if the stamp is older by more than a second.
     """
     return newest is not None and stamp < newest - JUMP_NS

@@ -151,7 +151,11 @@ class TransformBuffer:
             frame.forget(max(expired, len(frame.stamps) - MAX_SAMPLES))
 
     def add_message(self, message: Any, static: bool) -> list[str]:
-        """Store a tf2_msgs/TFMessage.
+        """Store the transforms of a message.
+
+        Args:
+            message: tf2_msgs/TFMessage.
+            static: whether they hold at any time, as those of /tf_static do.
 
         Returns:
             A line for each transform that was refused.
