@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 WINDOW_ANGLE = 0.35  # rad, the radius of the modes
 WINDOW_DIAMETERS = 1.0
@@ -122,6 +121,8 @@ class TransformChooser:
 
     def _children(self, name: str, alike: Sequence[ObjectPoses]) -> list[str]:
         """Assign a frame name to each object of one name by the smallest total motion."""
+        from scipy.optimize import linear_sum_assignment  # slow to import, not always needed
+
         known = [child for child, last in self._last.items() if last.name == name]
         before = np.array([self._last[child].translation for child in known]).reshape(-1, 3)
         now = np.array([item.translation for item in alike])  # [N, 3]

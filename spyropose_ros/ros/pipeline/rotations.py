@@ -6,7 +6,6 @@ Single rotations are converted by tf_transformations if available, batches by Nu
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 try:
     import tf_transformations
@@ -85,4 +84,6 @@ def matrices(quaternions: np.ndarray) -> np.ndarray:
     """
     if len(quaternions) == 0:
         return np.zeros((0, 3, 3))
+    from scipy.spatial.transform import Rotation  # 0.2 s of a start that may not need it
+
     return Rotation.from_quat(np.asarray(quaternions, dtype=float)).as_matrix()

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation, Slerp
 
 from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.ros.pipeline import rotations
@@ -70,6 +69,8 @@ class _Frame:
         start, end = self.stamps[pair]
         share = (stamp - start) / (end - start)
         before, after_it = self.translations[pair]
+        from scipy.spatial.transform import Rotation, Slerp  # slow to import, not always needed
+
         rotation = Slerp([0.0, 1.0], Rotation.from_quat(self.quaternions[pair]))
         return _matrix(before + share * (after_it - before), rotation(share).as_quat())
 

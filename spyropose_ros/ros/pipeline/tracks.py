@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.pose_prior import PosePrior
@@ -166,6 +165,8 @@ class Tracks:
                     offset = motion[:3, :3].T @ (position - predicted)
                     cost[i, k] = self._distance(track, offset)
         allowed = cost <= 1
+        from scipy.optimize import linear_sum_assignment  # slow to import, not always needed
+
         pairs = linear_sum_assignment(np.where(allowed, cost, 1e3))
         return {int(i): int(k) for i, k in zip(*pairs, strict=True) if allowed[i, k]}
 
