@@ -1,6 +1,6 @@
 """Data sets in the BOP format: models, scenes, splits, and the visibility of annotated objects.
 
-The format keeps millimetres; here, and only here, they become metres.
+The format keeps millimetres; the readers convert them to metres.
 
 Source: https://github.com/thodan/bop_toolkit/blob/master/docs/bop_datasets_format.md
 """
