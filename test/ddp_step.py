@@ -12,9 +12,10 @@ from torch.utils.data import DataLoader
 from spyropose_ros.core.network.config import ModelConfig
 from spyropose_ros.core.network.keypoint_model import PoseModel
 from training.config import AugmentationConfig, OptimConfig
-from training.data.streams import TRAIN, StepSampler, Stream
+from training.data.streams import TRAIN, Stream
 from training.fitting.module import PoseModule
 from training.fitting.objective import ObjectiveConfig
+from training.fitting.stream_data import StepSampler
 from training_tools import tiny
 
 # Layer norms: a batch norm's statistics are those of each process.

@@ -1,7 +1,8 @@
-"""A small network that nobody trained."""
+"""A small network that nobody trained, and a scorer that is exact."""
 
 import torch
 
+from spyropose_ros.core import se3_grid
 from spyropose_ros.core.network.config import ModelConfig
 from spyropose_ros.core.network.keypoint_model import PoseModel
 
@@ -29,3 +30,32 @@ def untrained_model(keypoints=KEYPOINTS, seed=0):
     """A network of the sizes of `TINY` with random weights."""
     torch.manual_seed(seed)
     return PoseModel(TINY, keypoints).eval().requires_grad_(False)
+
+
+class ProductScorer:
+    """Scorer whose logits are, up to a constant, the exact log masses of cells at every level.
+
+    Args:
+        box: batch of one.
+        rotation: unnormalised masses of the finest rotation cells, [72 * 8^(depth - 1)].
+        position: of the finest translation cells, [2^depth, 2^depth, 2^depth].
+    """
+
+    def __init__(self, box, rotation, position):
+        self.box = box
+        rotation, position = rotation.double(), position.double()
+        rotations, positions = [rotation / rotation.sum()], [position / position.sum()]
+        while len(rotations[0]) > 72:  # coarser levels hold the sums of their parts
+            rotations.insert(0, rotations[0].view(-1, 8).sum(1))
+            n = len(positions[0]) // 2
+            positions.insert(0, positions[0].view(n, 2, n, 2, n, 2).sum((1, 3, 5)))
+        self.rotations, self.positions = rotations, positions
+
+    def log_mass(self, level, rotations, translations):
+        cells = se3_grid.containing(rotations, translations, self.box, level)
+        x, y, z = cells.position_index.unbind(-1)
+        rotation = self.rotations[level][cells.rotation_index]
+        return (rotation * self.positions[level][x, y, z]).log()
+
+    def __call__(self, level, rotations, translations):
+        return self.log_mass(level, rotations, translations) + 3.0 * level - 1.0

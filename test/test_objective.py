@@ -244,16 +244,13 @@ def test_distinct_families_err_less_than_independent_ones(generator):
         x.logsumexp(1) - math.log(n if level else 72 / 8)
         for level, (_, x) in enumerate(objective.independent_levels(*arguments))
     ]
+    arguments = belief, grid, finest, 400, BatchRandom(generator)
+    references = [(f + w).logsumexp(1) for f, w, _ in objective.distinct_levels(*arguments)]
     for level in range(1, depth):
         cells = torch.arange(so3_grid.cell_count(level))
         every = grid.offset[0].T @ so3_grid.rotations(cells, level)
         log_z = belief(level, every.expand(1, -1, 3, 3), None)[:1].logsumexp(1)
-        reference = [
-            (f + w).logsumexp(1)
-            for f, w, _ in objective.distinct_levels(
-                belief, grid, finest, 400, BatchRandom(generator)
-            )
-        ][level]
+        reference = references[level]
         torch.testing.assert_close(reference[:1], log_z, rtol=0, atol=0.02)
         ours, theirs = distinct[level] - reference, independent[level] - reference
         assert float(ours.square().mean()) < 0.5 * float(theirs.square().mean())

@@ -59,8 +59,8 @@ def test_an_error_of_any_thread_is_raised_and_ends_the_work(three_threads, faili
         threading.Event().wait(0.01)
 
     with pytest.raises(IndexError, match="a part's own"), parts_in_parallel():
-        run(part, range(1000))
-    assert len(done) < 999 or failing == "helper"  # the caller goes on without its helpers
+        run(part, range(100))
+    assert len(done) < 99 or failing == "helper"  # the caller goes on without its helpers
     assert torch.get_num_threads() == 3
     with parts_in_parallel():
         assert run(abs, [-1, -2, -3]) == [1, 2, 3]

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import torch
 import trimesh
 
 from spyropose_ros.scenes.appearance import Appearance
@@ -55,6 +56,19 @@ def mug_source() -> RenderedSource:
     """The mug with few pictures for its backgrounds, which take seconds to make."""
     look = Appearance(plain_backdrops=5)
     return RenderedSource("mug", "data", SceneSettings(sprites=20, appearance=look))
+
+
+class Numbers:
+    """Items that show their index and what their generator draws first."""
+
+    def __init__(self, length):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def item(self, index, rng):
+        return {"index": torch.tensor(index), "draw": torch.tensor(rng.random())}
 
 
 def tiny(**changes) -> TrainConfig:

@@ -20,7 +20,6 @@ from spyropose_ros.core.errors import InputError
 from training import provenance
 from training.config import TrainConfig
 from training.data.source import Source
-from training.data.streams import ENDLESS_STEPS, StreamData
 from training.fitting.assembly import assemble
 from training.fitting.checkpoints import Checkpoints, Interrupted
 from training.fitting.clock import TrainingClock
@@ -28,6 +27,7 @@ from training.fitting.memory import keep_freed_memory
 from training.fitting.module import PoseModule
 from training.fitting.precision import trainer_precision
 from training.fitting.progress import Progress, silence_lightning
+from training.fitting.stream_data import ENDLESS_STEPS, StreamData
 from training.runs import IDENTITY, SETTINGS
 
 log = logging.getLogger(__name__)
