@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+import plain_objective
 from spyropose_ros.core import se3_grid, so3, so3_grid
 from spyropose_ros.core.translation_grid import TranslationBox
-from training.fitting import objective, reference
+from training.fitting import objective
 from training.fitting.objective import BatchRandom, ObjectiveConfig, TrainingGrid, level_losses
 
 DIAMETER = 0.1
@@ -353,7 +354,7 @@ def test_the_fast_objective_is_the_plain_one(config, diameter, generator):
     weights = [torch.randn((12, depth), generator=generator).requires_grad_() for _ in range(2)]
     weights[1].data.copy_(weights[0].data)
     found = []
-    for compute, weight in zip((level_losses, reference.level_losses), weights, strict=True):
+    for compute, weight in zip((level_losses, plain_objective.level_losses), weights, strict=True):
         random = BatchRandom(torch.Generator().manual_seed(2))
         grid = TrainingGrid.draw(estimate, diameter, config, random)
         truth = t if diameter else grid.box.center

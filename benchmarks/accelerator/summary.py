@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.accelerator.schedule import Outcome
+from training import markdown
 
 
 def write_summary(path: Path, head: str, outcomes: Sequence[Outcome]) -> None:
@@ -14,10 +15,8 @@ def write_summary(path: Path, head: str, outcomes: Sequence[Outcome]) -> None:
         head: what was asked for.
         outcomes: so far.
     """
-    lines = [f"# {head}", "", "| part | state | s | figures |", "|---|---|---:|---|"]
-    for outcome in outcomes:
-        figures = outcome.figures.replace("|", "/")
-        lines.append(
-            f"| {outcome.part} | {outcome.state.value} | {outcome.seconds:.0f} | {figures} |"
-        )
+    rows = [
+        [o.part, o.state.value, f"{o.seconds:.0f}", o.figures.replace("|", "/")] for o in outcomes
+    ]
+    lines = [f"# {head}", "", *markdown.table(["part", "state", "s", "figures"], rows)]
     path.write_text("\n".join(lines) + "\n")

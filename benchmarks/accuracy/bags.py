@@ -19,8 +19,19 @@ from spyropose_ros.ros.bags.bag_files import BagReader
 from spyropose_ros.ros.messages.conversions import pose_arrays
 from spyropose_ros.ros.pipeline import rotations
 from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
+from training import markdown
 
 _DISTRIBUTIONS = "/estimator/distributions"
+_HEADER = [
+    "bag",
+    "object",
+    "frames",
+    "rotation (deg)",
+    "sideways (mm)",
+    "depth (mm)",
+    "mass",
+    "entropy",
+]
 
 
 def bags(paths: list[Path]) -> list[str]:
@@ -32,17 +43,15 @@ def bags(paths: list[Path]) -> list[str]:
     Returns:
         The lines of the table.
     """
-    lines = [
-        "| bag | object | frames | rotation (deg) | sideways (mm) | depth (mm) | mass | entropy |",
-        "|---" * 8 + "|",
-    ]
+    cells = []
     for path in paths:
         for name, rows in _errors(path).items():
             rotation, sideways, depth, mass, entropy = np.median(np.array(rows), axis=0)
-            lines.append(
-                f"| {path.name} | {name} | {len(rows)} | {rotation:.1f} | {sideways:.1f} | "
-                f"{depth:.1f} | {mass:.2f} | {entropy:.1f} |"
+            errors = [f"{value:.1f}" for value in (rotation, sideways, depth)]
+            cells.append(
+                [path.name, name, str(len(rows)), *errors, f"{mass:.2f}", f"{entropy:.1f}"]
             )
+    lines = markdown.table(_HEADER, cells)
     print("\n".join(lines))
     return lines
 

@@ -25,7 +25,7 @@ from spyropose_ros.ros.pipeline.drops import DropCounter
 from spyropose_ros.ros.pipeline.images import image_message
 from spyropose_ros.ros.pipeline.parameters import Parameters, SearchParameters
 from spyropose_ros.ros.pipeline.tf_buffer import TransformBuffer
-from training import cli, provenance
+from training import cli, markdown, provenance
 
 if TYPE_CHECKING:
     from spyropose_ros.core.distribution import PoseDistribution
@@ -143,13 +143,10 @@ def table(outcomes: list[Outcome]) -> str:
     rows[f"covariance, mode >= {UNIMODAL:.0%}"] = [
         [outcome.distance <= chi2.ppf(mass, df=6) for outcome in single] for mass in MASSES
     ]
-    lines = [
-        "| " + " | ".join(["truth inside", "frames", *(f"{mass:.0%}" for mass in MASSES)]) + " |",
-        "|---|" + "---:|" * (1 + len(MASSES)),
-    ]
-    for name, columns in rows.items():
-        cells = [_share(column) for column in columns]
-        lines.append("| " + " | ".join([name, str(len(columns[0])), *cells]) + " |")
+    lines = markdown.table(
+        ["truth inside", "frames", *(f"{mass:.0%}" for mass in MASSES)],
+        [[name, str(len(columns[0])), *map(_share, columns)] for name, columns in rows.items()],
+    )
     if single:
         median = np.median([outcome.distance for outcome in single])
         lines.append(

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from spyropose_ros.core.search_settings import SearchSettings
-from training import cli, provenance
+from training import cli, markdown, provenance
 
 if TYPE_CHECKING:
     from spyropose_ros.core.distribution import PoseDistribution
@@ -155,11 +155,10 @@ def _lines(rows: dict[str, list[float]], estimator: Estimator, beam: int) -> lis
         "convention, m^3) and its difference from the better of the first two cameras, in nats ± "
         "standard error. Which camera is the better is told by the truth.",
         "",
-        "| cameras | LL | above the better of two |",
-        "|---|---|---|",
-    ]
-    lines += [
-        f"| {name} | {_mean(values)} | {_mean(values - better)} |" for name, values in table.items()
+        *markdown.table(
+            ["cameras", "LL", "above the better of two"],
+            [[name, _mean(values), _mean(values - better)] for name, values in table.items()],
+        ),
     ]
     more = (f"{rule} {_mean(table[f'four, {rule}'] - table[f'two, {rule}'])}" for rule in RULES)
     return [*lines, "", f"Four cameras above two, nats: {', '.join(more)}."]

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spyropose_ros.core.search_settings import SearchSettings
-from training import cli, provenance
+from training import cli, markdown, provenance
 
 if TYPE_CHECKING:
     from spyropose_ros.core.distribution import PoseDistribution
@@ -242,18 +242,20 @@ _PHASES = {
     },
 }
 
+_PHASE_HEADER = ["sequence", "frames"] + [
+    name for quantity in ("LL", "entropy", "near") for name in (f"{quantity}: alone", "filter")
+]
+_ARC_HEADER = ["random arcs", "LL ± standard error", "lowest", "entropy", "in the 90 % region"]
+
 
 def _lines(results, several, estimator: Estimator, settings: TemporalSettings, beam: int):
     """Return the tables in Markdown."""
-    lines = [
+    head = (
         f"demo_mug at {1 / PERIOD:g} Hz, beam {beam}, {settings}, on "
         f"{provenance.hardware(str(estimator.device))}. LL of the truth above uniform and entropy "
-        "in nats; near: mass within 30 degrees of the true rotation.",
-        "",
-        "| sequence | frames | LL: alone | filter | entropy: alone | filter | near: alone | filter"
-        " |",
-        "|---" * 8 + "|",
-    ]
+        "in nats; near: mass within 30 degrees of the true rotation."
+    )
+    by_phase = []
     for name, phases in _PHASES.items():
         for phase, part in phases.items():
             alone, filtered = (one[part] for one in results[name])
@@ -262,22 +264,19 @@ def _lines(results, several, estimator: Estimator, settings: TemporalSettings, b
                 for key, form in (("gain", ".1f"), ("entropy", ".1f"), ("near", ".0%"))
                 for one in (alone, filtered)
             ]
-            lines.append(f"| {name} | {phase} | " + " | ".join(cells) + " |")
-    lines += [
-        "",
-        "| random arcs | LL ± standard error | lowest | entropy | truth in the 90 % region |",
-        "|---|---|---|---|---|",
-    ]
+            by_phase.append([name, phase, *cells])
+    arcs = []
     for name, runs in zip(("alone", "filter"), several, strict=True):
         gain = np.array([[s.gain for s in run] for run in runs])  # [arcs, frames]
         error = gain.mean(1).std(ddof=1) / len(gain) ** 0.5
         entropy = np.mean([[s.entropy for s in run] for run in runs])
         covered = np.mean([[s.covered for s in run] for run in runs])
-        lines.append(
-            f"| {name} | {gain.mean():.2f} ± {error:.2f} | {gain.min():.1f} | {entropy:.1f} | "
-            f"{covered:.0%} |"
-        )
-    return lines
+        mean = f"{gain.mean():.2f} ± {error:.2f}"
+        arcs.append([name, mean, f"{gain.min():.1f}", f"{entropy:.1f}", f"{covered:.0%}"])
+    return [
+        *(head, "", *markdown.table(_PHASE_HEADER, by_phase)),
+        *("", *markdown.table(_ARC_HEADER, arcs)),
+    ]
 
 
 def _draw(stories, results, path: Path) -> None:

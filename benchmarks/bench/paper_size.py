@@ -13,7 +13,7 @@ import statistics
 from itertools import islice
 
 from spyropose_ros.core.search_settings import SearchSettings
-from training import cli, provenance, runs
+from training import cli, markdown, provenance, runs
 
 
 def paper_size(
@@ -62,23 +62,24 @@ def paper_size(
             found[name].append((gain(pyramid, sample, bundle), poses, whole, alone))
     print(f"{provenance.command()}; {provenance.hardware('cpu')}, {threads} threads")
     print(f"{images} images; medians of ms and of ratios; beam 512, depth 7")
-    print("| | LL difference | poses | ms | faster | search ms | faster |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    header = ["", "LL difference", "poses", "ms", "faster", "search ms", "faster"]
     reference = found["reference formulation"]
-    for name, rows in found.items():
-        print(_line(name, rows, reference))
+    rows = [_cells(name, values, reference) for name, values in found.items()]
+    print(*markdown.table(header, rows), sep="\n")
 
 
-def _line(name: str, rows: list[tuple[float, ...]], reference: list[tuple[float, ...]]) -> str:
+def _cells(
+    name: str, rows: list[tuple[float, ...]], reference: list[tuple[float, ...]]
+) -> list[str]:
     differences = [row[0] - other[0] for row, other in zip(rows, reference, strict=True)]
     error = statistics.stdev(differences) / math.sqrt(len(rows))
     poses = statistics.mean(row[1] for row in rows)
-    cells = [f"{statistics.mean(differences):+.4f} ± {error:.4f}", f"{poses:,.0f}"]
+    cells = [name, f"{statistics.mean(differences):+.4f} ± {error:.4f}", f"{poses:,.0f}"]
     for part in (2, 3):
         ratios = [other[part] / row[part] for row, other in zip(rows, reference, strict=True)]
         cells += [f"{1000 * statistics.median(row[part] for row in rows):,.0f}"]
         cells += [f"{statistics.median(ratios):.1f} x"]
-    return f"| {name} | " + " | ".join(cells) + " |"
+    return cells
 
 
 if __name__ == "__main__":

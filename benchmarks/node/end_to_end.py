@@ -21,7 +21,7 @@ from benchmarks.node.latency import Camera
 from spyropose_ros.core.search_settings import SearchSettings
 from spyropose_ros.demo.processes import isolate
 from spyropose_ros.ros.interfaces import PoseDistributionArray
-from training import cli, provenance
+from training import cli, markdown, provenance
 
 _WARM_UP = 10  # images
 _PATIENCE = 5.0  # seconds; the first images may be lost while the processes discover each other
@@ -79,12 +79,13 @@ def end_to_end(
                 times.append(arrived[-1] - start)
         stages = estimator.figures()
     print(f"{provenance.command()}; {provenance.hardware('cpu')}, {threads} threads")
-    print("| ms | least | lower quartile | median | upper quartile |\n|---|---:|---:|---:|---:|")
-    rows = {"image published until distributions received": times} | stages
-    for name, values in rows.items():
+    rows = []
+    for name, values in ({"image published until distributions received": times} | stages).items():
         values = values[-images:]
         numbers = (min(values), *statistics.quantiles(values, n=4))
-        print(f"| {name} | " + " | ".join(f"{1000 * number:.1f}" for number in numbers) + " |")
+        rows.append([name, *(f"{1000 * number:.1f}" for number in numbers)])
+    header = ["ms", "least", "lower quartile", "median", "upper quartile"]
+    print(*markdown.table(header, rows), sep="\n")
     return 0
 
 

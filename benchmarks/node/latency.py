@@ -24,7 +24,7 @@ from spyropose_ros.demo.camera import FRAME_ID, camera_info, visible_message
 from spyropose_ros.demo.frames import open_frames
 from spyropose_ros.demo.processes import isolate
 from spyropose_ros.ros.pipeline.images import image_message
-from training import cli, provenance
+from training import cli, markdown, provenance
 
 MAX_AGE, MAX_GAP, MAX_GROWTH = 0.020, 0.060, 0.05
 """Median age at start and longest gap of the timer in seconds; growth of the memory."""
@@ -68,7 +68,7 @@ def latency(
     medians = {name: statistics.median(values) for name, values in figures.items()}
     print(f"{provenance.command()}; {provenance.hardware('cpu')}")
     print(f"{len(figures['age'])} results, 640x480 at {rate:g} Hz; camera late {late:.1%}")
-    print("| ms | median | 95 % | largest |\n|---|---:|---:|---:|")
+    rows = []
     for name, text in {
         "age": "age of the image when work starts",
         "inference": "inference",
@@ -77,7 +77,8 @@ def latency(
     }.items():
         values = sorted(figures[name])
         numbers = (medians[name], values[int(0.95 * len(values))], values[-1])
-        print(f"| {text} | " + " | ".join(f"{1000 * number:.1f}" for number in numbers) + " |")
+        rows.append([text, *(f"{1000 * number:.1f}" for number in numbers)])
+    print(*markdown.table(["ms", "median", "95 %", "largest"], rows), sep="\n")
     growth = after / before - 1
     print(f"memory {before:.0f} MB, {seconds:g} s later {after:.0f} MB ({growth:+.1%})")
     checks = {

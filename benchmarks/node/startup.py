@@ -19,7 +19,7 @@ import rclpy
 from benchmarks.node import graph
 from benchmarks.node.latency import Camera
 from spyropose_ros.demo.processes import isolate
-from training import cli, provenance
+from training import cli, markdown, provenance
 
 _RATE = 10.0  # images per second
 _STAGES = {
@@ -45,10 +45,10 @@ def startup(runs: int = 3, beam: int = 128, threads: int = 1) -> None:
         camera = Camera()
         rows = [_start(parameters, camera) for _ in range(runs)]
     print(f"{provenance.command()}; {provenance.hardware('cpu')}")
-    print(f"| seconds since the start | {' | '.join(_STAGES)} |\n|---|{'---:|' * len(_STAGES)}")
-    for index, row in enumerate(rows, 1):
-        print(_line(f"start {index}", row))
-    print(_line("median", [statistics.median(column) for column in zip(*rows, strict=True)]))
+    named = {f"start {index}": row for index, row in enumerate(rows, 1)}
+    named["median"] = [statistics.median(column) for column in zip(*rows, strict=True)]
+    cells = [[name, *(f"{value:.1f}" for value in row)] for name, row in named.items()]
+    print(*markdown.table(["seconds since the start", *_STAGES], cells), sep="\n")
 
 
 def _start(parameters: dict, camera: Camera) -> list[float]:
@@ -75,10 +75,6 @@ def _start(parameters: dict, camera: Camera) -> list[float]:
         float(_STAMP.search(next(line for line in lines if text in line))[1]) - started
         for text in _STAGES.values()
     ]
-
-
-def _line(name: str, seconds: list[float]) -> str:
-    return f"| {name} | " + " | ".join(f"{value:.1f}" for value in seconds) + " |"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ says; less that it is overconfident. Temperatures of a bundle are not applied.
 
 import logging
 
-from training import cli
+from training import cli, markdown
 
 SCALES = (
     0.3,
@@ -53,24 +53,24 @@ def logit_scale(bundles: str, images: int = 96, data_root: str = "data") -> list
     from spyropose_ros.core.bundle import ModelBundle
     from training.fitting.objective import BatchRandom, cross_entropy, distinct_levels
 
-    lines = ["| model | best scale per level | nats above the least at scale 1 |", "|---|---|---|"]
+    header = ["model", "best scale per level", "nats above the least at scale 1"]
+    rows: list[list[str]] = []
     for name in bundles.split(","):
         bundle = ModelBundle.from_pretrained(name)
         shown = TrainingImages.draw(bundle, images, data_root)
         loss = torch.zeros(bundle.model.config.depth, len(SCALES), dtype=torch.float64)
         random = BatchRandom(torch.Generator().manual_seed(0))
-        for rows in torch.arange(images).split(_BATCH):
-            part = shown.rows(rows)
+        for indices in torch.arange(images).split(_BATCH):
+            part = shown.rows(indices)
             levels = distinct_levels(part.score, part.grid, part.finest, _FAMILIES, random)
             for level, (logits, weight, truth) in enumerate(levels):
                 for i, scale in enumerate(SCALES):
                     loss[level, i] += cross_entropy(scale * logits, weight, truth).double().sum()
         least, best = (loss / images).min(1)
         excess = loss[:, SCALES.index(1.0)] / images - least
-        lines.append(
-            f"| {name} | {' '.join(f'{SCALES[i]:.2f}' for i in best)} | "
-            f"{' '.join(f'{v:.2f}' for v in excess)} |"
-        )
+        scales, nats = ([f"{v:.2f}" for v in row] for row in ([SCALES[i] for i in best], excess))
+        rows.append([name, " ".join(scales), " ".join(nats)])
+        lines = markdown.table(header, rows)
         print("\n".join(lines), flush=True)
     return lines
 

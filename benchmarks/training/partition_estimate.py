@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from training import cli, provenance
+from training import cli, markdown, provenance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,13 +48,7 @@ def partition_estimate(
     shown = TrainingImages.draw(model, images, data_root)
     log_z = _distinct(shown, reference, 0)
     error = (log_z - _distinct(shown, reference, 1)).abs().mean(0)
-    lines = [
-        f"{model.object.name}, {images} images, {repeats} draws; {provenance.hardware('cpu')}; "
-        f"two references of {reference} families differ by {_row(error)} nats",
-        "",
-        "| families | ms per image | bias of log Z per level | standard deviation |",
-        "|---|---|---|---|",
-    ]
+    rows = []
     for name, estimate, counts in (
         ("independent", _independent, (3, 4, 12, 16, 48)),
         ("distinct", _distinct, (3, 4, 6, 8, 12, 16, 24, 32)),
@@ -65,9 +59,15 @@ def partition_estimate(
             milliseconds = 1e3 * (time.process_time() - started) / repeats / images
             found = drawn - log_z  # [repeats, B, levels]
             spread = found.std(0).square().mean(0).sqrt()
-            lines.append(
-                f"| {name} {n} | {milliseconds:.1f} | {_row(found.mean((0, 1)))} | {_row(spread)} |"
-            )
+            bias = _row(found.mean((0, 1)))
+            rows.append([f"{name} {n}", f"{milliseconds:.1f}", bias, _row(spread)])
+    header = ["families", "ms per image", "bias of log Z per level", "standard deviation"]
+    lines = [
+        f"{model.object.name}, {images} images, {repeats} draws; {provenance.hardware('cpu')}; "
+        f"two references of {reference} families differ by {_row(error)} nats",
+        "",
+        *markdown.table(header, rows),
+    ]
     print("\n".join(lines))
     return lines
 

@@ -15,13 +15,23 @@ from pathlib import Path
 import numpy as np
 
 from spyropose_ros.core.bundle_files import CONFIG
-from training import cli, provenance
+from training import cli, markdown, provenance
 from training.evaluate import evaluate
 from training.evaluation.records import read_records
 from training.train import parse_args, train
 
 log = logging.getLogger(__name__)
 
+_HEADER = [
+    "",
+    "object, seed",
+    "steps x images",
+    "LL",
+    "less the first row's",
+    "90 %",
+    "Acc@10",
+    "median",
+]
 _RUN = (
     "--num-workers 0 --validation-images 32 --steps-per-epoch 5000 --accelerator cpu --logger none"
 )
@@ -168,13 +178,11 @@ def recipes(
     unknown = [name for name in names if name not in chosen.rows]
     if unknown:
         raise ValueError(f"no row '{unknown[0]}' in {table}: choose from {'; '.join(chosen.rows)}")
-    lines = [
+    head = (
         f"{minutes:g} min of core-time per training on {provenance.hardware('cpu')}; {images} "
-        f"images, beam {chosen.beam}, no temperatures. LL over uniform, nats ± standard error.",
-        "",
-        "| | object, seed | steps x images | LL | less the first row's | 90 % | Acc@10 | median |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+        f"images, beam {chosen.beam}, no temperatures. LL over uniform, nats ± standard error."
+    )
+    cells: list[list[str]] = []
     first: dict[tuple[str, str], np.ndarray] = {}
     for name in names:
         for one in (objects or chosen.objects).split(","):
@@ -194,7 +202,8 @@ def recipes(
                 )
                 gains = _gains(run, chosen.split)
                 base = first.setdefault((one, seed), gains)
-                lines.append(_line(name, one, seed, run, report, gains - base))
+                cells.append(_cells(name, one, seed, run, report, gains - base))
+                lines = [head, "", *markdown.table(_HEADER, cells)]
                 (directory / f"{table}.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
     return lines
@@ -212,12 +221,14 @@ def _gains(run: Path, split: str | None) -> np.ndarray:
     return np.array([record["gain_per_level"][-1] for record in read_records(path)])
 
 
-def _line(name: str, one: str, seed: str, run: Path, report: dict, difference: np.ndarray) -> str:
-    """Format a row of the table in Markdown."""
+def _cells(
+    name: str, one: str, seed: str, run: Path, report: dict, difference: np.ndarray
+) -> list[str]:
+    """Format a row of the table."""
     summary = report["metrics"]["all"]
     record = json.loads((run / "bundle" / CONFIG).read_text())["record"]
     mean, error = summary["ll_uniform_zero"]
-    cells = [
+    return [
         name,
         f"{one}, {seed}",
         f"{record['steps']} x {record['config']['batch_size']}",
@@ -227,7 +238,6 @@ def _line(name: str, one: str, seed: str, run: Path, report: dict, difference: n
         f"{summary['acc_10']:.0%}",
         f"{summary['rotation_median_deg']:.1f}°",
     ]
-    return f"| {' | '.join(cells)} |"
 
 
 def _ceiling_text(record: dict) -> str:
