@@ -312,7 +312,7 @@ def _draw(stories, results, path: Path) -> None:
             ax.set_ylabel(labels[row] if column == 0 else "")
         axes[0, column].set_title(name)
         axes[2, column].set_xlabel("time, s")
-    axes[0, 0].legend(loc="lower right")
+    axes[1, 1].legend(loc="center")
     figure.savefig(path, dpi=110)
 
 
