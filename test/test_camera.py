@@ -207,10 +207,27 @@ def test_translation_from_rendered_masks(mug):
     assert np.abs(ray_error.mean(0)).max() < 0.05 * diameter
 
 
+@pytest.mark.parametrize("angle", [0, 20, 40, 55])
+@pytest.mark.parametrize("azimuth", [0, 30, 45])
+def test_the_depth_of_a_ball_is_right_far_from_the_optical_axis(angle, azimuth):
+    """From the exact box of its outline: where planes through the camera touch the ball."""
+    radius, direction = 0.05, Rotation.from_euler("xz", [angle, azimuth], degrees=True)
+    x, y, z = direction.apply([0.0, 0.0, 1.0])
+
+    def touching(a):  # (a - s z)^2 = radius^2 (1 + s^2)
+        return np.sort(np.roots([z**2 - radius**2, -2 * a * z, a**2 - radius**2]))
+
+    corners = np.stack((touching(x), touching(y), np.ones(2)), 1)  # [2, 3], normalised
+    box = torch.from_numpy((corners @ K.double().numpy().T)[:, :2].reshape(1, 4))
+    found = camera.translation_from_boxes(box, K.double(), 2 * radius, 2**0.5)[0]
+    assert float(found[2]) / z == pytest.approx(1, abs=0.01)
+
+
 def test_translation_from_the_box_of_a_known_ball():
     """A box of 1.2 projected diameters along its diagonal, with unequal focal lengths."""
     center, depth = torch.tensor([0.06, -0.09, 0.6]), 0.6
-    size = 1.2 * DIAMETER / depth / np.sqrt(2) * torch.tensor([600.0, 610.0])
+    stretch = np.sqrt(1 + (0.1**2 + 0.15**2) / 2)  # along the ray (0.1, -0.15, 1)
+    size = 1.2 * DIAMETER * stretch / depth / np.sqrt(2) * torch.tensor([600.0, 610.0])
     pixel = camera.project(K, center.view(1, 3))[0][0]
     box = torch.cat((pixel - size / 2, pixel + size / 2)).view(1, 4)
     estimate = camera.translation_from_boxes(box, K, DIAMETER, 1.2)

@@ -28,7 +28,8 @@ def box_of(center, world_from_camera, size=1.0):
     """The box that `translation_from_boxes` answers with this centre; size 2 looks twice as big."""
     x, y, z = np.linalg.inv(world_from_camera)[:3] @ np.append(center, 1)
     u, v = 600 * x / z + 319.5, 620 * y / z + 239.5
-    side = size * DIAMETER * RATIO / z / np.sqrt(2)
+    stretch = np.sqrt(1 + ((x / z) ** 2 + (y / z) ** 2) / 2)
+    side = size * stretch * DIAMETER * RATIO / z / np.sqrt(2)
     return np.array([u - 300 * side, v - 310 * side, u + 300 * side, v + 310 * side])
 
 

@@ -34,7 +34,9 @@ def translation_from_boxes(boxes: Tensor, K: Tensor, diameter: float, size_ratio
 
     The centre lies on the ray through the middle of the box; its depth follows from the box's
     diagonal, which on average over views measures `size_ratio` times the projected diameter. (The
-    diagonal of a box varies less under in-plane rotation than either side.)
+    diagonal of a box varies less under in-plane rotation than either side.) Away from the optical
+    axis the projection stretches the object: along the ray (u, v, 1), a sphere's sides are
+    sqrt(1 + u^2) and sqrt(1 + v^2) times as long.
 
     Args:
         boxes: x0, y0, x1, y1 in pixels, [N, 4].
@@ -56,9 +58,10 @@ def translation_from_boxes(boxes: Tensor, K: Tensor, diameter: float, size_ratio
             "every box needs finite x0 < x1 and y0 < y1; drop empty detections before estimating"
         )
     focal = torch.stack((K[0, 0], K[1, 1]))
-    depth = diameter * size_ratio / (size / focal).norm(dim=-1)  # [N]
     centre = F.pad((boxes[:, :2] + boxes[:, 2:]) / 2, (0, 1), value=1.0)  # [N, 3]
     ray = torch.linalg.solve(K, centre.mT).mT
+    stretch = (1 + ray[:, :2].square().sum(-1) / 2).sqrt()
+    depth = diameter * size_ratio * stretch / (size / focal).norm(dim=-1)  # [N]
     return ray * depth.unsqueeze(-1)
 
 
