@@ -31,7 +31,7 @@ from training.fitting.objective import BatchRandom, ObjectiveConfig, TrainingGri
 from training.train import parse_args, train
 from training_tools import TINY, mug_source, tiny
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 IDENTITY = {"dataset": "rendered", "object": "mug", "command": "python -m training.train"}
 
 
