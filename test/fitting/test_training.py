@@ -164,7 +164,7 @@ run_tiny(Path(sys.argv[1]))
 def test_a_kill_costs_what_came_after_the_last_checkpoint(run, tmp_path):
     """In the middle of the second epoch, with a checkpoint after every step."""
     call = [sys.executable, "-c", KILLED, str(tmp_path)]
-    killed = subprocess.run(call, env=environment(), cwd=ROOT / "test", capture_output=True)
+    killed = subprocess.run(call, env=environment(), cwd=Path(__file__).parent, capture_output=True)
     assert killed.returncode == -signal.SIGKILL
     state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["global_step"] == 3
@@ -225,7 +225,7 @@ SHAPE_FLAGS = (
 
 
 def environment():
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(ROOT), str(ROOT / "test"), os.environ.get("PYTHONPATH", "")])
     return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
 
 
