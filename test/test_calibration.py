@@ -1,6 +1,7 @@
 """Calibration from CameraInfo: P and K, rectification, and a named reason for what is unusable."""
 
 import math
+import re
 
 import cv2
 import numpy as np
@@ -36,7 +37,8 @@ def camera_info(**changes):
 def raw_info(model="plumb_bob", **changes):
     """Calibration of a camera with a lens and a rectification that turns it."""
     rotation = TURN.as_matrix().ravel()
-    return camera_info(**{"distortion_model": model, "d": LENSES[model], "r": rotation} | changes)
+    changes = {"d": LENSES.get(model, []), "r": rotation} | changes
+    return camera_info(**{"distortion_model": model} | changes)
 
 
 def raw_pixels(points, model):
@@ -70,7 +72,7 @@ def pinhole(matrix, points):
 def test_p_describes_the_rectified_image():
     result = calibrate(camera_info(), WIDTH, HEIGHT)
     np.testing.assert_array_equal(result.K, [[500, 0, 319.5], [0, 510, 239.5], [0, 0, 1]])
-    assert result.warning is None
+    assert result.warnings == ()
 
 
 def test_rectified_images_and_boxes_stay_as_they_are():
@@ -84,12 +86,14 @@ def test_rectified_images_and_boxes_stay_as_they_are():
 def test_zero_p_falls_back_to_k_with_a_warning():
     result = calibrate(camera_info(p=[0.0] * 12), WIDTH, HEIGHT)
     np.testing.assert_array_equal(result.K.ravel(), K)
-    assert "zero P" in result.warning
+    (warning,) = result.warnings
+    assert "zero P" in warning
 
 
 def test_the_second_camera_of_a_stereo_pair_is_warned_of():
     info = camera_info(p=[*P[:3], -50.0, *P[4:]])
-    assert "baseline" in calibrate(info, WIDTH, HEIGHT).warning
+    (warning,) = calibrate(info, WIDTH, HEIGHT).warnings
+    assert "baseline" in warning
 
 
 def reduced_info(make=camera_info):
@@ -110,15 +114,19 @@ def test_region_of_interest_and_binning_change_the_intrinsics():
     "changes, text",
     [
         ({"width": 1920, "height": 1080}, "1920x1080 .* 640x480"),
-        ({"width": 0, "height": 0}, "0x0"),
+        ({"width": 0, "height": 0}, "0x0 pixels: publish the width and the height"),
         ({"p": [0.0] * 12, "k": [0.0] * 9}, "zero K and P"),
+        # uncalibrated cameras leave all empty: another stream's calibration would not help
+        ({"width": 0, "height": 0, "p": [0.0] * 12, "k": [0.0] * 9}, "zero K and P"),
+        ({"width": 320, "p": [0.0] * 12, "k": [0.0] * 9}, "zero K and P: calibrate the camera"),
+        ({"binning_x": 2, "binning_y": 2}, "640x480 pixels before binning by 2x2, but .* no binn"),
         ({"p": [float("nan"), *P[1:]]}, "P that are not finite"),
         ({"p": [float("inf"), *P[1:]]}, "P that are not finite"),
         ({"p": [0.0] * 12, "k": [float("nan"), *K[1:]]}, "K that are not finite"),
         ({"p": [0.0, *P[1:]]}, "fx = 0 in P"),
         ({"p": [-500.0, *P[1:]]}, "fx = -500"),
         ({"p": [*P[:5], 0.0, *P[6:]]}, "fy = 0"),
-        ({"p": [*P[:2], 0.0, *P[3:]]}, "cx = 0"),
+        ({"p": [*P[:2], -1e9, *P[3:]]}, r"cx = -1e\+09"),
         ({"p": [*P[:10], 0.0, 0.0]}, "P whose last row is not 0 0 1"),
     ],
 )
@@ -126,6 +134,64 @@ def test_unusable_calibrations_are_refused_by_name(changes, text):
     with pytest.raises(BadInputError, match=text) as caught:
         calibrate(camera_info(**changes), WIDTH, HEIGHT)
     assert caught.value.reason is Reason.BAD_CAMERA_INFO
+
+
+@pytest.mark.parametrize("offset", [(150, 0), (200, 0), (340, 260), (340, 0)])
+@pytest.mark.parametrize("by_region", [False, True])
+def test_a_crop_may_lie_beside_the_principal_point(offset, by_region):
+    cx, cy = P[2] - offset[0], P[6] - offset[1]
+    if by_region:
+        info = camera_info()
+        info.roi.x_offset, info.roi.y_offset = offset
+        info.roi.width, info.roi.height = 300, 220
+    else:
+        info = camera_info(width=300, height=220, p=[*P[:2], cx, *P[3:6], cy, *P[7:]])
+    result = calibrate(info, 300, 220)
+    np.testing.assert_array_equal(result.K[:2, 2], [cx, cy])
+    assert result.warnings == ()
+
+
+def scaled(factor):
+    """P of an image so many times as large."""
+    return [v * factor for v in P[:8]] + P[8:]
+
+
+@pytest.mark.parametrize(
+    "changes, size, text",
+    [
+        ({"p": scaled(6)}, (640, 480), "P has .* which fits an image 6 times as large: publish"),
+        ({"p": scaled(0.5)}, (640, 480), "an image 0.5 times as large"),
+        ({"p": [*P[:6], 1400.0, *P[7:]]}, (640, 480), "more than an image away"),
+        ({"p": [*P[:2], -700.0, *P[3:]]}, (640, 480), "more than an image away"),
+        ({"p": [*P[:2], 0.0, *P[3:6], 0.0, *P[7:]]}, (640, 480), "a corner: fill cx and cy"),
+        ({"p": [4.0, *P[1:5], 4.0, *P[6:]]}, (640, 480), "give them in pixels, not in millimetres"),
+        ({"p": [5e4, *P[1:5], 5e4, *P[6:]]}, (640, 480), "which no lens has for 640x480"),
+        ({"p": [*P[:5], 667.0, *P[6:]]}, (640, 480), "P has fx = 0.75 fy: publish the calibration"),
+        (
+            {"width": 2560, "height": 1920, "binning_x": 4, "binning_y": 4},
+            (640, 480),
+            "be applied already: publish [KP] of the whole sensor, or no binning",
+        ),
+        ({"p": [0.0] * 12, "k": [4.0, *K[1:]]}, (640, 480), "K has .* which no lens has"),
+    ],
+)
+@pytest.mark.parametrize("rectified", [True, False])
+def test_a_matrix_that_cannot_belong_to_the_image_is_warned_of(changes, size, text, rectified):
+    warnings = calibrate(camera_info(**changes), *size, rectified=rectified).warnings
+    assert len([warning for warning in warnings if re.search(text, warning)]) == 1
+
+
+def test_a_raw_image_is_doubted_by_its_own_matrix():
+    info = camera_info(k=[*(3 * v for v in K[:6]), *K[6:]])
+    assert calibrate(info, WIDTH, HEIGHT).warnings == ()
+    (warning,) = calibrate(info, WIDTH, HEIGHT, rectified=False).warnings
+    assert warning.startswith("K has") and "fits an image 3 times as large" in warning
+
+
+def test_binning_and_region_of_the_whole_sensor_raise_no_doubt():
+    whole = camera_info(width=2560, height=1920, binning_x=4, binning_y=4, p=scaled(4))
+    assert calibrate(whole, WIDTH, HEIGHT).warnings == ()
+    assert calibrate(reduced_info(), 160, 60).warnings == ()
 
 
 # ---- images as the lens made them ---------------------------------------------------------------
@@ -215,6 +281,47 @@ def test_agrees_with_opencv_which_image_geometry_uses():
     np.testing.assert_array_equal(result.rectify(image), expected)
 
 
+@pytest.mark.parametrize(
+    "model, d, same_model, same_d",
+    [
+        ("equidistant", [*EQUIDISTANT, 0.0], "equidistant", EQUIDISTANT),
+        ("fisheye", EQUIDISTANT, "equidistant", EQUIDISTANT),
+        ("Fisheye", [*EQUIDISTANT, 0.0, 0.0], "equidistant", EQUIDISTANT),
+        ("plumb_bob", [*PLUMB_BOB, 0.0, 0.0, 0.0], "plumb_bob", PLUMB_BOB),
+        ("plumb_bob", [*PLUMB_BOB[:4], *[0.0] * 4], "plumb_bob", PLUMB_BOB[:4]),
+        ("rational_polynomial", [*RATIONAL, *[0.0] * 6], "rational_polynomial", RATIONAL),
+        ("rational_polynomial", [*RATIONAL, *[0.0] * 5], "rational_polynomial", RATIONAL),
+        ("rational_polynomial", PLUMB_BOB, "plumb_bob", PLUMB_BOB),
+        ("plumb_bob", [0.0] * 2, "plumb_bob", [0.0] * 4),
+        ("", [], "plumb_bob", [0.0] * 4),
+        ("", [0.0] * 5, "plumb_bob", [0.0] * 4),
+    ],
+)
+def test_models_as_drivers_fill_them_mean_the_same(model, d, same_model, same_d):
+    image = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    given = calibrate(raw_info(model, d=d), WIDTH, HEIGHT, rectified=False)
+    same = calibrate(raw_info(same_model, d=same_d), WIDTH, HEIGHT, rectified=False)
+    np.testing.assert_array_equal(given.rectify(image), same.rectify(image))
+    box = (200.0, 100.0, 300.0, 250.0)
+    np.testing.assert_allclose(given.rectify_box(box), same.rectify_box(box), atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [12, 14])
+def test_thin_prisms_and_tilted_sensors_are_rectified(count):
+    d = [*RATIONAL, 0.01, -0.02, 0.03, 0.01, 0.02, -0.01][:count]
+    result = calibrate(raw_info("rational_polynomial", d=d), WIDTH, HEIGHT, rectified=False)
+    image = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    matrices = np.reshape(K, (3, 3)), np.array(d), TURN.as_matrix(), result.K
+    maps = cv2.initUndistortRectifyMap(*matrices, (WIDTH, HEIGHT), cv2.CV_16SC2)
+    expected = cv2.remap(image, *maps, cv2.INTER_LINEAR)
+    np.testing.assert_array_equal(result.rectify(image), expected)
+    left, top, right, bottom = result.rectify_box((200.0, 100.0, 300.0, 250.0))
+    corners = np.array([[[200.0, 100.0]], [[300.0, 250.0]]])
+    moved = cv2.undistortPoints(corners, *matrices[:2], R=matrices[2], P=matrices[3])[:, 0]
+    assert left <= moved[0, 0] and top <= moved[0, 1]
+    assert right >= moved[1, 0] and bottom >= moved[1, 1]
+
+
 def test_maps_are_made_once_per_calibration():
     calibration._maps.cache_clear()
     image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
@@ -241,8 +348,11 @@ def test_a_box_beyond_the_lens_model_is_refused():
     "changes, text",
     [
         ({"distortion_model": "fisheye_624"}, "'fisheye_624': publish one of plumb_bob"),
-        ({"distortion_model": ""}, "model ''"),
-        ({"d": [0.1, 0.2]}, "2 values in D but plumb_bob has 4 or 5"),
+        ({"distortion_model": ""}, "model '' but 5 coefficients in D: publish one of plumb_bob"),
+        ({"d": [0.1, 0.2]}, "2 values in D, but plumb_bob has 4 or 5: correct the model"),
+        ({"d": RATIONAL}, "8 values in D, as rational_polynomial would have, but plumb_bob has"),
+        ({"distortion_model": "fisheye", "d": PLUMB_BOB}, "5 values .* but fisheye has 4"),
+        ({"distortion_model": "rational_polynomial", "d": [0.1] * 9}, "9 values in D, but"),
         ({"d": [float("nan")] * 5}, "D that are not finite"),
         ({"k": [0.0] * 9}, "in K"),
         ({"k": [float("inf"), *K[1:]]}, "K that are not finite"),

@@ -78,6 +78,9 @@ def test_unknown_class_and_no_class_are_dropped_and_named():
         {"x": 640.0},
         {"y": -0.6},
         {"y": 1000.0},
+        {"x": 0.4, "y": 0.6, "size_x": 0.2, "size_y": 0.1},
+        {"size_x": 1e-9},
+        {"size_y": 1e300},
     ],
 )
 def test_bad_boxes_are_dropped_and_the_others_stay(changes):

@@ -487,3 +487,11 @@ def test_moving_to_a_device_changes_nothing(rough):
     assert torch.equal(same.log_densities, rough.log_densities)
     assert torch.equal(same.translations, rough.translations)
     assert (same.depth, same.unexpanded_mass, same.diameter) == (3, rough.unexpanded_mass, SIDE)
+
+
+def test_its_text_says_what_it_is(narrow):
+    x, y, z = narrow.top(1).translations[0].tolist()
+    assert repr(narrow) == (
+        f"PoseDistribution({len(narrow)} leaves, 4 levels, entropy {narrow.entropy():.2f}, "
+        f"most probable leaf {float(narrow.probabilities[0]):.2g} at [{x:.3f}, {y:.3f}, {z:.3f}] m)"
+    )

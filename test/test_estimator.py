@@ -2,14 +2,17 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PillowImage
 from scipy.spatial.transform import Rotation
 
 from gpu_tools import needs_gpu
 from spyropose_ros.core import camera, se3_grid, so3
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.estimator import Estimator, SearchSettings, resolve_device
 from spyropose_ros.core.kernels import torch_heads
 from spyropose_ros.core.kernels.captured_search import CapturedSearch
@@ -353,10 +356,36 @@ def test_boxes_of_another_shape_are_named(tiny_bundle, image, boxes):
         Estimator(tiny_bundle, "cpu").estimate(image, K, boxes)
 
 
-@pytest.mark.parametrize("box", [[5.0, 5, 5, 9], [5, 5, math.nan, 9], [9, 9, 5, 5]])
-def test_empty_boxes_are_named(tiny_bundle, image, box):
-    with pytest.raises(ValueError, match="drop empty detections"):
-        Estimator(tiny_bundle, "cpu").estimate(image, K, [[0, 0, 10, 10], box])
+@pytest.mark.parametrize(
+    ("box", "text"),
+    [
+        ([5.0, 5, 5, 9], "is empty, x0 < x1 and y0 < y1 must hold: drop it, or fix the detector"),
+        ([9, 9, 5, 5], "is empty"),
+        ([5, 5, math.nan, 9], "values that are not finite: drop it"),
+        (
+            [0.1, 0.2, 0.4, 0.5],
+            "in fractions of the image: give pixels, .* multiply by 160 and 120",
+        ),
+        ([0, 0, 1, 1], "in fractions of the image"),
+        ([-0.1, 0.7, 0.3, 1.1], "in fractions of the image"),
+        ([5, 5, 5.01, 9], "too small or too large"),
+        ([5, 5, 2e6, 9], "too small or too large"),
+        ([-500.0, -500, -400, -400], "is outside the 160x120 image: .* not of a resized one"),
+        ([140.0, 50, 200, 90], "is outside the 160x120 image"),
+        ([20.0, 90, 60, 200], "is outside the 160x120 image"),
+    ],
+)
+@pytest.mark.parametrize("known", [False, True])
+def test_unusable_boxes_are_named(tiny_bundle, image, box, text, known):
+    """With other estimates of the translation as well, where boxes are hardly used."""
+    estimates = np.tile([0, 0, 0.5], (2, 1)) if known else None
+    with pytest.raises(InputError, match=rf"boxes\[1\]: .*box .*{text}"):
+        Estimator(tiny_bundle, "cpu").estimate(image, K, [[0, 0, 10, 10], box], estimates)
+
+
+def test_a_box_may_reach_over_the_border(tiny_bundle, image):
+    (found,) = Estimator(tiny_bundle, "cpu", BEAM).estimate(image, K, [[-50.0, -60, 70, 80]])
+    assert float(found.probabilities.double().sum()) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("estimate", [[0, 0, -1.0], [0, 0, 0], [math.nan, 0, 1], [0, 0, math.inf]])
@@ -373,10 +402,48 @@ def test_translations_and_boxes_must_match(tiny_bundle, image):
         Estimator(tiny_bundle, "cpu").estimate(image, K, BOXES, np.ones((2, 3)))
 
 
-def test_a_box_beside_the_image_is_no_error(tiny_bundle, image):
-    """Its crop is black; the distribution says what the model says of black."""
-    (found,) = Estimator(tiny_bundle, "cpu", BEAM).estimate(image, K, [[-500.0, -500, -400, -400]])
-    assert float(found.probabilities.double().sum()) == pytest.approx(1, abs=1e-5)
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        ("photo.png", r"not a path: give PIL.Image.open\('photo.png'\).convert\('RGB'\)"),
+        (Path("a/photo.png"), "not a path: give .*a/photo.png"),
+        (None, "cv2.imread returns"),
+        (PillowImage.new("L", (160, 120)), r"mode L, not RGB: give image.convert\('RGB'\)"),
+        (PillowImage.new("RGBA", (160, 120)), "mode RGBA, not RGB: give"),
+        (PillowImage.new("P", (160, 120)), "mode P, not RGB: give"),
+        (PillowImage.new("I;16", (160, 120)), "mode I;16, not RGB: scale it to 8 bits first"),
+        (torch.zeros(3, 120, 160, dtype=torch.uint8), r"got uint8 \(3, 120, 160\)"),
+    ],
+)
+def test_other_kinds_of_images_are_refused_with_a_sentence(tiny_bundle, views, image, text):
+    run = Estimator(tiny_bundle, "cpu")
+    with pytest.raises(InputError, match=text):
+        run.estimate(image, K, BOXES)
+    with pytest.raises(InputError, match=text):
+        run.estimate_multiview([image], [K], views[1][0][None], views[2])
+
+
+def test_a_pil_image_is_its_pixels(tiny_bundle, image, estimate):
+    found = Estimator(tiny_bundle, "cpu", BEAM).estimate(PillowImage.fromarray(image), K, BOXES)
+    for a, b in zip(found, estimate, strict=True):
+        assert torch.equal(a.log_densities, b.log_densities)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_read_only_and_sliced_arrays_give_no_warning(tiny_bundle, image, estimate, views, kind):
+    wide = np.repeat(image, 2, 1)
+    arguments = [wide[:, ::2], K.astype(kind), BOXES.astype(kind)]
+    multiview = [np.stack(views[1]).astype(kind), views[2].astype(kind)]
+    for array in (*arguments, *multiview):
+        array.flags.writeable = False
+    run = Estimator(tiny_bundle, "cpu", BEAM)
+    for a, b in zip(run.estimate(*arguments), estimate, strict=True):
+        assert torch.equal(a.log_densities, b.log_densities)
+    centers = np.array([[0.0, 0, 0.5]] * 3, kind)
+    centers.flags.writeable = False
+    assert len(run.estimate(*arguments, centers)) == 3
+    run.estimate_multiview([arguments[0]] * 2, [arguments[1]] * 2, *multiview)
 
 
 def test_malformed_views_are_named(tiny_bundle, views):

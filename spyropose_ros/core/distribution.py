@@ -105,6 +105,15 @@ class PoseDistribution:
     def __len__(self) -> int:
         return self._count
 
+    def __repr__(self) -> str:
+        top = self.top(1)
+        position = ", ".join(f"{value:.3f}" for value in top.translations[0].tolist())
+        return (
+            f"PoseDistribution({len(self)} leaves, {self.depth} levels, entropy "
+            f"{self.entropy():.2f}, most probable leaf {float(top.probabilities[0]):.2g} at "
+            f"[{position}] m)"
+        )
+
     def to(self, device: torch.device | str) -> "PoseDistribution":
         """Return the same distribution on another device."""
         if self.box.center.device == torch.device(device):

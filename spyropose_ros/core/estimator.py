@@ -15,6 +15,7 @@ from spyropose_ros.core import camera
 from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.errors import InputError
+from spyropose_ros.core.inputs import check_boxes, check_image, check_intrinsics
 from spyropose_ros.core.kernels.captured_search import CapturedSearch
 from spyropose_ros.core.pose_prior import GridPrior, PosePrior
 from spyropose_ros.core.pyramid import PosePyramid
@@ -94,9 +95,10 @@ class Estimator:
         A model of rotations only takes the translation estimates for the truth.
 
         Args:
-            image: RGB uint8 [H, W, 3].
+            image: RGB uint8 [H, W, 3], or a PIL image of mode RGB.
             K: intrinsics of the (rectified) image, [3, 3].
-            boxes: x0, y0, x1, y1 in pixels around the visible object, [N, 4].
+            boxes: x0, y0, x1, y1 in pixels around the visible object, [N, 4]. They may reach over
+                the border of the image, but their centres lie in it.
             translation_estimates: of the bounding-sphere centre in the camera frame, metres,
                 [N, 3], where something better than the boxes is known.
             priors: N, each of the pose in the camera frame, or None where nothing is known.
@@ -120,11 +122,10 @@ class Estimator:
         priors: Sequence[PosePrior | None] | None = None,
     ) -> PosePyramid | None:
         """Estimate as `estimate` does, but keep all levels, for evaluation; None for no boxes."""
-        boxes = np.asarray(boxes, dtype=np.float32)
-        if boxes.size == 0:
+        image = check_image(image)
+        boxes = check_boxes(boxes, image.shape[1], image.shape[0])
+        if len(boxes) == 0:
             return None
-        if boxes.ndim != 2 or boxes.shape[1] != 4:
-            raise InputError(f"boxes must be [N, 4] (x0, y0, x1, y1), got {boxes.shape}")
         info = self.bundle.object
         if translation_estimates is None:
             estimate = camera.translation_from_boxes(
@@ -134,7 +135,7 @@ class Estimator:
                 info.size_ratio,
             )
         else:
-            estimate = torch.as_tensor(translation_estimates, dtype=torch.float32)
+            estimate = torch.from_numpy(np.array(translation_estimates, np.float32))
             if estimate.shape != (len(boxes), 3):
                 raise InputError(
                     f"translation_estimates must be [{len(boxes)}, 3], one for each box, "
@@ -265,8 +266,10 @@ class Estimator:
                 f"need as many images, Ks and camera poses, at least one; got {len(images)}, "
                 f"{len(Ks)}, {len(world_from_cameras)}"
             )
-        center = torch.as_tensor(translation_estimate, dtype=torch.float32, device=self.device)
-        world_from = torch.as_tensor(world_from_cameras, dtype=torch.float32, device=self.device)
+        center, world_from = (
+            torch.from_numpy(np.array(values, np.float32)).to(self.device)
+            for values in (translation_estimate, world_from_cameras)
+        )
         views: list[View] = []
         for image, K, camera_from in zip(images, Ks, torch.linalg.inv(world_from), strict=True):
             R, t = _split(camera_from)
@@ -326,25 +329,11 @@ class Estimator:
 
     def _image(self, image: np.ndarray) -> Tensor:
         """Check an image and put it on the device, uint8 [3, H, W]."""
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise InputError(f"image must be RGB uint8 [H, W, 3], got {image.dtype} {image.shape}")
-        return torch.from_numpy(np.ascontiguousarray(image)).to(self.device).permute(2, 0, 1)
+        return torch.from_numpy(check_image(image)).to(self.device).permute(2, 0, 1)
 
     def _intrinsics(self, K: np.ndarray) -> Tensor:
         """Check intrinsics and put them on the device, float32 [3, 3]."""
-        K = np.asarray(K, dtype=np.float64)
-        if (
-            K.shape != (3, 3)
-            or not np.isfinite(K).all()
-            or K[0, 0] <= 0
-            or K[1, 1] <= 0
-            or (K[2] != (0, 0, 1)).any()
-        ):
-            raise InputError(
-                "K must be a finite 3x3 matrix with positive focal lengths and the last row 0 0 1, "
-                f"got {K}"
-            )
-        return torch.tensor(K, dtype=torch.float32, device=self.device)
+        return torch.tensor(check_intrinsics(K), dtype=torch.float32, device=self.device)
 
 
 def _split(transform: Tensor) -> tuple[Tensor, Tensor]:

@@ -325,7 +325,7 @@ def test_several_cameras_are_fused_with_transforms_that_come_after_their_images(
     assert "no transform" not in text
 
 
-def test_a_raw_image_that_should_be_rectified_is_said_once(run, tmp_path):
+def test_a_raw_image_that_should_be_rectified_is_said_once_and_in_the_summary(run, tmp_path):
     entries = frames(2)
     for topic, message, _ in entries:
         if topic == "/camera_info":
@@ -335,7 +335,8 @@ def test_a_raw_image_that_should_be_rectified_is_said_once(run, tmp_path):
     source = write(tmp_path / "in", entries)
     code, _, text = run(source, "-r", "image_rect:=/camera/image")
     assert code == 0, text
-    assert text.count("camera_info has lens distortion and /camera/image") == 1
+    said = "camera_info has lens distortion and /camera/image"
+    assert text.count(said) == 2 and f"warning: {said}" in text
 
 
 @pytest.mark.parametrize("topic", ["/tf", "/tf_static"])

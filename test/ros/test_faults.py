@@ -561,12 +561,16 @@ FAULTS = {
         "uncalibrated",
     ),
     "zero K and P": bad_info("calibrate the camera", k=[0.0] * 9, p=[0.0] * 12),
-    "NaN in P": bad_info("not finite: calibrate the camera", p=[NAN] * 12),
-    "zero focal length": bad_info(
-        "fx = 0, fy = 0, cx = 0 in P: calibrate", p=[0.0] * 6 + [1.0] * 6
+    "uncalibrated camera": bad_info(
+        "zero K and P: calibrate the camera", k=[0.0] * 9, p=[0.0] * 12, width=0, height=0
     ),
+    "NaN in P": bad_info("not finite: calibrate the camera", p=[NAN] * 12),
+    "zero focal length": bad_info("fx = 0, fy = 0 in P: calibrate", p=[0.0] * 6 + [1.0] * 6),
     "calibration of another size": bad_info(
         "publish the camera_info of this image stream", width=1920, height=1080
+    ),
+    "binning already applied": bad_info(
+        "publish the size and K of the whole sensor, or no binning", binning_x=2, binning_y=2
     ),
     # images
     "unknown encoding": bad_image("publish one of rgb8", encoding="32FC1"),
@@ -575,7 +579,8 @@ FAULTS = {
     "0x0 image": bad_image("image is empty (0x0)", width=0, height=0),
     "corrupt JPEG": bad_file("check the network", bytes(compressed_message(1).data)[:-2000]),
     "no JPEG at all": bad_file("set the publisher's format to jpeg or png", b"\xff\xd8nothing"),
-    "empty file": bad_file("neither JPEG nor PNG", b""),
+    "depth as image": bad_image("publish one of rgb8", encoding="16UC1"),
+    "empty file": bad_file("neither JPEG, PNG nor TIFF", b""),
     # detections
     "empty results": bad_detection(
         Reason.UNKNOWN_CLASS, "detection has no class", graph.detection(None)
@@ -601,6 +606,11 @@ FAULTS = {
     ),
     "huge box": bad_detection(
         Reason.BAD_BOX, "fix the detector", graph.detection(size_x=1e39, size_y=1e300)
+    ),
+    "box in fractions": bad_detection(
+        Reason.BAD_BOX,
+        "multiply by 160 and 120",
+        graph.detection(x=0.5, y=0.5, size_x=0.4, size_y=0.3),
     ),
     "200 boxes": Fault(
         lambda bench: bench.answer(*(graph.detection(name=str(i)) for i in range(200))),
@@ -936,6 +946,27 @@ def test_frames_that_differ_in_name_are_said_once_and_used(benches, expected):
     (line,) = bench.lines("camera_info is in frame")
     assert r"'elsewhere\nforged' but the image in" in line.msg
     assert bench.poses() == right
+
+
+def assert_said_once_and_used(bench: Bench, right: list, says: str, **frame) -> None:
+    for _ in range(2):
+        bench.answer(**frame)
+    bench.spin_until(lambda: bench.lines(says))
+    assert bench.poses() == right
+    assert len(bench.lines(says)) == 1
+
+
+def test_a_black_image_is_said_once_and_used(benches, expected):
+    right, black = expected("plain"), array("B", bytes(3 * graph.WIDTH * graph.HEIGHT))
+    says = "image_rect: the image is nearly black"
+    assert_said_once_and_used(benches("plain"), right, says, image={"data": black})
+
+
+def test_a_calibration_of_other_pixels_is_said_once_and_used(benches, expected):
+    right = expected("plain")
+    p = [900.0, 0.0, 479.5, 0.0, 0.0, 900.0, 359.5, 0.0, 0.0, 0.0, 1.0, 0.0]
+    says = "which fits an image 6 times as large"
+    assert_said_once_and_used(benches("plain"), right, says, info={"p": p})
 
 
 def test_frames_pass_while_simulated_time_has_not_begun_or_stands_still(start):

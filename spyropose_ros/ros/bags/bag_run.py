@@ -129,6 +129,7 @@ class BagRun:
             f"(median), {sum(self.seconds):.1f} s in all\n"
             f"dropped: {self.drops.summary()}\n"
             f"written: {topics}"
+            + "".join(f"\nwarning: {text}" for text in self._assembler.warn.logged)
         )
 
     def _copy_topics(self) -> frozenset[str]:

@@ -9,16 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from spyropose_ros.core.inputs import Box
+from spyropose_ros.ros.pipeline.distortion import read_distortion
 from spyropose_ros.ros.pipeline.drops import BadInputError, Reason
+from spyropose_ros.ros.pipeline.plausibility import doubt
 
-Box = tuple[float, float, float, float]
-
-# numbers of distortion coefficients that OpenCV knows, by model; sensor_msgs/distortion_models.hpp
-DISTORTION_MODELS = {
-    "plumb_bob": (4, 5),
-    "rational_polynomial": (8, 12, 14),
-    "equidistant": (4,),
-}
 OUTLINE_POINTS = 8  # per side of a box: straight edges become curves
 LARGEST = 1e7  # pixels; no camera has a longer focal length
 ROUND_TRIP = 1.0  # pixels by which a rectified point, distorted again, may miss the raw one
@@ -30,12 +25,12 @@ class Calibration:
 
     Attributes:
         K: camera matrix of the rectified image in pixels, float64 [3, 3].
-        warning: what is suspicious but may be intended, or None.
+        warnings: what is suspicious but may be intended.
         lens: how to rectify; None if the image is rectified already.
     """
 
     K: np.ndarray
-    warning: str | None = None
+    warnings: tuple[str, ...] = ()
     lens: Lens | None = None
 
     def rectify(self, image: np.ndarray) -> np.ndarray:
@@ -85,7 +80,7 @@ class Lens:
     """A distorting lens and the pinhole camera that its images are rectified to. Hashable.
 
     Attributes:
-        model: one of DISTORTION_MODELS.
+        model: one of `distortion.DISTORTION_MODELS`.
         raw: camera matrix of the raw image, nine numbers by rows.
         distortion: coefficients.
         rotation: raw camera to rectified camera, nine numbers by rows.
@@ -147,7 +142,8 @@ def calibrate(info: Any, width: int, height: int, rectified: bool = True) -> Cal
 
     ``P`` describes the rectified image. Where drivers leave it zero, ``K`` is used, with a warning
     if the image is rectified. Binning and region of interest are applied as image_geometry does:
-    the rectified image has the size and the offset of the raw one.
+    the rectified image has the size and the offset of the raw one. The principal point may lie
+    outside the image, which may be a part of the sensor.
 
     Args:
         info: sensor_msgs/CameraInfo.
@@ -162,65 +158,90 @@ def calibrate(info: Any, width: int, height: int, rectified: bool = True) -> Cal
         BadInputError: if the message is of another image size, uncalibrated, not finite, or has an
             unknown lens model.
     """
-    binning = np.array([max(info.binning_x, 1), max(info.binning_y, 1)])
-    region = info.roi
-    full = np.array([region.width or info.width, region.height or info.height])
-    size = full // binning
-    if tuple(size) != (width, height):
-        raise _bad(
-            f"camera_info is for {size[0]}x{size[1]} pixels but the image has {width}x{height}: "
-            "publish the camera_info of this image stream"
-        )
-    offset = np.array([region.x_offset, region.y_offset])
     projection = np.asarray(info.p, dtype=float).reshape(3, 4)
     K = np.asarray(info.k, dtype=float).reshape(3, 3)
     zero = not projection.any()
     if zero and not K.any():
         raise _bad("camera_info has zero K and P: calibrate the camera")
-    matrix = _reduced(*(("K", K) if zero else ("P", projection[:, :3])), offset, binning)
+    part = _Part(info, width, height)
+    matrix, suspicion = part.reduce(*(("K", K) if zero else ("P", projection[:, :3])))
+    lens = None
     if not rectified:
-        lens = _lens(info, _reduced("K", K, offset, binning), matrix, (width, height))
-        return Calibration(matrix, _baseline_warning(projection), lens)
-    if zero:
-        warning = "camera_info has a zero P (rectified image); K (raw image) is used instead"
-        return Calibration(matrix, warning)
-    return Calibration(matrix, _baseline_warning(projection))
+        raw, suspicion_of_raw = part.reduce("K", K)
+        lens = _lens(info, raw, matrix, (width, height))
+        suspicion = suspicion_of_raw or suspicion
+    warnings = [suspicion, _baseline_warning(projection)]
+    if zero and rectified:
+        warnings.append("camera_info has a zero P (rectified image); K (raw image) is used instead")
+    return Calibration(matrix, tuple(filter(None, warnings)), lens)
 
 
-def _reduced(name: str, matrix: np.ndarray, offset: np.ndarray, binning: np.ndarray) -> np.ndarray:
-    """Check a camera matrix of the full image and return that of its binned part, [3, 3]."""
-    if not np.isfinite(matrix).all():
-        raise _bad(f"camera_info has values in {name} that are not finite: calibrate the camera")
-    values = {"fx": matrix[0, 0], "fy": matrix[1, 1], "cx": matrix[0, 2], "cy": matrix[1, 2]}
-    wrong = [f"{key} = {v:g}" for key, v in values.items() if not 0 < v < LARGEST]
-    if wrong:
-        raise _bad(f"camera_info has {', '.join(wrong)} in {name}: calibrate the camera")
-    if matrix[2].tolist() != [0, 0, 1]:
-        raise _bad(f"camera_info has a {name} whose last row is not 0 0 1: calibrate the camera")
-    reduced = matrix.copy()
-    reduced[:2, 2] -= offset
-    reduced[:2] /= binning[:, None]
-    return reduced
+class _Part:
+    """The part of the sensor that an image shows: region of interest and binning.
+
+    Args:
+        info: sensor_msgs/CameraInfo.
+        width: width of the image in pixels.
+        height: height of the image in pixels.
+
+    Raises:
+        BadInputError: if the message is of another image size.
+    """
+
+    def __init__(self, info: Any, width: int, height: int) -> None:
+        region = info.roi
+        self._size = (width, height)
+        self._binning = np.array([max(info.binning_x, 1), max(info.binning_y, 1)])
+        self._offset = np.array([region.x_offset, region.y_offset])
+        full = np.array([region.width or info.width, region.height or info.height])
+        self._cropped = bool(self._offset.any() or (full != (info.width, info.height)).any())
+        if not full.all():
+            raise _bad(
+                f"camera_info is for {full[0]}x{full[1]} pixels: publish the width and the height "
+                "of the calibrated image"
+            )
+        size = full // self._binning
+        if tuple(size) == self._size:
+            return
+        if tuple(full) == self._size:
+            raise _bad(
+                f"camera_info is for {full[0]}x{full[1]} pixels before binning by "
+                f"{self._binning[0]}x{self._binning[1]}, but the image has that size after it: "
+                "publish the size and K of the whole sensor, or no binning"
+            )
+        raise _bad(
+            f"camera_info is for {size[0]}x{size[1]} pixels but the image has {width}x{height}: "
+            "publish the camera_info of this image stream"
+        )
+
+    def reduce(self, name: str, matrix: np.ndarray) -> tuple[np.ndarray, str | None]:
+        """Check a camera matrix of the full image.
+
+        Returns:
+            That of this part, [3, 3], and why it is implausible, if it is.
+        """
+        if not np.isfinite(matrix).all():
+            raise _bad(
+                f"camera_info has values in {name} that are not finite: calibrate the camera"
+            )
+        values = {"fx": matrix[0, 0], "fy": matrix[1, 1]}
+        wrong = [f"{key} = {v:g}" for key, v in values.items() if not 0 < v < LARGEST]
+        values = {"cx": matrix[0, 2], "cy": matrix[1, 2]}  # outside a crop they may be negative
+        wrong += [f"{key} = {v:g}" for key, v in values.items() if not abs(v) < LARGEST]
+        if wrong:
+            raise _bad(f"camera_info has {', '.join(wrong)} in {name}: calibrate the camera")
+        if matrix[2].tolist() != [0, 0, 1]:
+            raise _bad(
+                f"camera_info has a {name} whose last row is not 0 0 1: calibrate the camera"
+            )
+        reduced = matrix.copy()
+        reduced[:2, 2] -= self._offset
+        reduced[:2] /= self._binning[:, None]
+        return reduced, doubt(name, matrix, reduced, self._size, self._cropped)
 
 
 def _lens(info: Any, raw: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> Lens:
-    model = info.distortion_model
-    if model not in DISTORTION_MODELS:
-        raise _bad(
-            f"camera_info has the distortion model {model!r}: publish one of "
-            f"{', '.join(DISTORTION_MODELS)}, or rectified images"
-        )
-    coefficients = np.asarray(info.d, dtype=float)
-    if not np.isfinite(coefficients).all():
-        raise _bad("camera_info has values in D that are not finite: calibrate the camera")
-    counts = DISTORTION_MODELS[model]
-    if len(coefficients) == 0:  # drivers of cameras without distortion leave it empty
-        coefficients = np.zeros(counts[0])
-    if len(coefficients) not in counts:
-        raise _bad(
-            f"camera_info has {len(coefficients)} values in D but {model} has "
-            f"{' or '.join(map(str, counts))}: calibrate the camera"
-        )
+    model, coefficients = read_distortion(info)
     rotation = np.asarray(info.r, dtype=float).reshape(3, 3)
     if not rotation.any():  # drivers of single cameras leave it zero
         rotation = np.eye(3)

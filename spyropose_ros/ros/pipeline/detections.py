@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from spyropose_ros.core.errors import InputError
+from spyropose_ros.core.inputs import Box, check_box
 from spyropose_ros.ros.pipeline.drops import BadInputError, Reason
 
 
@@ -26,7 +28,7 @@ class Target:
     class_id: str
     detection_id: str
     score: float
-    box: tuple[float, float, float, float]
+    box: Box
 
 
 def select_targets(
@@ -68,9 +70,7 @@ def select_targets(
     return [targets[index] for index in sorted(order[:max_count])]
 
 
-def enclosing_box(
-    x: float, y: float, size_x: float, size_y: float, theta: float
-) -> tuple[float, float, float, float]:
+def enclosing_box(x: float, y: float, size_x: float, size_y: float, theta: float) -> Box:
     """Return the smallest upright box around a rotated one.
 
     Args:
@@ -119,7 +119,7 @@ def _target(
     )
 
 
-def _box(bbox: Any, width: int, height: int) -> tuple[float, float, float, float]:
+def _box(bbox: Any, width: int, height: int) -> Box:
     x, y, theta = bbox.center.position.x, bbox.center.position.y, bbox.center.theta
     if not all(map(math.isfinite, (x, y, theta, bbox.size_x, bbox.size_y))):
         raise BadInputError(Reason.BAD_BOX, "box has values that are not finite: fix the detector")
@@ -128,10 +128,23 @@ def _box(bbox: Any, width: int, height: int) -> tuple[float, float, float, float
             Reason.BAD_BOX,
             f"box has size {bbox.size_x:g} x {bbox.size_y:g} pixels: fix the detector",
         )
-    if not (-0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5):
-        raise BadInputError(
-            Reason.BAD_BOX,
-            f"centre ({x:g}, {y:g}) of the box is outside the {width}x{height} image: "
-            "let the detector give boxes in pixels of this image, not of a resized one",
-        )
-    return enclosing_box(x, y, bbox.size_x, bbox.size_y, theta)
+    box = enclosing_box(x, y, bbox.size_x, bbox.size_y, theta)
+    require_usable(box, width, height)
+    return box
+
+
+def require_usable(box: Box, width: int, height: int) -> None:
+    """Check a box as the estimator does, which would refuse all boxes of the image for one.
+
+    Args:
+        box: left, top, right, bottom in pixels.
+        width: width of the image in pixels.
+        height: height of the image in pixels.
+
+    Raises:
+        BadInputError: if it cannot be used.
+    """
+    try:
+        check_box(box, width, height)
+    except InputError as error:
+        raise BadInputError(Reason.BAD_BOX, str(error)) from error

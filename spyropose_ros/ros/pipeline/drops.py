@@ -199,15 +199,20 @@ class WarnOnce:
 
     Args:
         log: logs a line.
+
+    Attributes:
+        logged: the texts so far, in their order.
     """
+
+    logged: list[str]
 
     def __init__(self, log: Callable[[str], object]) -> None:
         self._log = log
-        self._logged: set[str] = set()
+        self.logged = []
 
     def __call__(self, text: str) -> None:
         """Log a text unless it was logged before."""
         text = one_line(text)
-        if text not in self._logged and len(self._logged) < MAX_WARNINGS:
-            self._logged.add(text)
+        if text not in self.logged and len(self.logged) < MAX_WARNINGS:
+            self.logged.append(text)
             self._log(text)

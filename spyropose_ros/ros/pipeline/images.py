@@ -1,13 +1,13 @@
 """Image messages, raw and compressed, <-> RGB and depth arrays.
 
-Raw images are converted by cv_bridge if it works, else by rosbags-image; compressed ones by Pillow.
+Raw images are converted by cv_bridge if it works, else by rosbags-image; compressed ones are made
+raw first.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
-import io
 import subprocess
 import sys
 from array import array
@@ -16,9 +16,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from PIL import Image as PillowImage
 
 from spyropose_ros.ros.interfaces import Header, Image
+from spyropose_ros.ros.pipeline.compressed_images import decompress
 from spyropose_ros.ros.pipeline.drops import BadInputError, Reason
 
 # bytes per pixel of the encodings that both libraries convert to rgb8
@@ -46,7 +46,7 @@ SYNONYMS = {"uyvy": "yuv422", "yuyv": "yuv422_yuy2"}
 # metres per unit, and type of the pixels; REP-118
 DEPTH_ENCODINGS = {"16UC1": (0.001, "u2"), "mono16": (0.001, "u2"), "32FC1": (1.0, "f4")}
 
-MAX_PIXELS = 100_000_000  # of compressed images: a small message could need any amount of memory
+FEWEST_BITS = 8  # that cameras use of 16
 
 _PROBE = """
 import numpy
@@ -86,17 +86,17 @@ def decode(message: Any) -> np.ndarray:
         uint8 [H, W, 3].
 
     Raises:
-        BadInputError: see `rgb_image` and `decode_compressed`.
+        BadInputError: see `rgb_image` and `decompress`.
     """
-    return decode_compressed(message) if hasattr(message, "format") else rgb_image(message)
+    return rgb_image(_raw(message, Reason.BAD_IMAGE))
 
 
 def rgb_image(message: Any) -> np.ndarray:
     """Convert an image message.
 
     Args:
-        message: sensor_msgs/Image in one of ENCODINGS, SYNONYMS or WIDE_ENCODINGS, whose values
-            from 0 to 65535 are scaled to 0 to 255 as cv_bridge does; rows may be padded.
+        message: sensor_msgs/Image in one of ENCODINGS, SYNONYMS or WIDE_ENCODINGS, of whose 16
+            bits cameras may use fewer, see `_eight_bits`; rows may be padded.
 
     Returns:
         uint8 [H, W, 3], RGB.
@@ -128,69 +128,21 @@ def rgb_image(message: Any) -> np.ndarray:
     return np.ascontiguousarray(converter()(tight, "rgb8"))
 
 
-def decode_compressed(message: Any) -> np.ndarray:
-    """Decode a compressed image message.
-
-    Files with 16 bits per channel are scaled as in `rgb_image`, transparency is dropped and a
-    rotation in the EXIF data is not applied because camera_info describes the pixels as stored.
-
-    Args:
-        message: sensor_msgs/CompressedImage with a JPEG or PNG file, colour or grey. Its
-            ``format`` matters only if it says, as image_transport does, that red and blue are
-            swapped in the file.
-
-    Returns:
-        uint8 [H, W, 3], RGB.
-
-    Raises:
-        BadInputError: if the data are empty, damaged, cut off, of another format or too large.
-    """
-    try:
-        with PillowImage.open(io.BytesIO(message.data), formats=("JPEG", "PNG")) as file:
-            width, height = file.size  # from the file's header: nothing is decoded yet
-            if width * height > MAX_PIXELS:
-                raise PillowImage.DecompressionBombError
-            if file.mode.startswith("I"):  # 16 bits, which Pillow would clip rather than scale
-                grey = _eight_bits(np.asarray(file).astype(np.uint16))
-                rgb = np.repeat(grey[..., None], 3, -1)  # [H, W, 3]
-            else:
-                rgb = np.array(file.convert("RGB"))
-    except PillowImage.DecompressionBombError:
-        raise _bad(
-            f"compressed image is larger than {MAX_PIXELS // 10**6} megapixels: "
-            "publish a smaller one"
-        ) from None
-    except PillowImage.UnidentifiedImageError:
-        raise _bad(
-            f"compressed image of {len(message.data)} bytes with format {message.format!r} is "
-            "neither JPEG nor PNG, or cut off: set the publisher's format to jpeg or png"
-        ) from None
-    except Exception as error:  # damaged files make Pillow raise errors of many kinds
-        raise _bad(
-            f"compressed image is damaged ({error}): check the network and the publisher"
-        ) from error
-    return np.ascontiguousarray(rgb[..., ::-1]) if _swapped(message.format) else rgb
-
-
 def decode_depth(message: Any) -> np.ndarray:
     """Convert a depth image message.
 
     Args:
-        message: sensor_msgs/Image in one of DEPTH_ENCODINGS: whole millimetres or metres, see
-            REP-118; rows may be padded.
+        message: sensor_msgs/Image, or what image_transport compresses of it without loss, in one
+            of DEPTH_ENCODINGS: whole millimetres or metres, see REP-118; rows may be padded.
 
     Returns:
         Depth along the optical axis in metres, float32 [H, W]; NaN where nothing was measured.
 
     Raises:
-        BadInputError: if the encoding is not supported, the image is compressed, or size, step and
-            data do not match.
+        BadInputError: if the encoding is not supported, size, step and data do not match, or what
+            is compressed is damaged.
     """
-    if hasattr(message, "format"):
-        raise BadInputError(
-            Reason.BAD_DEPTH,
-            f"depth image is compressed ({message.format!r}): subscribe to the raw depth image",
-        )
+    message = _raw(message, Reason.BAD_DEPTH)
     if message.encoding not in DEPTH_ENCODINGS:
         raise BadInputError(
             Reason.BAD_DEPTH,
@@ -220,6 +172,10 @@ def image_message(header: Header, rgb: np.ndarray) -> Image:
     message.step = 3 * message.width
     message.data = array("B", rgb.tobytes())  # the only type that rclpy assigns without a copy
     return message
+
+
+def _raw(message: Any, reason: Reason) -> Any:
+    return decompress(message, reason) if hasattr(message, "format") else message
 
 
 def _pixels(message: Any, size: int, kind: str, reason: Reason) -> np.ndarray:
@@ -256,19 +212,14 @@ def _pixels(message: Any, size: int, kind: str, reason: Reason) -> np.ndarray:
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Scale 0 to 65535 to 0 to 255."""
-    return ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    """Scale 16-bit values to 0 to 255.
 
-
-def _swapped(format_text: str) -> bool:
-    """Tell whether red and blue are swapped in the file.
-
-    image_transport compresses colours in the order of OpenCV (blue first) and notes
-    'compressed bgr8'; its subscriber assumes red first in a colour image without that note.
+    Cameras that use 8, 10, 12 or 14 bits leave the others zero: white is the largest value of the
+    smallest such number of bits that holds all values of the image.
     """
-    encoding, separator, file_format = format_text.partition(";")
-    colour = encoding.startswith(("rgb", "bgr"))
-    return bool(separator) and colour and "compressed bgr" not in file_format
+    bits = max(int(values.max()).bit_length(), FEWEST_BITS)
+    white = 2 ** (bits + bits % 2) - 1
+    return ((values.astype(np.uint32) * 255 + white // 2) // white).astype(np.uint8)
 
 
 def _bad(text: str) -> BadInputError:

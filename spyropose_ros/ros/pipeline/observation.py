@@ -11,17 +11,14 @@ import torch
 from spyropose_ros.core import camera
 from spyropose_ros.core.bundle import ObjectInfo
 from spyropose_ros.ros.interfaces import CameraInfo
-from spyropose_ros.ros.pipeline import images
+from spyropose_ros.ros.pipeline import exposure, images
 from spyropose_ros.ros.pipeline.calibration import Calibration, calibrate
 from spyropose_ros.ros.pipeline.camera_frame import Frame, View
 from spyropose_ros.ros.pipeline.depth import centers_from_depth, check_size
-from spyropose_ros.ros.pipeline.detections import Target, select_targets
+from spyropose_ros.ros.pipeline.detections import Target, require_usable, select_targets
 from spyropose_ros.ros.pipeline.drops import BadInputError, Drop, Reason
 from spyropose_ros.ros.pipeline.models import Models
 from spyropose_ros.ros.pipeline.parameters import Parameters
-
-_MIN_SIDE = 1.0  # pixels
-_MAX_COORDINATE = 1e6  # pixels
 
 
 @dataclass(frozen=True)
@@ -70,10 +67,12 @@ def observe(
             f"nothing arrived on {topic}: publish it along with the image, or remap",
         )
     raw = images.decode(frame.image)
+    if flaw := exposure.flaw(raw):
+        warn(f"{'/'.join(filter(None, [frame.camera, 'image_rect']))}: {flaw}")
     height, width = raw.shape[:2]
     calibration = calibrate(frame.camera_info, width, height, parameters.rectified)
-    if calibration.warning is not None:
-        warn(f"{topic}: {calibration.warning}")
+    for warning in calibration.warnings:
+        warn(f"{topic}: {warning}")
     _check_frames(frame, frame.camera_info, warn)
     targets = _targets(frame, calibration, models, parameters, width, height, drop)
     centers = _centers_from_sizes(targets, calibration.K, models.objects)
@@ -120,21 +119,11 @@ def _targets(
     ):
         try:
             box = calibration.rectify_box(target.box)
-            _check_box(box)
+            require_usable(box, width, height)  # rectified, it may be beside the image
             targets.append(replace(target, box=box))
         except BadInputError as error:
             drop(error.reason, str(error))
     return targets
-
-
-def _check_box(box: tuple[float, float, float, float]) -> None:
-    """Refuse a box that would overflow in the estimator: it must not cost the whole frame."""
-    width, height = box[2] - box[0], box[3] - box[1]
-    if not (min(width, height) >= _MIN_SIDE and max(map(abs, box)) <= _MAX_COORDINATE):
-        raise BadInputError(
-            Reason.BAD_BOX,
-            f"box of {width:.3g} x {height:.3g} pixels is too small or too large: fix the detector",
-        )
 
 
 def _centers_from_sizes(
