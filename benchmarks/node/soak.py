@@ -74,7 +74,7 @@ def soak(
     print(f"{provenance.command()}; {provenance.hardware('cpu')}; output in {directory}")
     with rclpy.init(args=[]), graph.Estimator(_PARAMETERS, directory) as estimator:
         estimator.wait_for("ready after")
-        peer = Peer(rclpy.create_node("soak"), np.random.default_rng(seed))
+        peer = Peer(rclpy.create_node("soak"), np.random.default_rng(seed), _PARAMETERS)
         peer.connect()
         peer.exert()
         end = 60 * minutes - _CLEAN

@@ -6,9 +6,9 @@ A fault is a generator: it begins, yields the seconds that it lasts, and ends wh
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from rclpy.parameter import Parameter
@@ -16,7 +16,6 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2D, Detection2DArray
 
 from spyropose_ros.ros.messages.result_messages import TOPICS
-from spyropose_ros.ros.pipeline.parameters import Parameters, flatten
 
 OBJECTS = 6
 QUEUE = 200  # messages, more than a burst has
@@ -49,6 +48,7 @@ class Bench(Protocol):
     changes: list[Change]
     paused: bool
     offset: float  # seconds that the camera's clock is ahead
+    parameters: Mapping[str, Any]  # of the node at its start
 
     def shoot(self) -> None:
         """Publish a frame."""
@@ -284,7 +284,7 @@ def _parameters(bench: Bench) -> Iterator[float]:
     names = bench.rng.choice(list(changes), size=3, replace=False)
     bench.set_parameters([Parameter(str(name), value=changes[name]) for name in names])
     yield bench.rng.uniform(0.5, 4.0)
-    before = flatten(Parameters())
+    before = bench.parameters
     bench.set_parameters(
         [Parameter(name, value=before[name]) for name in map(str, names) if name in before]
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from lifecycle_msgs.msg import Transition
@@ -43,11 +44,13 @@ class Peer:
     Args:
         node: owns publishers, subscriptions and clients.
         rng: of the faults.
+        parameters: of the estimator, other than the defaults.
     """
 
-    def __init__(self, node: Node, rng: np.random.Generator) -> None:
+    def __init__(self, node: Node, rng: np.random.Generator, parameters: Mapping[str, Any]) -> None:
         self.rng = rng
         self.changes: list[Change] = []
+        self.parameters = {**flatten(Parameters()), **parameters}
         self.paused = False
         self.offset = 0.0
         self.published = 0
@@ -149,7 +152,6 @@ class Peer:
     def exert(self) -> None:
         """Have the most demanding results published once: their memory is no growth later."""
         values = {"temporal.enabled": True, "publish_tf": True, "output.max_poses": 4096}
-        before = flatten(Parameters())
         self.set_parameters([Parameter(name, value=value) for name, value in values.items()])
         ends = [self.watch(topic) for topic in TOPICS]
         self.changes.append(many_detections)
@@ -161,7 +163,7 @@ class Peer:
         self.changes.clear()
         for end in ends:
             end()
-        self.set_parameters([Parameter(name, value=before[name]) for name in values])
+        self.set_parameters([Parameter(name, value=self.parameters[name]) for name in values])
 
     def start(self, names: list[str], warm_up: float, end: float) -> None:
         """Start to publish, and plan the faults.

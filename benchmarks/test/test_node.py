@@ -3,8 +3,12 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
+
+import numpy as np
 
 from benchmarks.accuracy.coverage import coverage
+from benchmarks.node.soak_faults import FAULTS
 
 
 def run(module, *arguments):
@@ -29,6 +33,21 @@ def test_soak_counts_every_image(tmp_path):
     assert end["processed"] > 0
     assert end["bad image"] > 0
     assert end["no detections"] > 0
+
+
+def test_the_soak_ends_its_changes_of_parameters_as_it_began():
+    now = start = {"search.beam": 64, "publish_tf": False}
+    bench = SimpleNamespace(rng=np.random.default_rng(0), parameters=start)
+    bench.set_parameters = lambda given: now.update({p.name: p.value for p in given})
+    changed = set()
+    for _ in range(20):
+        now = dict(start)
+        fault = FAULTS["parameters"](bench)
+        next(fault)
+        changed |= {name for name in start if now[name] != start[name]}
+        assert next(fault, None) is None
+        assert {name: now[name] for name in start} == start
+    assert changed == start.keys()
 
 
 def test_latency_prints_its_table():

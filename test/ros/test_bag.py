@@ -1,16 +1,19 @@
 """Bags: the estimator over a recording gives what the node gives, every frame, always the same."""
 
+import io
 import json
+import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ament_index_python.packages import get_package_share_directory
 from geometry_msgs.msg import PoseArray, TransformStamped
+from PIL import Image as PillowImage
 from rclpy.serialization import serialize_message
 from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from spyropose_ros.msg import PoseDistributionArray
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
@@ -18,6 +21,7 @@ from vision_msgs.msg import Detection2DArray, Detection3DArray
 from visualization_msgs.msg import MarkerArray
 
 import graph
+from mcap_tools import MAGIC
 from spyropose_ros.core.estimator import Estimator, SearchSettings
 from spyropose_ros.ros.bags import bag
 from spyropose_ros.ros.bags.bag_files import BagError, BagReader, BagWriter
@@ -377,11 +381,84 @@ def test_without_detections_the_error_lists_what_the_bag_has(run, tmp_path):
     assert "/image_rect (sensor_msgs/msg/Image)" in text
 
 
-def test_without_raw_images_compressed_ones_are_proposed(run, tmp_path):
-    entries = [entry for entry in frames(1) if entry[0] != "/image_rect"]
-    code, _, text = run(write(tmp_path / "in", entries))
+def compressed(index, raw=False, depth=False):
+    """A frame with colour or depth compressed, named as drivers do."""
+    (info, image, boxes), now = frame(index, graph.detection()), stamp_at(index)
+    file = io.BytesIO()
+    PillowImage.fromarray(graph.picture(index)).save(file, "PNG")
+    packed = graph.stamp(CompressedImage(format="rgb8; png compressed", data=file.getvalue()), now)
+    yield info
+    if depth:
+        yield "/cam/depth/image_raw/compressedDepth", depth_message(now, 300), now
+    yield ("/cam/rgb", image[1], now) if raw else ("/cam/rgb/compressed", packed, now)
+    yield boxes
+
+
+def depth_message(now, millimetres):
+    file = io.BytesIO()
+    values = np.full((graph.HEIGHT, graph.WIDTH), millimetres, np.uint16)
+    PillowImage.fromarray(values).save(file, "PNG")
+    message = CompressedImage(format="16UC1; compressedDepth png", data=bytes(12) + file.getvalue())
+    return graph.stamp(message, now)
+
+
+WITH_DEPTH = ("-p", "depth_image:=true")
+PACKED = ("-p", "image_transport:=compressed", "-r", "image_rect/compressed:=/cam/rgb/compressed")
+RAW = ("-r", "image_rect:=/cam/rgb")
+
+
+@pytest.mark.parametrize(
+    ("bag", "given", "advice"),
+    [
+        ({}, (), PACKED),
+        ({"raw": True}, PACKED[:2], ("-p", "image_transport:=raw", *RAW)),
+        (
+            {"depth": True},
+            (*WITH_DEPTH, *PACKED),
+            ("-r", "depth:=/cam/depth/image_raw/compressedDepth"),
+        ),
+        (
+            {"raw": True, "depth": True},
+            (*WITH_DEPTH, *RAW),
+            ("-r", "depth:=/cam/depth/image_raw/compressedDepth"),
+        ),
+    ],
+)
+def test_the_proposed_arguments_work(run, tmp_path, bag, given, advice):
+    source = write(tmp_path / "in", compressed(0, **bag))
+    code, _, text = run(source, *given)
     assert code == 1
-    assert "image_transport:=compressed" in text
+    assert text.rstrip().endswith(f": add {' '.join(advice)}")
+    code, _, text = run(source, *given, *advice)
+    assert code == 0, text
+    assert "dropped: none" in text
+
+
+def test_a_topic_in_use_is_neither_proposed_nor_taken_twice(run, tmp_path):
+    source = write(tmp_path / "in", compressed(0, raw=True))
+    code, _, text = run(source, *WITH_DEPTH, *RAW)
+    assert code == 1
+    assert "no topic /depth" in text and "that is not in use: record the depth image" in text
+    assert "-r " not in text
+    code, _, text = run(source, *WITH_DEPTH, *RAW, "-r", "depth:=/cam/rgb")
+    assert code == 1
+    assert "/cam/rgb is given as image_rect and as depth" in text
+
+
+def test_compressed_depth_counts_as_depth(run, tmp_path):
+    depth = ("-r", "depth:=/cam/depth/image_raw/compressedDepth")
+    source = write(tmp_path / "in", compressed(0, raw=True, depth=True))
+    code, output, text = run(source, *WITH_DEPTH, *RAW, *depth)
+    assert code == 0 and "depth image" not in text
+    alone = read(output, DISTRIBUTIONS, PoseDistributionArray)
+    code, output, _ = run(source, *RAW, "--overwrite")
+    assert read(output, DISTRIBUTIONS, PoseDistributionArray) != alone
+    entries = list(compressed(0, raw=True, depth=True))
+    entries[1][1].format = "16UC1; compressedDepth zfp"
+    code, _, text = run(
+        write(tmp_path / "other", entries), *WITH_DEPTH, *RAW, *depth, "--overwrite"
+    )
+    assert "compressed depth of format '16UC1; compressedDepth zfp' is not supported" in text
 
 
 def test_a_topic_of_another_type_is_refused(run, tmp_path):
@@ -429,30 +506,16 @@ def no_mcap(folder):
     return file, "damaged or cut off"
 
 
-def cut_mcap(folder):
-    source = write(folder / "in", frames(2))
-    file = source / "in.mcap"
-    file.write_bytes(file.read_bytes()[:-100])
-    return source, "damaged or cut off"
+def header_only(folder):
+    file = folder / "cut.mcap"
+    file.write_bytes(MAGIC)
+    return file, "has no topic /image_rect"
 
 
-def cut_sqlite(folder):
-    source = write(folder / "in", frames(3), "sqlite3")
-    file = source / "in.db3"
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    return source, "damaged or cut off"
-
-
-def no_metadata(folder):
-    source = write(folder / "in", frames(1))
-    (source / "metadata.yaml").unlink()
-    return source, "ros2 bag reindex"
-
-
-def bad_metadata(folder):
-    source = write(folder / "in", frames(1))
-    (source / "metadata.yaml").write_text("rosbag2_bagfile_information: [")
-    return source, "damaged or cut off"
+def no_database(folder):
+    file = folder / "text.db3"
+    file.write_bytes(b"no database at all")
+    return file, "file is not a database"
 
 
 def bad_message(folder):
@@ -473,10 +536,8 @@ def bad_message(folder):
         other_file,
         ros_1,
         no_mcap,
-        cut_mcap,
-        cut_sqlite,
-        no_metadata,
-        bad_metadata,
+        no_database,
+        header_only,
         bad_message,
     ],
 )
@@ -492,10 +553,53 @@ def test_what_is_no_bag_is_explained_in_one_line(run, tmp_path, make):
     assert {path.name for path in tmp_path.iterdir()} == {"input"}, "remains of an output"
 
 
-def test_nothing_processed_is_a_failure(run, tmp_path):
+def cut_mcap(source):
+    file = source / "in.mcap"
+    file.write_bytes(file.read_bytes()[:-100])
+    return "in.mcap is cut off: what follows is lost"
+
+
+def no_metadata(source):
+    (source / "metadata.yaml").unlink()
+    return "metadata.yaml is missing"
+
+
+def bad_metadata(source):
+    (source / "metadata.yaml").write_text("rosbag2_bagfile_information: [")
+    return "metadata.yaml is damaged"
+
+
+def missing_messages(source):
+    metadata = source / "metadata.yaml"
+    metadata.write_text(metadata.read_text().replace("message_count: 2", "message_count: 3"))
+    return "read: 2 of 3 on /image_rect"
+
+
+@pytest.mark.parametrize("damage", [cut_mcap, no_metadata, bad_metadata, missing_messages])
+def test_what_is_left_of_a_damaged_bag_is_processed_and_the_damage_is_said(run, tmp_path, damage):
+    source = write(tmp_path / "in", frames(2))
+    expected = damage(source)
+    code, output, text = run(source)
+    assert code == 0, text
+    assert text.count(expected) == 1
+    assert stamps(read(output, DISTRIBUTIONS, PoseDistributionArray)) == [stamp_at(0), stamp_at(1)]
+
+
+def test_nothing_processed_is_a_failure_that_accounts_for_all_messages(run, tmp_path):
     code, output, text = run(write(tmp_path / "in", frame(0, graph.detection())[:2] + frame(1)[2:]))
     assert (code, output.exists()) == (1, False)
     assert "no frame" in text and "no detections 1" in text
+    assert "read: 1 of 1 on /image_rect, 1 of 1 on /camera_info, 1 of 1 on /detections" in text
+
+
+def test_a_bag_without_messages_has_no_frame(run, tmp_path):
+    with BagWriter(tmp_path / "in") as writer:
+        for topic, message, _ in frame(0):
+            writer.add_topic(topic, type(message))
+    code, _, text = run(tmp_path / "in")
+    assert code == 1
+    assert "no frame" in text and "read: 0 of 0 on /image_rect" in text
+    assert "dropped" not in text
 
 
 def test_an_interrupt_leaves_no_half_bag(run, tmp_path, monkeypatch):
@@ -619,6 +723,51 @@ def test_reading_something_else_is_an_error(tmp_path):
     path = write(tmp_path / "bag", [("/n", String(data="text"), 1)])
     with pytest.raises(BagError, match="std_msgs/msg/String but sensor_msgs/msg/Image"):
         read(path, "/n", Image)
+
+
+@pytest.fixture
+def full_disk():
+    """No file may grow beyond 20 kB, which is what a full disk looks like to who writes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_full_disk_ends_in_one_line_and_leaves_nothing(run, tmp_path, storage, request):
+    source = write(tmp_path / "in", frames(2))
+    request.getfixturevalue("full_disk")
+    code, output, text = run(source, "--storage", storage, "--pictures")
+    assert (code, output.exists()) == (1, False)
+    (line,) = (line for line in text.splitlines() if line.startswith("bag: "))
+    assert f"{output} cannot be written" in line and "free space on its disk" in line
+    assert "Traceback" not in text
+    assert {path.name for path in tmp_path.iterdir()} == {"in"}
+
+
+def test_a_folder_where_one_may_not_write_is_named(run, tmp_path):
+    source = write(tmp_path / "in", frames(1))
+    code, _, text = run(source, "--output", "/sys/out")  # closed to root as well
+    assert code == 1
+    assert "bag: /sys/out cannot be written" in text
+    assert "choose an output in a folder where you may write" in text
+
+
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_folders_may_have_spaces_and_letters_of_any_language(run, tmp_path, storage):
+    folder = tmp_path / "Aufnahmen größer 測試"
+    folder.mkdir()
+    source = write(folder / "in put", frames(1), storage)
+    code, _, text = run(source, "--storage", storage, "--output", str(folder / "aus gabe"))
+    assert code == 0, text
+    assert len(read(folder / "aus gabe", DISTRIBUTIONS, PoseDistributionArray)) == 1
+
+
+def test_a_path_that_sqlite_would_misread_is_refused(tmp_path):
+    with pytest.raises(BagError, match="without"):
+        BagWriter(tmp_path / "run #1", "sqlite3")
+    write(tmp_path / "run #1", frames(1))
 
 
 # ---- parameters and names --------------------------------------------------------------------

@@ -10,6 +10,7 @@ import pytest
 import rclpy
 from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
 from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from vision_msgs.msg import Detection2DArray
 
 import graph
@@ -50,12 +51,16 @@ def adapter():
         process.communicate()
 
 
-def test_detections_arrive_in_the_type_of_the_estimator(adapter):
+@pytest.mark.parametrize(
+    "offered", [ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT], ids=["all", "less"]
+)
+def test_detections_arrive_in_the_type_of_the_estimator(adapter, offered):
     process = adapter(**PATHS, scale_x=100)
     peer = Node("peer", namespace="/adapter")
     received = []
     peer.create_subscription(Detection2DArray, "detections", received.append, 10)
-    publisher = peer.create_publisher(PoseArray, "input", 10)
+    qos = QoSProfile(depth=10, reliability=offered)
+    publisher = peer.create_publisher(PoseArray, "input", qos)
     corners = Pose(position=Point(x=0.1, y=20.0, z=3.0), orientation=Quaternion(x=0.5, y=60.0))
     sent = graph.stamp(PoseArray(poses=[corners]), 5 * graph.SECOND)
     deadline = time.monotonic() + 30

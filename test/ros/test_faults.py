@@ -191,6 +191,12 @@ class Bench:
         found = [int(count) for key, count in values.items() if key.endswith(f": {reason.value}")]
         return sum(found) - self._before.get(reason, 0)
 
+    def asked(self, topic: str) -> ReliabilityPolicy:
+        """What the node asks of the publishers of a topic."""
+        name = self.node.resolve_topic_name(topic)
+        (found,) = self.node.get_subscriptions_info_by_topic(name)
+        return found.qos_profile.reliability
+
     def await_drops(self, reason: Reason, count: int = 1) -> None:
         self.spin_until(lambda: self.dropped().get(reason, 0) >= count)
 
@@ -452,10 +458,21 @@ def old_frame(bench: Bench) -> None:
     bench.detections(old)
 
 
-def best_effort_camera(bench: Bench) -> None:
-    qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
-    bench.weak = getattr(bench, "weak", [])
-    bench.weak.append(bench.peer_node.create_publisher(Image, "image_rect", qos))
+def best_effort(topic: str, kind: type) -> Callable[[Bench], None]:
+    """Another publisher offers less than is asked: what it says is used all the same."""
+
+    def inject(bench: Bench) -> None:
+        reliable = bench.publishers[topic]
+        qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
+        weak = bench.publishers[topic] = bench.peer_node.create_publisher(kind, topic, qos)
+        bench.spin_until(weak.get_subscription_count)
+        bench.answer()
+        bench.publishers[topic] = reliable
+        bench.peer_node.destroy_publisher(weak)
+        bench.spin_until(lambda: bench.asked(topic) == ReliabilityPolicy.RELIABLE)
+        bench.spin_until(lambda: reliable.get_subscription_count() == 1)
+
+    return inject
 
 
 def burst(bench: Bench) -> None:
@@ -463,12 +480,6 @@ def burst(bench: Bench) -> None:
     first = bench.now()
     for index in range(20):
         bench.publishers["image_rect"].publish(graph.image_message(first + index))
-
-
-def without_best_effort_cameras(bench: Bench) -> None:
-    for publisher in bench.weak:
-        bench.peer_node.destroy_publisher(publisher)
-    bench.weak.clear()
 
 
 @contextlib.contextmanager
@@ -641,12 +652,18 @@ FAULTS = {
         old_frame, Reason.STALE, "synchronise the clocks", also=(Reason.TIME_JUMP,)
     ),
     # connections
-    "best-effort camera": Fault(
-        best_effort_camera,
-        Reason.INCOMPATIBLE_QOS,
-        "set qos.reliability: best_effort, or the publisher to reliable",
-        mend=without_best_effort_cameras,
-    ),
+    **{
+        f"best-effort {topic}": Fault(
+            best_effort(topic, kind),
+            Reason.INCOMPATIBLE_QOS,
+            "set the reliability of the publisher to reliable",
+        )
+        for topic, kind in (
+            ("image_rect", Image),
+            ("camera_info", CameraInfo),
+            ("detections", Detection2DArray),
+        )
+    },
     "messages lost": Fault(burst, Reason.LOST, "for bursts a larger qos.depth", count=None),
     # the model
     "slow model": Fault(faster_than_the_model, Reason.BUSY, "the newest is used", count=2),

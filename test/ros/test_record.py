@@ -141,6 +141,11 @@ def test_what_cannot_be_recorded_is_explained(tmp_path, monkeypatch, capsys, arg
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_output_that_cannot_be_written_is_named(tmp_path, capsys):
+    assert record.main(["mug", "/sys/out", "--frames", "1"]) == 1
+    assert "record: /sys/out cannot be written" in capsys.readouterr().err
+
+
 def test_the_estimator_runs_over_what_was_recorded(tmp_path, mug_bundle, capsys):
     record.main(["mug", str(tmp_path / "mug"), "--frames", "2"])
     code = bag.main(

@@ -59,9 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bag_run = BagRun(reader, names, parameters, args.pictures, _log)
             bag_run.run(writer, args.all)
             if not bag_run.seconds:
-                raise BagError(
-                    f"no frame of {source} could be processed; dropped: {bag_run.drops.summary()}"
-                )
+                raise BagError(bag_run.failure())
     except KeyboardInterrupt:
         _log("interrupted: nothing was written")
         return _INTERRUPTED

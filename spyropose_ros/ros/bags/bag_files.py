@@ -1,18 +1,20 @@
-"""Bags of the rosbag2 format, read and written by rosbags: no recorder, no player, no graph."""
+"""Bags of the rosbag2 format, read and written without recorder, player or graph."""
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from rclpy.serialization import deserialize_message
 from rosbags.interfaces import (
     Connection,
-    ConnectionExtRosbag2,
     Qos,
     QosDurability,
     QosHistory,
@@ -20,19 +22,21 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from spyropose_ros.core.errors import SpyroposeError
+from spyropose_ros.ros.bags.channel import DAMAGE, Channel, Record
 from spyropose_ros.ros.bags.message_types import (
     definition,
     recorded_hash,
     serialize,
     type_name,
 )
+from spyropose_ros.ros.bags.recording import METADATA, READERS, Recording, recorded_files
 
 VERSION: Literal[8] = 8  # of metadata.yaml: the newest that Humble reads as well
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
-_FILES = (".mcap", ".db3")
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _INFINITE = QosTime(9223372036, 854775807)
 
 
@@ -40,52 +44,55 @@ class BagError(SpyroposeError):
     """A bag cannot be read or written."""
 
 
-@dataclass(frozen=True)
-class Record:
-    """A serialised message of a bag.
-
-    Attributes:
-        topic: its name.
-        time: when it was recorded, nanoseconds.
-        data: CDR.
-    """
-
-    topic: str
-    time: int
-    data: bytes
-
-
 class BagReader:
-    """Reads a bag: the folder with metadata.yaml, or one .mcap or .db3 file. A context manager.
+    """Reads a bag: its folder, or one .mcap or .db3 file. A context manager.
+
+    What is damaged or missing is left out and said by `problems`.
 
     Args:
         path: the folder or file.
 
+    Attributes:
+        topics: type by name.
+
     Raises:
-        BagError: if it does not exist, is not a bag or is damaged.
+        BagError: if it does not exist, is not a bag or nothing of it can be read.
     """
+
+    topics: dict[str, str]
 
     def __init__(self, path: Path) -> None:
         self.path = path
         _require_bag(path)
         try:
-            self._reader = Reader(path)
-            self._reader.open()
-        except Exception as error:  # the parser may raise anything on other files
+            self._recording = Recording(path)
+        except OSError as error:
+            remedy = "check that you may read it"
+            if error.errno in _FULL:
+                remedy = f"free space in {tempfile.gettempdir()}, or set TMPDIR to another folder"
+            raise BagError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
+        except ValueError as error:
             raise self._damaged(error) from error
-        self.topics = {
-            connection.topic: connection.msgtype for connection in self._reader.connections
-        }
+        self.topics = {channel.topic: channel.kind for channel in self._recording.channels}
 
     def __enter__(self) -> BagReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._reader.close()
+        self._recording.close()
+
+    @property
+    def problems(self) -> list[str]:
+        """What is damaged or missing, as far as it was read: one sentence each."""
+        return self._recording.problems
 
     def count(self, topics: Collection[str]) -> int:
-        """Return the number of messages on some topics."""
-        return sum(connection.msgcount for connection in self._connections(topics))
+        """Return the number of messages that are there on some topics."""
+        return sum(self._recording.counts[topic] for topic in set(topics))
+
+    def announced(self, topic: str) -> int:
+        """Return the number of messages that the bag says it has on a topic."""
+        return self._recording.announced[topic]
 
     def records(self, topics: Collection[str]) -> Iterator[Record]:
         """Yield the messages of some topics in the order of their time.
@@ -96,18 +103,13 @@ class BagReader:
             topics: whose messages; those that the bag does not have are left out.
 
         Raises:
-            BagError: if the bag is damaged.
+            BagError: if the bag is damaged in a way that hides where messages are.
         """
-        connections = self._connections(topics)
-        if not connections:
+        if not self.topics.keys() & set(topics):
             return
         try:
-            with Reader(self.path) as reader:  # its own reader: each moves a file position
-                for connection, time, data in reader.messages(
-                    [c for c in reader.connections if c.topic in topics]
-                ):
-                    yield Record(connection.topic, time, data)
-        except Exception as error:
+            yield from self._recording.records(topics)
+        except (*DAMAGE, OSError) as error:
             raise self._damaged(error) from error
 
     def check_type(self, topic: str, kind: type) -> None:
@@ -121,13 +123,18 @@ class BagReader:
             BagError: if it is another type, or another version of the type.
         """
         expected, digest = type_name(kind), definition(type_name(kind))[1]
-        for connection in self._connections([topic]):
-            if connection.msgtype != expected:
+        for channel in self.channels([topic]):
+            if channel.encoding != "cdr":
                 raise BagError(
-                    f"{topic} in {self.path} is of type {connection.msgtype} but {expected} is "
+                    f"{topic} in {self.path} is encoded as {channel.encoding!r}, not as ROS 2 does "
+                    "('cdr'): convert the bag"
+                )
+            if channel.kind != expected:
+                raise BagError(
+                    f"{topic} in {self.path} is of type {channel.kind} but {expected} is "
                     "needed: remap to a topic of that type"
                 )
-            if (recorded_hash(connection) or digest) != digest:
+            if (recorded_hash(channel) or digest) != digest:
                 raise BagError(
                     f"{topic} in {self.path} was recorded with another version of {expected}: "
                     "run this with the messages that it was recorded with, or convert the bag"
@@ -153,8 +160,9 @@ class BagReader:
                 f"a message on {record.topic} in {self.path} is damaged ({error}): record it again"
             ) from error
 
-    def _connections(self, topics: Collection[str]) -> list[Connection]:
-        return [connection for connection in self._reader.connections if connection.topic in topics]
+    def channels(self, topics: Collection[str]) -> list[Channel]:
+        """Return what the bag says of some topics."""
+        return [channel for channel in self._recording.channels if channel.topic in topics]
 
     def _damaged(self, error: Exception) -> BagError:
         reason = str(error) or type(error).__name__
@@ -178,25 +186,25 @@ class BagWriter:
 
     def __init__(self, path: Path, storage: str = "mcap", overwrite: bool = False) -> None:
         self.path = path.absolute()
-        if self.path.exists():
-            if not overwrite:
-                raise BagError(f"{path} exists: choose another output or add --overwrite")
-            if not (self.path / "metadata.yaml").is_file():
-                raise BagError(f"{path} exists and is not a bag: choose another output")
-        try:
+        if storage == "sqlite3" and set(str(self.path)) & set("?#%"):
+            raise BagError(f"sqlite3 cannot write {path}: choose an output without ?, # and %")
+        with self._writing():
+            if self.path.exists():
+                if not overwrite:
+                    raise BagError(f"{path} exists: choose another output or add --overwrite")
+                if not (self.path / METADATA).is_file():
+                    raise BagError(f"{path} exists and is not a bag: choose another output")
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._folder = tempfile.TemporaryDirectory(
                 dir=self.path.parent, prefix=f".{self.path.name}."
             )
-        except OSError as error:
-            raise BagError(f"{path} cannot be written ({error.strerror})") from error
-        # The file is named after its folder
-        self._writer = Writer(
-            Path(self._folder.name, self.path.name),
-            version=VERSION,
-            storage_plugin=STORAGES[storage],
-        )
-        self._writer.open()
+            # The file is named after its folder
+            self._writer = Writer(
+                Path(self._folder.name, self.path.name),
+                version=VERSION,
+                storage_plugin=STORAGES[storage],
+            )
+            self._writer.open()
         self._connections: dict[str, Connection] = {}
 
     def __enter__(self) -> BagWriter:
@@ -205,12 +213,14 @@ class BagWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             if kind is not None:
-                self._writer.abort()
+                with suppress(OSError, sqlite3.Error):  # the disk may be full
+                    self._writer.abort()
                 return
-            self._writer.close()
-            if self.path.exists():
-                shutil.rmtree(self.path)
-            self._writer.path.rename(self.path)
+            with self._writing():
+                self._writer.close()
+                if self.path.exists():
+                    shutil.rmtree(self.path)
+                self._writer.path.rename(self.path)
         finally:
             self._folder.cleanup()
 
@@ -223,7 +233,8 @@ class BagWriter:
             time: nanoseconds.
         """
         self.add_topic(topic, type(message))
-        self._writer.write(self._connections[topic], time, serialize(message))
+        with self._writing():
+            self._writer.write(self._connections[topic], time, serialize(message))
 
     def add_topic(self, topic: str, kind: type, latched: bool = False) -> None:
         """Add a topic unless it exists.
@@ -235,13 +246,8 @@ class BagWriter:
         """
         if topic not in self._connections:
             text, digest = definition(type_name(kind))
-            self._connections[topic] = self._writer.add_connection(
-                topic,
-                type_name(kind),
-                msgdef=text,
-                rihs01=digest,
-                offered_qos_profiles=[_qos(latched)],
-            )
+            qos = (_qos(latched),)
+            self._connect(Channel(topic, type_name(kind), text, digest=digest, qos=qos))
 
     def copy_topics(self, reader: BagReader, topics: Collection[str]) -> list[str]:
         """Add topics of another bag with their type and quality of service.
@@ -254,30 +260,51 @@ class BagWriter:
             The topics that cannot be written because the definition of their type is unknown.
         """
         skipped = []
-        for connection in reader._connections(topics):
-            if connection.topic in self._connections:
+        for channel in reader.channels(topics):
+            if channel.topic in self._connections:
                 continue
-            text, digest = connection.msgdef.data, recorded_hash(connection)
+            text, digest = channel.definition, recorded_hash(channel)
             if not (text and digest):  # bags older than Iron do not have them
                 try:
-                    text, digest = definition(connection.msgtype)
-                except LookupError:
-                    skipped.append(connection.topic)
+                    text, digest = definition(channel.kind)
+                except (LookupError, ValueError):
+                    skipped.append(channel.topic)
                     continue
-            assert isinstance(connection.ext, ConnectionExtRosbag2)  # as of all bags of ROS 2
-            self._connections[connection.topic] = self._writer.add_connection(
-                connection.topic,
-                connection.msgtype,
-                msgdef=text,
-                rihs01=digest,
-                offered_qos_profiles=connection.ext.offered_qos_profiles,
-            )
+            self._connect(dataclasses.replace(channel, definition=text, digest=digest))
         return skipped
 
     def copy(self, record: Record) -> None:
         """Copy a message of another bag if its topic was added."""
         if record.topic in self._connections:
-            self._writer.write(self._connections[record.topic], record.time, record.data)
+            with self._writing():
+                self._writer.write(self._connections[record.topic], record.time, record.data)
+
+    def _connect(self, channel: Channel) -> None:
+        with self._writing():
+            self._connections[channel.topic] = self._writer.add_connection(
+                channel.topic,
+                channel.kind,
+                msgdef=channel.definition,
+                rihs01=channel.digest,
+                serialization_format=channel.encoding,
+                offered_qos_profiles=channel.qos,
+            )
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn what the disk refuses into a BagError that says what to do."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise BagError(
+                f"{self.path} cannot be written ({error}): free space on its disk, or choose an "
+                "output on another"
+            ) from error
+        except OSError as error:
+            remedy = "choose an output in a folder where you may write"
+            if error.errno in _FULL:
+                remedy = "free space on its disk, or choose an output on another"
+            raise BagError(f"{self.path} cannot be written ({error.strerror}): {remedy}") from error
 
 
 def _qos(latched: bool) -> Qos:
@@ -295,20 +322,14 @@ def _qos(latched: bool) -> Qos:
 
 
 def _require_bag(path: Path) -> None:
-    """Raise BagError for common mistakes that rosbags does not explain."""
+    """Raise BagError with the remedy for common mistakes."""
     if not path.exists():
         raise BagError(f"bag {path} does not exist: give a bag's folder, or its .mcap or .db3 file")
-    if path.is_dir() and not (path / "metadata.yaml").is_file():
-        files = sorted(file.name for file in path.iterdir() if file.suffix in _FILES)
-        raise BagError(
-            f"{path} has no metadata.yaml, its recording was not closed properly: run "
-            f"`ros2 bag reindex {path}`, or give the file {' or '.join(files)} in it"
-            if files
-            else f"{path} is not a bag: it has neither metadata.yaml nor .mcap or .db3 files"
-        )
+    if path.is_dir() and not (path / METADATA).is_file() and not recorded_files(path):
+        raise BagError(f"{path} is not a bag: it has neither {METADATA} nor .mcap or .db3 files")
     if path.suffix == ".bag":
         raise BagError(
             f"{path} is a ROS 1 bag: convert it with `rosbags-convert --src {path} --dst FOLDER`"
         )
-    if path.is_file() and path.suffix not in _FILES:
+    if path.is_file() and path.suffix not in READERS:
         raise BagError(f"{path} is not a bag: give a bag's folder, or its .mcap or .db3 file")

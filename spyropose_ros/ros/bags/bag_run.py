@@ -12,21 +12,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from spyropose_ros.ros.bags.bag_files import BagError, BagReader, BagWriter, Record
-from spyropose_ros.ros.bags.message_types import type_name
+from spyropose_ros.ros.bags.bag_files import BagReader, BagWriter
+from spyropose_ros.ros.bags.channel import Record
+from spyropose_ros.ros.bags.topic_check import check_inputs, recorded_kind
 from spyropose_ros.ros.bags.topic_names import TopicNames
-from spyropose_ros.ros.interfaces import (
-    CompressedImage,
-    Detection2DArray,
-    Image,
-    String,
-    TFMessage,
-)
+from spyropose_ros.ros.interfaces import String, TFMessage
 from spyropose_ros.ros.messages import result_messages
 from spyropose_ros.ros.messages.tf_poses import TransformChooser
 from spyropose_ros.ros.pipeline.assembler import Assembler, Input
 from spyropose_ros.ros.pipeline.camera_frame import FrameSet, Result
-from spyropose_ros.ros.pipeline.drops import BadInputError, DropCounter, Reason
+from spyropose_ros.ros.pipeline.drops import BadInputError, DropCounter, Reason, WarnOnce
 from spyropose_ros.ros.pipeline.frame_source import Role
 from spyropose_ros.ros.pipeline.parameters import Parameters
 from spyropose_ros.ros.pipeline.tf_buffer import TransformBuffer
@@ -62,8 +57,11 @@ class BagRun:
         self._log = log
         self.drops = DropCounter(log, log)
         self._assembler = Assembler(parameters, names.resolve, self.drops.add, log)
+        self._warn = WarnOnce(log)
+        self._say_problems()
         self._inputs = {entry.topic: entry for entry in self._assembler.inputs}
-        _check_inputs(reader, self._assembler.inputs)
+        check_inputs(reader, self._assembler.inputs)
+        self._kinds = {topic: recorded_kind(reader, e) for topic, e in self._inputs.items()}
         self._outputs = {
             topic: names.resolve(topic)
             for topic in result_messages.TOPICS
@@ -77,6 +75,7 @@ class BagRun:
         self._next_transforms = next(self._ahead, None)
         self._chooser = TransformChooser()
         self.seconds: list[float] = []  # per processed frame
+        self._read: Counter[str] = Counter()  # messages by topic
         self.written: Counter[str] = Counter()
 
     def run(self, writer: BagWriter, copy: bool) -> None:
@@ -114,12 +113,14 @@ class BagRun:
                 if record.topic in copied:
                     writer.copy(record)
                 if entry := self._inputs.get(record.topic):
+                    self._read[record.topic] += 1
                     self._look_ahead(record.time)
                     self._add(entry, record)
                     progress.update(entry.role is Role.IMAGE)
         if record is not None:
             self._process(self._assembler.flush(float("inf")), record)
         self._assembler.reset()  # counts the images that got no detections
+        self._say_problems()
 
     def summary(self) -> str:
         """Summarise the outcome in a few lines."""
@@ -127,10 +128,31 @@ class BagRun:
         return (
             f"{len(self.seconds)} frames processed, {statistics.median(self.seconds):.3f} s each "
             f"(median), {sum(self.seconds):.1f} s in all\n"
+            f"read: {self._messages_read()}\n"
             f"dropped: {self.drops.summary()}\n"
             f"written: {topics}"
             + "".join(f"\nwarning: {text}" for text in self._assembler.warn.logged)
         )
+
+    def failure(self) -> str:
+        """Say where all frames went."""
+        dropped = f"; dropped: {self.drops.summary()}" if self.drops.counts() else ""
+        return (
+            f"no frame of {self._reader.path} could be processed; read: {self._messages_read()}"
+            f"{dropped}"
+        )
+
+    def _messages_read(self) -> str:
+        """Say how many of the messages that the bag says it has were read, by topic."""
+        return ", ".join(
+            f"{self._read[topic]} of {self._reader.announced(topic)} on {topic}"
+            for topic in self._inputs
+        )
+
+    def _say_problems(self) -> None:
+        """Log what is damaged or missing in the bag, as far as it is known by now."""
+        for problem in self._reader.problems:
+            self._warn(f"{self._reader.path}: {problem}")
 
     def _copy_topics(self) -> frozenset[str]:
         """Add all topics of the bag except the outputs of an estimator that ran while recording."""
@@ -162,7 +184,7 @@ class BagRun:
 
     def _add(self, entry: Input, record: Record) -> None:
         """Feed a message, and process the frame sets that it completes."""
-        message = self._reader.decode(record, entry.kind)
+        message = self._reader.decode(record, self._kinds[entry.topic])
         assembled = self._assembler.add(entry, message, record.time * 1e-9)
         self._process(assembled.frame_sets, record)
 
@@ -200,33 +222,3 @@ class BagRun:
 
     def _count_images(self) -> int:
         return self._reader.count([i.topic for i in self._assembler.inputs if i.role is Role.IMAGE])
-
-
-def _check_inputs(reader: BagReader, inputs: Sequence[Input]) -> None:
-    """Raise BagError unless the bag has all topics, in the right types."""
-    for entry in inputs:
-        if entry.topic not in reader.topics:
-            raise BagError(_missing(reader, entry))
-        reader.check_type(entry.topic, entry.kind)
-
-
-def _missing(reader: BagReader, entry: Input) -> str:
-    """Describe what the bag has instead of a topic."""
-    topic, kind = entry.topic, type_name(entry.kind)
-    similar = [name for name, other in sorted(reader.topics.items()) if other == kind]
-    if similar:
-        remedy = " or ".join(f"-r {entry.name}:={name}" for name in similar)
-        return f"{reader.path} has no topic {topic}: add {remedy}"
-    remedy = _REMEDIES.get(entry.kind, "record it as well")
-    listing = ", ".join(f"{name} ({other})" for name, other in sorted(reader.topics.items()))
-    return (
-        f"{reader.path} has no topic {topic} nor another one of type {kind}: {remedy}. It has "
-        f"{listing or 'no topics'}"
-    )
-
-
-_REMEDIES = {
-    Image: "record raw images, or add -p image_transport:=compressed for compressed ones",
-    CompressedImage: "record compressed images, or add -p image_transport:=raw for raw ones",
-    Detection2DArray: "record the detector's output as well (docs/bags.md)",
-}

@@ -8,9 +8,11 @@ from typing import Any
 
 from ament_index_python.packages import get_package_share_directory
 from rclpy.serialization import serialize_message
-from rosbags.interfaces import Connection, MessageDefinitionFormat, Nodetype
+from rosbags.interfaces import Nodetype
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
+
+from spyropose_ros.ros.bags.channel import Channel
 
 _LISTS = (Nodetype.ARRAY, Nodetype.SEQUENCE)
 
@@ -71,10 +73,13 @@ def serialize(message: Any) -> memoryview:
     return store.serialize_cdr(store.deserialize_cdr(serialize_message(message), name), name)
 
 
-def recorded_hash(connection: Connection) -> str:
+def recorded_hash(channel: Channel) -> str:
     """Return the hash of the type that a topic was recorded with; empty if unknown."""
-    if connection.digest or connection.msgdef.format != MessageDefinitionFormat.MSG:
-        return connection.digest
-    store = get_typestore(Stores.EMPTY)
-    store.register(get_types_from_msg(connection.msgdef.data, connection.msgtype))
-    return store.hash_rihs01(connection.msgtype)
+    if channel.digest or channel.language != "ros2msg" or not channel.definition:
+        return channel.digest
+    try:
+        store = get_typestore(Stores.EMPTY)
+        store.register(get_types_from_msg(channel.definition, channel.kind))
+        return store.hash_rihs01(channel.kind)
+    except Exception:  # converters write definitions that cannot be parsed
+        return ""

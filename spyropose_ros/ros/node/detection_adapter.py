@@ -203,6 +203,8 @@ def make_node() -> Any:
     from rclpy.node import Node
     from rclpy.qos import QoSProfile, ReliabilityPolicy
 
+    from spyropose_ros.ros.node.adaptive_subscription import AdaptiveSubscription
+
     node = Node("detection_adapter")
 
     def parameter(name: str, default: Any, text: str) -> Any:
@@ -237,8 +239,10 @@ def make_node() -> Any:
             node.get_logger().warning(text, throttle_duration_sec=5.0)
 
     qos = QoSProfile(depth=10, reliability=ReliabilityPolicy[reliability.upper()])
-    source = node.create_subscription(adapter.type, "input", on_detections, qos)
-    node.get_logger().info(f"converting {source.topic_name} to {publisher.topic_name}")
+    source = AdaptiveSubscription(
+        node, adapter.type, "input", on_detections, qos, say=node.get_logger().warning
+    )
+    node.get_logger().info(f"converting {source.topic} to {publisher.topic_name}")
     return node
 
 

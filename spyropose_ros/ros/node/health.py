@@ -189,7 +189,7 @@ def explain_silence(
     elif silent:
         remedy = (
             f"nothing arrives on {' and '.join(silent)}: check that it publishes, and "
-            "qos.reliability (large images need reliable, some drivers only offer best_effort)"
+            "qos.reliability (large images need reliable)"
         )
     elif drops == "none":
         remedy = "the model is still working on the last frame"

@@ -7,19 +7,14 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.subscription import Subscription
 
+from spyropose_ros.ros.node.adaptive_subscription import AdaptiveSubscription
 from spyropose_ros.ros.node.health import Activity
 from spyropose_ros.ros.pipeline.assembler import Input
 from spyropose_ros.ros.pipeline.drops import Drop, Reason
 from spyropose_ros.ros.pipeline.frame_source import Role
 from spyropose_ros.ros.pipeline.parameters import Parameters
-
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
 
 _DETECTIONS_DEPTH = 10
 _MAX_PUBLISHERS = 16  # remembered per topic
@@ -97,48 +92,48 @@ class Inputs:
     def close(self) -> None:
         """Destroy the subscriptions."""
         for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
+            subscription.close()
 
-    def _subscribe(self, entry: Input, qos: QoSProfile) -> Subscription:
+    def _subscribe(self, entry: Input, qos: QoSProfile) -> AdaptiveSubscription:
         topic = entry.topic
         numbers = _SequenceNumbers(lambda: self._node.count_publishers(topic) == 1)
 
         def receive(message: Any, info: Mapping[str, Any]) -> None:
             self._activity.receive(topic)
             if missing := numbers.missing(info):
-                self._on_lost(topic, missing)
+                self._drop(Reason.LOST, _remedy(entry, subscription), missing)
             self._receive(entry, message)
 
-        def on_lost(event: Any) -> None:
+        def on_lost(count: int) -> None:
             if not numbers.known:
-                self._on_lost(topic, event.total_count_change)
+                self._drop(Reason.LOST, _remedy(entry, subscription), count)
 
         # Humble hands over no information
         with_info = hasattr(Subscription, "CallbackType")
-        return self._node.create_subscription(
+        subscription = AdaptiveSubscription(
+            self._node,
             entry.kind,
             entry.name,
             receive if with_info else lambda message: receive(message, {}),
             qos,
-            event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=lambda event: self._on_incompatible_qos(topic, event),
-                message_lost=on_lost,
-            ),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            say=lambda text: self._drop(Reason.INCOMPATIBLE_QOS, text),
+            on_lost=on_lost,
+            latched=entry.role is Role.CAMERA_INFO,  # some drivers publish it once
         )
+        return subscription
 
-    def _on_incompatible_qos(self, topic: str, event: Any) -> None:
-        self._drop(
-            Reason.INCOMPATIBLE_QOS,
-            f"a publisher on {topic} offers less than is requested and is not received: set "
-            "qos.reliability: best_effort, or the publisher to reliable",
-            event.total_count_change,
-        )
 
-    def _on_lost(self, topic: str, count: int) -> None:
-        self._drop(
-            Reason.LOST,
-            f"messages on {topic} were lost in transit: try qos.reliability: reliable, "
-            "image_transport: compressed, or for bursts a larger qos.depth",
-            count,
-        )
+def _remedy(entry: Input, subscription: AdaptiveSubscription) -> str:
+    """Say how fewer messages get lost."""
+    remedies = []
+    if subscription.less_reliable:
+        remedies.append("set the reliability of its publisher to reliable")
+    elif not subscription.reliable:
+        remedies.append("qos.reliability: reliable")
+    if entry.role is Role.IMAGE and not entry.name.endswith("compressed"):
+        remedies.append("image_transport: compressed")
+    depth = "qos.depth"
+    if entry.role is Role.DETECTIONS:
+        depth = f"qos_overrides.{entry.topic}.subscription.depth"
+    bursts = f"{'or ' if remedies else ''}for bursts a larger {depth}"
+    return f"messages on {entry.topic} were lost in transit: try {', '.join([*remedies, bursts])}"

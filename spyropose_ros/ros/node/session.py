@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from spyropose_ros.ros.interfaces import Header, TFMessage
+from spyropose_ros.ros.node.adaptive_subscription import (
+    AdaptiveSubscription,
+    SubscriptionEventCallbacks,
+)
 from spyropose_ros.ros.node.health import Activity, Work
 from spyropose_ros.ros.node.inputs import Inputs
 from spyropose_ros.ros.node.outputs import Outputs
@@ -30,6 +34,10 @@ if TYPE_CHECKING:
 
 _FLUSH_PERIOD = 0.02  # seconds; how exactly views.wait is kept
 _TF_DEPTH = 100  # as in tf2
+_LESS_THAN_LATCHED = (
+    "a publisher on /tf_static offers less than reliable and transient_local: transforms that it "
+    "sent before this node started are missing; publish them as static_transform_publisher does"
+)
 _REMEDIES = {
     Reason.INACTIVE: "the node is not active: ros2 lifecycle set <node> activate",
     Reason.DISABLED: "switched off by the service ~/enable",
@@ -145,13 +153,29 @@ class Session:
         return ended
 
     def _subscribe_to_transforms(self) -> None:
+        moving = AdaptiveSubscription(
+            self._node,
+            TFMessage,
+            "/tf",
+            lambda message: self._on_transforms(message, static=False),
+            QoSProfile(depth=_TF_DEPTH),
+            say=lambda text: self._drops.add(Reason.INCOMPATIBLE_QOS, text),
+        )
+        self._entities.append((AdaptiveSubscription.close, moving))
+        # One for what was sent earlier, one for publishers that offer less; receiving both is idle
         latched = QoSProfile(depth=_TF_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        for topic, static, qos in (("/tf", False, _TF_DEPTH), ("/tf_static", True, latched)):
+        modest = QoSProfile(depth=_TF_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
+        for qos in (latched, modest):
             subscription = self._node.create_subscription(
                 TFMessage,
-                topic,
-                lambda message, static=static: self._on_transforms(message, static),
+                "/tf_static",
+                lambda message: self._on_transforms(message, static=True),
                 qos,
+                event_callbacks=SubscriptionEventCallbacks(
+                    incompatible_qos=lambda event: self._drops.add(
+                        Reason.INCOMPATIBLE_QOS, _LESS_THAN_LATCHED, event.total_count_change
+                    )
+                ),
             )
             self._entities.append((self._node.destroy_subscription, subscription))
 

@@ -152,8 +152,8 @@ class QosParameters:
 
     reliability: str = parameter(
         "reliable",
-        "reliable loses no image but needs a reliable publisher; best_effort accepts every "
-        "publisher but loses most raw images above about 0.5 MB",
+        "reliable loses no image where the publisher offers it, and takes less where not; "
+        "best_effort loses most raw images above about 0.5 MB",
         choices=("reliable", "best_effort"),
     )
     depth: int = parameter(
