@@ -1,6 +1,9 @@
 """The BOP reader on a small data set made here, and on LM-O where it has been downloaded."""
 
 import json
+import math
+import re
+import shlex
 import zipfile
 from pathlib import Path
 
@@ -8,12 +11,14 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
+from scipy.spatial.transform import Rotation
 
 import bop_files
 from bop_files import BLOCK, CAN
 from spyropose_ros import bop
 from spyropose_ros.scenes.renderer import Renderer
 from training import download
+from training.complete import complete
 
 K = [200.0, 0, 49.5, 0, 200.0, 39.5, 0, 0, 1]
 LMO = Path(__file__).parents[1] / "data" / "lmo"
@@ -128,8 +133,120 @@ def test_visibility_of_another_annotation_is_refused(dataset):
     truth = json.loads((directory / "scene_gt.json").read_text())
     truth["12"].pop()
     (directory / "scene_gt.json").write_text(json.dumps(truth))
-    with pytest.raises(ValueError, match="does not match"):
+    with pytest.raises(ValueError, match="scene_gt_info.json, image 12: it does not match"):
         bop.BopScene(directory)
+
+
+def matrix(*rows):
+    return np.array(rows, float).ravel().tolist()
+
+
+IDENTITY = np.eye(3).ravel()
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"cam_R_m2c": (0.21 * IDENTITY).tolist()}, "determinant is 0.009261.*a scale of 0.21"),
+        ({"cam_R_m2c": (1000 * IDENTITY).tolist()}, "determinant is 1e\\+09.*a scale of 1000"),
+        ({"cam_R_m2c": matrix([1, 0, 0], [0, 1, 0], [0, 0, -1])}, "is -1: it is a reflection"),
+        ({"cam_R_m2c": [0.0] * 9}, "determinant is 0: its rows and columns"),
+        ({"cam_R_m2c": matrix([1, 0, 0], [0.1, 1, 0], [0, 0, 1])}, "is 1: its rows and columns"),
+        ({"cam_R_m2c": [math.nan, *IDENTITY[1:]]}, "cam_R_m2c of object 9 is .*nan"),
+        ({"cam_R_m2c": [1, 0, 0, 0]}, "size 4 into shape"),
+        ({"cam_R_m2c": ["a"] * 9}, "could not convert"),
+        ({"cam_t_m2c": [0, math.inf, 400.0]}, r"cam_t_m2c of object 9 is \[0.0, inf, 400.0\]"),
+        ({"cam_t_m2c": None}, "damaged annotation"),
+        ({"obj_id": "9"}, "obj_id is '9': give a whole number"),
+        ({"obj_id": "obj_000009"}, "obj_id is 'obj_000009'"),
+        ({"obj_id": 9.5}, "obj_id is 9.5"),
+    ],
+)
+def test_poses_that_cannot_be_true_are_refused(dataset, values, said):
+    _, directory = dataset
+    bop_files.change(directory / "scene_gt.json", lambda truth: truth["12"][0].update(values))
+    with pytest.raises(ValueError, match=r"scene_gt\.json.*image 12.*") as error:
+        bop.BopScene(directory)
+    assert re.search(said, str(error.value))
+
+
+def test_rotations_may_be_rounded(dataset):
+    _, directory = dataset
+    turn = Rotation.from_rotvec([0.3, -1.1, 0.7]).as_matrix()
+    rounded = turn.round(3).ravel().tolist()
+    bop_files.change(
+        directory / "scene_gt.json", lambda truth: truth["12"][0].update(cam_R_m2c=rounded)
+    )
+    np.testing.assert_allclose(
+        bop.BopScene(directory).frames[1].instances[0].rotation, turn, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize(
+    "K",
+    [
+        [math.nan, 0, 50, 0, 500, 40, 0, 0, 1],
+        [0, 0, 50, 0, 500, 40, 0, 0, 1],
+        [500, 0, 0, 0, 500, 0, 50, 40, 1],  # column by column
+        [500, 500, 50, 40],
+    ],
+)
+def test_intrinsics_that_cannot_be_true_are_refused(dataset, K):
+    _, directory = dataset
+    bop_files.change(directory / "scene_camera.json", lambda camera: camera["3"].update(cam_K=K))
+    with pytest.raises(ValueError, match=r"scene_camera\.json.*image 3"):
+        bop.BopScene(directory)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"visib_fract": math.nan},
+        {"visib_fract": 55.0},
+        {"bbox_visib": [3, 4, -1, 8]},
+        {"bbox_visib": [3, 4, math.nan, 8]},
+        {"px_count_visib": -1},
+    ],
+)
+def test_visibility_that_cannot_be_true_is_refused(dataset, values):
+    root, directory = dataset
+    bop.annotate_visibility(directory, root)
+    bop_files.change(bop.visibility_path(directory), lambda infos: infos["12"][1].update(values))
+    with pytest.raises(ValueError, match=r"scene_gt_info\.json, image 12: .*(nan|55|-1)"):
+        bop.BopScene(directory)
+
+
+def test_images_go_by_number(dataset):
+    _, directory = dataset
+    bop_files.change(
+        directory / "scene_gt.json", lambda truth: truth.update(frame_7=truth.pop("12"))
+    )
+    with pytest.raises(ValueError, match=r"scene_gt\.json has an image 'frame_7'"):
+        bop.BopScene(directory)
+    bop_files.change(
+        directory / "scene_gt.json", lambda truth: truth.update({"7": truth.pop("frame_7")})
+    )
+    with pytest.raises(ValueError, match=r"scene_camera\.json .*image 7"):
+        bop.BopScene(directory)
+    (directory / "scene_gt.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match=r"scene_gt\.json holds a list"):
+        bop.BopScene(directory)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"diameter": 0}, "diameter is 0"),
+        ({"diameter": math.nan}, "diameter is nan"),
+        ({"symmetries_discrete": [np.diag([-1.0, 1, 1, 1]).ravel().tolist()]}, "is a reflection"),
+    ],
+)
+def test_model_facts_that_cannot_be_true_are_refused(dataset, values, said):
+    root, _ = dataset
+    path = root / "models" / "models_info.json"
+    bop_files.change(path, lambda infos: infos["10"].update(values))
+    with pytest.raises(ValueError, match=f"models_info.json, object 10: .*{said}"):
+        bop.load_models_info(root)
 
 
 def test_symmetries_leave_the_object_where_it_was(tmp_path):
@@ -156,7 +273,7 @@ def test_symmetries_leave_the_object_where_it_was(tmp_path):
     bop_files.change(
         path, lambda infos: infos["1"]["symmetries_continuous"][0].update(axis=[0] * 3)
     )
-    with pytest.raises(ValueError, match="models_info.json is damaged.*axis"):
+    with pytest.raises(ValueError, match="models_info.json, object 1: .*axis"):
         bop.load_models_info(tmp_path)
 
 
@@ -300,8 +417,44 @@ def test_only_images_that_show_enough_are_targets(whole):
         t.instance.visibility.pixels >= pixels for t in dataset.targets(scenes, 1, 0, pixels)
     )
     bop.visibility_path(scenes[1]).unlink()
-    with pytest.raises(FileNotFoundError, match="000001 lacks scene_gt_info.json.*calc_gt_info"):
+    with pytest.raises(
+        FileNotFoundError, match="000001 lacks scene_gt_info.json.*training.complete .*toy"
+    ):
         dataset.targets(scenes, BLOCK, 0.1, 1)
+
+
+def test_a_set_is_completed_by_the_command_that_the_error_names(whole):
+    """Names with spaces; several scenes, of which one is complete; a scene with two cameras."""
+    root = whole.rename(whole.with_name("my set"))
+    bop_files.write_scene(root / "val_kinect" / "000002", 91, n=1, camera="cam1")
+    scenes = sorted(root.glob("train_pbr/*"))
+    untouched = bop.visibility_path(scenes[1]).read_bytes()
+    infos = [json.loads(path.read_text()) for path in sorted(root.glob("*/*/scene_gt_info*.json"))]
+    models = json.loads((root / "models" / "models_info.json").read_text())
+    (root / "models" / "models_info.json").unlink()
+    bop.visibility_path(scenes[0]).unlink()
+    bop.visibility_path(root / "val_kinect" / "000002", "cam1").unlink()
+    bop_files.change(bop.visibility_path(scenes[2]), lambda info: info.pop("10"))
+    with pytest.raises(FileNotFoundError) as error:
+        bop.BopDataset(root)
+    *_, module, folder = shlex.split(str(error.value).partition("compute it with: ")[2])
+    assert (module, folder) == ("training.complete", str(root))
+    complete(folder)
+    assert bop.visibility_path(scenes[1]).read_bytes() == untouched
+    dataset = bop.BopDataset(root)
+    for number, info in dataset.models.items():
+        assert info.diameter == pytest.approx(models[str(number)]["diameter"] / 1000)
+    computed = [json.loads(p.read_text()) for p in sorted(root.glob("*/*/scene_gt_info*.json"))]
+    for before, after in zip(infos, computed, strict=True):
+        assert before.keys() == after.keys()
+        for key, entries in before.items():
+            for old, new in zip(entries, after[key], strict=True):
+                assert old["visib_fract"] == pytest.approx(new["visib_fract"], abs=0.02)
+    before = {path: path.read_bytes() for path in root.rglob("*.json")}
+    complete(str(root))  # nothing is left to do
+    assert before == {path: path.read_bytes() for path in root.rglob("*.json")}
+    with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
+        complete(str(root / "nowhere"))
 
 
 def test_unpacking_repairs_only_what_is_damaged(tmp_path):

@@ -1,7 +1,9 @@
 """A data set in BOP format as a source of training items and evaluation samples."""
 
 import pickle
+import shutil
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -154,9 +156,62 @@ def test_an_object_that_a_detector_misjudges_is_still_trained_on(root, tmp_path)
     visibility.box[2:] = visibility.box[:2] + 3  # as if nearly all of it were hidden
     item = source.training_items(CROP).item(0, np.random.default_rng(0))
     assert (item["estimate"] - item["translation"]).norm() < 0.5
-    source.targets("train")[1].instance.translation[2] *= -1
-    with pytest.raises(ValueError, match=r"object 1 at 000000/000010/0 is 0.6\d* m behind"):
-        source.training_items(CROP).item(1, np.random.default_rng(0))
+
+
+@pytest.fixture
+def small(root, tmp_path):
+    """A copy of the test scene with its models."""
+    return shutil.copytree(root, tmp_path / "toy", ignore=shutil.ignore_patterns("train_pbr"))
+
+
+def edit_translation(root, edit):
+    bop_files.change(
+        root / "test" / "000003" / "scene_gt.json",
+        lambda truth: truth["10"][0].update(cam_t_m2c=edit(np.array(truth["10"][0]["cam_t_m2c"]))),
+    )
+
+
+def test_translations_in_metres_are_refused(small):
+    edit_translation(small, lambda t: (t / 1000).tolist())
+    with pytest.raises(
+        ValueError,
+        match=r"test/000003, image 10: cam_t_m2c is \[.*0\.\d+\] mm, inside.*millimetres",
+    ):
+        BopSource(small, BLOCK, EVERYTHING).targets("test")
+    assert BopSource(small, CAN, EVERYTHING).targets("test")
+
+
+def test_objects_behind_the_camera_are_refused(small):
+    edit_translation(small, lambda t: (-t).tolist())
+    with pytest.raises(
+        ValueError, match=r"image 10: cam_t_m2c is .*, the object.s centre 0\.\d+ m behind"
+    ):
+        BopSource(small, BLOCK, EVERYTHING).targets("test")
+
+
+def test_meshes_in_metres_are_refused(small):
+    for number, mesh in bop_files.meshes().items():
+        mesh.apply_scale(1e-3).export(small / "models" / f"obj_{number:06d}.ply")
+    with pytest.raises(ValueError, match=r"obj_000002\.ply measures 0\.1 mm: .* in millimetres"):
+        BopSource(small, CAN)
+
+
+def test_a_stated_diameter_in_metres_is_refused(small):
+    bop_files.change(
+        small / "models" / "models_info.json", lambda infos: infos["2"].update(diameter=0.1)
+    )
+    with pytest.raises(ValueError, match=r"models_info\.json gives object 2 .* 0\.1 mm, but"):
+        BopSource(small, CAN)
+
+
+def test_masks_of_another_size_are_refused(small):
+    source = BopSource(small, BLOCK, BopOptions(train_split="test", min_visible=0.0, min_pixels=1))
+    items = source.training_items(CROP)
+    items.item(0, np.random.default_rng(0))
+    path = small / "test" / "000003" / "mask_visib" / "000000_000000.png"
+    cv2.imwrite(str(path), cv2.imread(str(path))[::2, ::2])
+    with pytest.raises(ValueError, match=r"000000_000000\.png has 80 x 60 .* 160 x 120"):
+        items.item(0, np.random.default_rng(0))
 
 
 def test_metrics_use_the_meshes_made_for_them(root, tmp_path):

@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from spyropose_ros.core.bundle import CONFIG, MESH, WEIGHTS, BundleError, ModelBundle, ObjectInfo
 
+MODELS = Path(__file__).parents[1] / "models"
+
 
 @pytest.fixture
 def saved(tiny_bundle, tmp_path):
@@ -97,7 +99,9 @@ def test_a_missing_file(saved, name, reason):
         ModelBundle.from_pretrained(saved)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[1, 2", b"\x80\x04."])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe\x00", b"[1, 2", b"\x80\x04.", 100_000 * b"["]
+)
 def test_a_damaged_config(saved, content):
     (saved / CONFIG).write_bytes(content)
     with pytest.raises(BundleError, match=f"{CONFIG} is damaged, not valid JSON"):
@@ -178,7 +182,34 @@ def test_a_config_of_another_architecture(saved):
         lambda config: config["object"].update(keypoints=[[0.0, 1.0]]),
         lambda config: config["object"].update(keypoints=[[0.0, 1.0, math.inf]]),
         lambda config: config["object"].update(keypoints=[[0.0, 1.0], [2.0]]),
+        lambda config: config["object"].update(name=""),
+        lambda config: config["object"].update(name=7),
+        lambda config: config["object"].update(name="mug\nERROR all is lost"),
+        lambda config: config["object"].update(name="../../etc/passwd"),
+        lambda config: config["object"].update(name="a\\b"),
+        lambda config: config["object"].update(name="\x1b[2Jmug"),
+        lambda config: config["object"].update(name="mug "),
+        lambda config: config["object"].update(name=1000 * "m"),
+        lambda config: config.update(record=[1]),
         lambda config: config["model"].update(depth="seven"),
+        lambda config: config["model"].update(depth=10**9),
+        lambda config: config["model"].update(depth=0),
+        lambda config: config["model"].update(depth=3.0),
+        lambda config: config["model"].update(depth=True),
+        lambda config: config["model"].update(crop_resolution=10**6),
+        lambda config: config["model"].update(crop_padding=1e9),
+        lambda config: config["model"].update(crop_padding=math.nan),
+        lambda config: config["model"].update(decoder_channels=[10**9, 1]),
+        lambda config: config["model"].update(decoder_channels=10**4 * [8]),
+        lambda config: config["model"].update(decoder_channels=[]),
+        lambda config: config["model"].update(hidden_dim=10**9),
+        lambda config: config["model"].update(hidden_layers=10**6),
+        lambda config: config["model"].update(embed_dim=10**9),
+        lambda config: config["model"].update(dropout=math.nan),
+        lambda config: config["model"].update(fourier_components=10**6),
+        lambda config: config["model"].update(depth=16, embed_dim=8192, hidden_dim=8192),
+        lambda config: config["model"]["backbone"].update(hidden_sizes=[10**9]),
+        lambda config: config["model"]["backbone"].update(embedding_size=math.inf),
         lambda config: config["model"].update(feature_stride=0),
         lambda config: config["model"].update(feature_channels=-1),
         lambda config: config["model"].update(backbone={}),
@@ -189,6 +220,32 @@ def test_a_config_that_describes_no_model(saved, change):
     edit(saved, change)
     with pytest.raises(BundleError, match=f"{CONFIG} does not describe a model.*export"):
         ModelBundle.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("name", ["mug", "コップ", "M8 nut (left)", "obj_000001", "a.b-c"])
+def test_names_that_detectors_give(saved, name):
+    edit(saved, lambda config: config["object"].update(name=name))
+    assert ModelBundle.from_pretrained(saved).object.name == name
+
+
+def test_sizes_are_checked_before_anything_is_built(saved, monkeypatch):
+    edit(saved, lambda config: config["model"].update(embed_dim=8192, hidden_dim=8192))
+    monkeypatch.setattr("spyropose_ros.core.bundle.make_model", lambda *_: pytest.fail("built"))
+    with pytest.raises(BundleError, match=r"heads of \d+ parameters, but model.safetensors has"):
+        ModelBundle.from_pretrained(saved)
+
+
+def test_a_missing_checksum(saved):
+    edit(saved, lambda config: config.pop("weights_sha256"))
+    with pytest.raises(BundleError, match="lacks weights_sha256.*copy or download the bundle"):
+        ModelBundle.from_pretrained(saved)
+
+
+def test_the_shipped_bundles_load():
+    folders = sorted(path.parent for path in MODELS.glob("*/config.json"))
+    assert len(folders) > 4
+    for folder in folders:
+        assert ModelBundle.from_pretrained(folder).object.name
 
 
 @pytest.mark.parametrize(

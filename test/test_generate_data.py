@@ -22,6 +22,7 @@ from training.generate.part import Part
 from training.generate.settings import GenerationSettings, ViewSettings, distance_range
 from training.generate.symmetry import describe_symmetry
 from training.generate_data import main
+from training.inspect_data import inspect_data
 
 ROOT = Path(__file__).parent.parent
 VIEWS = ViewSettings(resolution=(160, 120), distance=(0.2, 0.35))
@@ -188,6 +189,26 @@ def test_upright_views_look_down_on_the_object(cad):
         center = scene.rotation @ mesh.bounds.mean(0) + scene.translation
         assert 0.15 < center[2] < 0.4
         assert scene.depth[scene.mask].min() > 0.1
+
+
+def test_a_lost_texture_is_said_in_the_first_lines_and_in_the_description(tmp_path, caplog):
+    text = bracket().export(file_type="obj", include_normals=False)
+    text = text.replace("f ", "usemtl m\nf ", 1)
+    (tmp_path / "part.obj").write_text(f"mtllib part.mtl\n{text}")
+    (tmp_path / "part.mtl").write_text("newmtl m\nKd 1 1 1\nmap_Kd C:\\\\tex\\\\gone.png\n")
+    views = replace(VIEWS, distance=(0.2, 0.21), occlusion=0.0)
+    settings = replace(SETTINGS, images=2, test_images=1, views=views)
+    output = tmp_path / "mein Satz für später"
+    generate(tmp_path / "part.obj", output, settings, [], workers=0)
+    assert "gone.png is missing" in caplog.messages[0]
+    (row,) = (
+        line
+        for line in (output / "dataset_info.md").read_text().splitlines()
+        if line.startswith("| object")
+    )
+    assert "painted differently in every image; texture" in row and "gone.png is missing" in row
+    sheet = inspect_data(str(output), "bracket", n=1, output=str(output / "über alles.png"))
+    assert Path(sheet["sheet"]).stat().st_size > 0
 
 
 # --- repeatability ---------------------------------------------------------------------------

@@ -88,17 +88,10 @@ def test_training_crops_are_drawn_as_they_are_turned(good):
         inspect(good, split="dev")
 
 
-def test_poses_in_metres_are_noticed(copy):
-    edit_poses(copy, lambda e: e.update(cam_t_m2c=[v / 1000 for v in e["cam_t_m2c"]]))
-    assert inspect(copy)["WARNING"].startswith("UNITS: ")
-
-
-def test_a_data_set_all_in_metres_is_noticed(copy):
-    edit_poses(copy, lambda e: e.update(cam_t_m2c=[v / 1000 for v in e["cam_t_m2c"]]))
-    for number, mesh in bop_files.meshes().items():
-        mesh.apply_scale(1e-3).export(copy / "models" / f"obj_{number:06d}.ply")
-    warning = inspect(copy)["WARNING"]
-    assert warning.startswith("UNITS: the object measures 0.0001 m")
+def test_what_cannot_be_true_is_refused(copy):
+    edit_poses(copy, lambda e: e.update(cam_R_m2c=[1.2 * v for v in e["cam_R_m2c"]]))
+    with pytest.raises(ValueError, match="scene_gt.json, image 0: cam_R_m2c .* scale of 1.2"):
+        inspect(copy)
 
 
 def test_intrinsics_of_larger_images_are_noticed(copy):
@@ -121,11 +114,9 @@ def test_wrong_frames_are_noticed(copy):
 
     edit_poses(copy, shift)
     assert inspect(copy)["WARNING"].startswith("FRAMES: annotated and projected boxes overlap")
-    edit_poses(copy, lambda e: e.update(cam_t_m2c=[-v for v in e["cam_t_m2c"]]))
-    assert inspect(copy)["WARNING"].startswith("FRAMES: the object is behind the camera")
-    edit_poses(copy, lambda e: e.update(cam_t_m2c=[-v for v in e["cam_t_m2c"]]))
     edit_poses(copy, invert)
-    assert "WARNING" in inspect(copy, BLOCK)
+    with pytest.raises(ValueError, match="behind the camera.*not the inverse"):
+        inspect(copy, BLOCK)
 
 
 def test_sources_without_boxes_or_meshes_are_drawn(tmp_path):

@@ -21,6 +21,7 @@ COMMANDS = {
     "training.campaign": "--queue --status",
     "training.card": "--note",
     "training.compare": "--output",
+    "training.complete": "dataset",
     "training.download": "--root",
     "training.export": "--format --opset",
     "training.generate_data": "--units --occlusion",

@@ -17,6 +17,7 @@ from jsonargparse import auto_cli
 
 from spyropose_ros.core.errors import SpyroposeError
 from training import provenance
+from training.one_line import one_line
 
 _STOPPED = 128  # plus the number of the signal: the exit code
 
@@ -51,7 +52,7 @@ def one_line_errors(name: str) -> Iterator[None]:
     except Interrupted as stop:
         raise SystemExit(_STOPPED + stop.number) from None
     except (OSError, ValueError, SpyroposeError) as error:
-        raise SystemExit(f"{name}: {error}") from error
+        raise SystemExit(f"{name}: {one_line(error)}") from error
     finally:
         signal.signal(signal.SIGINT, former)
 

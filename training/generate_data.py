@@ -19,7 +19,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add, data, views = parser.add_argument, GenerationSettings, ViewSettings
-    add("mesh", type=Path, help="CAD file: PLY, OBJ or STL")
+    add("mesh", type=Path, help="CAD file: PLY, OBJ, STL, GLB or 3MF")
     add("--output", type=Path, help="folder of the data set; None for data/bop/<name>")
     add("--name", help="of the object; None for that of the file")
     add("--units", choices=list(UNITS), default=data.units, help="of the CAD files")

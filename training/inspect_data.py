@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from spyropose_ros.core.errors import InputError
+from spyropose_ros.core.files import write_bytes
 from spyropose_ros.core.network.keypoints import box_keypoints, farthest_points
 from training.cli import run
 from training.config import BopOptions
@@ -37,9 +38,6 @@ CHECKED = 100
 
 MIN_OVERLAP = 0.7
 """Median overlap (IoU) of given and projected boxes below which the data are called wrong."""
-
-PLAUSIBLE_DIAMETER = (0.003, 5.0)
-"""Metres; what is outside is taken for a mistake in units."""
 
 _TRAINING = ("train", "validation")
 _WHOLE = 0.8  # visible fraction from which the box of the visible part is that of the object
@@ -86,8 +84,8 @@ def inspect_data(
     path = Path(output or f"inspect_{source.name.replace('/', '_')}_{split}.png")
     if not cv2.haveImageWriter(str(path)):
         raise InputError(f"cannot write {path}: give --output a name that ends with .png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    picture = cv2.imencode(path.suffix, cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1]
+    write_bytes(path, picture.tobytes())
 
     table = {"data set": f"{source.name}, {split}", "sheet": str(path)}
     table |= summary(source, checked)
@@ -129,33 +127,20 @@ def summary(source: Source, checked: list[Check]) -> dict[str, str]:
             f"boxes overlap by {overlap:.2f} (IoU), diagonals {scale:.2f} : 1, "
             f"medians of {len(boxes)}"
         )
-    problem = diagnose(source, depths, overlap, scale)
+    problem = diagnose(overlap, scale)
     return table | ({"WARNING": problem} if problem else {})
 
 
-def diagnose(source: Source, depths: np.ndarray, overlap: float, scale: float) -> str | None:
-    """Name the likeliest mistake.
+def diagnose(overlap: float, scale: float) -> str | None:
+    """Name the likeliest mistake; what cannot be true is refused when it is read.
 
     Args:
-        source: the data set.
-        depths: z of the object in all images, metres.
         overlap: median IoU of given and projected boxes; nan if there are none.
         scale: median ratio of their diagonals; nan if there are none.
 
     Returns:
         None when nothing is wrong.
     """
-    low, high = PLAUSIBLE_DIAMETER
-    if not low <= source.diameter <= high:
-        return (
-            f"UNITS: the object measures {source.diameter:.4g} m: are the mesh and the poses in "
-            "the unit that the format wants (millimetres in BOP files)?"
-        )
-    if np.median(depths) <= 0:
-        return (
-            "FRAMES: the object is behind the camera: poses must take the object frame to the "
-            "camera frame, x right, y down, z forward (not the inverse, and not OpenGL's z)"
-        )
     if np.isnan(overlap) or overlap >= MIN_OVERLAP:
         return None
     text = f"annotated and projected boxes overlap by {overlap:.2f} only (median IoU)"

@@ -11,13 +11,14 @@ from spyropose_ros.bop.models import (
     HALF_TURN_OBJECTS,
     LMO_OBJECTS,
     ModelInfo,
+    complete_models_info,
     describe_model,
     load_mesh,
     load_models_info,
     models_directory,
 )
-from spyropose_ros.bop.scene import BopFrame, BopInstance, BopScene, Visibility
-from spyropose_ros.bop.visibility import annotate_visibility, visibility_path
+from spyropose_ros.bop.scene import BopFrame, BopInstance, BopScene, Visibility, scene_cameras
+from spyropose_ros.bop.visibility import annotate_visibility, lacks_visibility, visibility_path
 
 __all__ = [
     "HALF_TURN_OBJECTS",
@@ -31,9 +32,12 @@ __all__ = [
     "ModelInfo",
     "Visibility",
     "annotate_visibility",
+    "complete_models_info",
     "describe_model",
+    "lacks_visibility",
     "load_mesh",
     "load_models_info",
     "models_directory",
+    "scene_cameras",
     "visibility_path",
 ]

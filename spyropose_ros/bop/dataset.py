@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spyropose_ros.bop.files import hint
+from spyropose_ros.bop.files import completion, hint
 from spyropose_ros.bop.models import LMO_OBJECTS, ModelInfo, load_models_info
 from spyropose_ros.bop.scene import BopFrame, BopInstance, BopScene, is_annotated
 from spyropose_ros.core.errors import DataError, MissingFileError
@@ -122,10 +122,18 @@ class BopDataset:
             annotated scene; None when there is none.
         """
         for prefix in prefixes:
-            for path in sorted(self.root.glob(f"{prefix}*")):
-                if any(is_annotated(scene) for scene in _scene_directories(path)):
-                    return path.name
+            for name in self.splits():
+                if name.startswith(prefix):
+                    return name
         return None
+
+    def splits(self) -> list[str]:
+        """Return the names of the folders that have an annotated scene, in alphabetical order."""
+        return [
+            path.name
+            for path in sorted(self.root.iterdir())
+            if any(is_annotated(scene) for scene in _scene_directories(path))
+        ]
 
     def scenes(self, split: str, numbers: tuple[int, int] | None = None) -> list[Path]:
         """Return the folders of a split's annotated scenes.
@@ -182,7 +190,7 @@ class BopDataset:
                 targets += [
                     BopTarget(frame, instance)
                     for instance in frame.instances
-                    if _is_seen(scene, instance, min_fraction, min_pixels)
+                    if self._is_seen(scene, instance, min_fraction, min_pixels)
                 ]
         log.info(
             "%s, object %d: %d of %d instances are visible to %g and in %d pixels",
@@ -195,6 +203,16 @@ class BopDataset:
         )
         return targets
 
+    def _is_seen(
+        self, scene: Path, instance: BopInstance, min_fraction: float, min_pixels: int
+    ) -> bool:
+        seen = instance.visibility
+        if seen is None:
+            raise MissingFileError(
+                f"{scene} lacks scene_gt_info.json or entries of it: {completion(self.root)}"
+            )
+        return seen.box is not None and seen.fraction >= min_fraction and seen.pixels >= min_pixels
+
 
 def _scene_directories(split: Path) -> list[Path]:
     """Return the folders with a number for a name, by ascending number."""
@@ -205,14 +223,3 @@ def _scene_directories(split: Path) -> list[Path]:
 
 def _number(path: Path) -> int:
     return int(path.name)
-
-
-def _is_seen(scene: Path, instance: BopInstance, min_fraction: float, min_pixels: int) -> bool:
-    seen = instance.visibility
-    if seen is None:
-        raise MissingFileError(
-            f"{scene} lacks scene_gt_info.json or entries of it: compute it with "
-            "spyropose_ros.bop.annotate_visibility(scene, data_set) or with the BOP "
-            "toolkit's calc_gt_info.py"
-        )
-    return seen.box is not None and seen.fraction >= min_fraction and seen.pixels >= min_pixels

@@ -1,6 +1,7 @@
 """Files of a BOP data set; errors name what is missing or damaged and the remedy."""
 
 import json
+import shlex
 from pathlib import Path
 
 import cv2
@@ -20,6 +21,11 @@ def hint(path: Path) -> str:
         "check the folder against docs/data/bop.md, or download the data set again from "
         "https://bop.felk.cvut.cz/datasets"
     )
+
+
+def completion(root: str | Path) -> str:
+    """Return the command that computes what a data set lacks."""
+    return f"compute it with: python -m training.complete {shlex.quote(str(root))}"
 
 
 def require(path: Path) -> None:
@@ -48,9 +54,12 @@ def read_json(path: Path) -> dict:
     """
     require(path)
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
     except ValueError as error:
         raise damaged(path, error) from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds a {type(content).__name__}, not an object: {hint(path)}")
+    return content
 
 
 def read_image(path: Path) -> np.ndarray:

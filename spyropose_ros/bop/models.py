@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spyropose_ros.bop.files import MM, damaged, hint, read_json, require
+from spyropose_ros.bop.annotation import check_rotation
+from spyropose_ros.bop.files import MM, completion, damaged, hint, read_json, require
 from spyropose_ros.core.errors import DataError, MissingFileError
+from spyropose_ros.core.files import write_text
 
 if TYPE_CHECKING:
     import trimesh
@@ -33,6 +36,7 @@ HALF_TURN_OBJECTS = frozenset({10, 11})
 CONTINUOUS_STEPS = math.ceil(math.pi / 0.01)
 """Rotations that stand for a continuous symmetry, as in the BOP toolkit: 315."""
 
+_INFO = "models_info.json"
 _MODELS = ("models_cad", "models", "models_eval")  # T-LESS has no plain one
 _EVALUATION = ("models_eval", *_MODELS)
 
@@ -90,17 +94,17 @@ def load_mesh(root: str | Path, object_id: int, evaluation: bool = False) -> tri
         MissingFileError: the file is missing.
         DataError: the file is damaged.
     """
-    import trimesh
+    from spyropose_ros.scenes.meshes import read_mesh_file
 
     path = models_directory(root, evaluation) / f"obj_{object_id:06d}.ply"
     require(path)
     try:
-        mesh = cast(trimesh.Trimesh, trimesh.load(path, process=False, force="mesh"))
-        faces = len(mesh.faces)
-    except Exception as error:  # trimesh raises whatever its parser stumbles over
+        parts, _ = read_mesh_file(path)
+    except DataError as error:
         raise DataError(f"{path} is not a readable mesh ({error}): {hint(path)}") from error
-    if faces == 0 or not np.isfinite(mesh.vertices).all():
+    if not parts or not np.isfinite(parts[0].vertices).all():
         raise DataError(f"{path} holds no usable mesh: {hint(path)}")
+    mesh = parts[0]
     mesh.apply_scale(MM)
     return mesh
 
@@ -119,12 +123,49 @@ def load_models_info(root: str | Path, evaluation: bool = False) -> dict[int, Mo
         MissingFileError: the file is missing.
         DataError: the file is damaged.
     """
-    path = models_directory(root, evaluation) / "models_info.json"
-    entries = read_json(path)
-    try:
-        return {int(key): _model_info(value) for key, value in entries.items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise damaged(path, error) from error
+    path = models_directory(root, evaluation) / _INFO
+    if not path.is_file():
+        raise MissingFileError(f"{path} is missing: {completion(root)}")
+    infos = {}
+    for key, entry in read_json(path).items():
+        try:
+            infos[int(key)] = _model_info(entry)
+        except DataError as error:
+            raise DataError(f"{path}, object {key}: {error}") from error
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise damaged(path, error) from error
+    return infos
+
+
+def complete_models_info(root: str | Path) -> list[Path]:
+    """Write the facts about all objects, without symmetries, where the meshes stand alone.
+
+    Args:
+        root: folder of the data set.
+
+    Returns:
+        The files that were missing.
+
+    Raises:
+        MissingFileError: the data set has no meshes.
+        DataError: a mesh is damaged.
+    """
+    written = []
+    for folder in {models_directory(root), models_directory(root, evaluation=True)}:
+        path = folder / _INFO
+        if path.is_file():
+            continue
+        numbers = sorted(int(mesh.stem[-6:]) for mesh in folder.glob("obj_" + 6 * "[0-9]" + ".ply"))
+        if not numbers:
+            raise MissingFileError(f"{folder} has no meshes obj_000001.ply and so on: {hint(path)}")
+        evaluation = folder == models_directory(root, evaluation=True)
+        infos = {
+            str(number): describe_model(load_mesh(root, number, evaluation), half_turn=False)
+            for number in numbers
+        }
+        write_text(path, json.dumps(infos, indent=1))
+        written.append(path)
+    return written
 
 
 def describe_model(mesh: trimesh.Trimesh, half_turn: bool) -> dict:
@@ -150,9 +191,13 @@ def describe_model(mesh: trimesh.Trimesh, half_turn: bool) -> dict:
 
 def _model_info(entry: dict) -> ModelInfo:
     """Read a BOP entry."""
+    diameter = float(entry["diameter"])
+    if not 0 < diameter < math.inf:
+        raise DataError(f"diameter is {diameter}: give the object's in millimetres")
     discrete = [np.eye(4)]
     for values in entry.get("symmetries_discrete", []):
         matrix = np.reshape(np.array(values, np.float64), (4, 4))
+        check_rotation(matrix[:3, :3], "a discrete symmetry")
         matrix[:3, 3] *= MM
         discrete.append(matrix)
     symmetries = np.stack(discrete)
@@ -160,7 +205,7 @@ def _model_info(entry: dict) -> ModelInfo:
     if axes:
         rotations = np.concatenate([_rotations(axis["axis"], axis["offset"]) for axis in axes])
         symmetries = (rotations @ symmetries[:, None]).reshape(-1, 4, 4)
-    return ModelInfo(float(entry["diameter"]) * MM, symmetries, entry.get("name"))
+    return ModelInfo(diameter * MM, symmetries, entry.get("name"))
 
 
 def _rotations(axis: list[float], offset: list[float]) -> np.ndarray:

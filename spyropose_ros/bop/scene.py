@@ -1,30 +1,23 @@
 """A scene of a BOP data set: images of one place with their annotation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from spyropose_ros.bop.files import MM, hint, read_image, read_json, read_mask
+from spyropose_ros.bop.annotation import (
+    Visibility,
+    entry_of,
+    intrinsics,
+    number,
+    pose,
+    visibility,
+)
+from spyropose_ros.bop.files import hint, read_image, read_json, read_mask
 from spyropose_ros.core.errors import DataError, MissingFileError
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _NOT_CAMERAS = ("info", "coco")  # scene_gt_info.json and scene_gt_coco.json are no annotations
-
-
-@dataclass(frozen=True)
-class Visibility:
-    """How much of an object is visible in a frame.
-
-    Attributes:
-        box: [4] xyxy around the visible pixels (pixel centres at integers); None when hidden.
-        fraction: visible pixels over the pixels of the whole silhouette.
-        pixels: number of visible pixels.
-    """
-
-    box: np.ndarray | None
-    fraction: float
-    pixels: int
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,11 @@ class BopFrame:
         """
         if not self.mask_directory.is_dir():
             return None
-        return read_mask(self.mask_directory / f"{self.frame_id:06d}_{instance.index:06d}.png")
+        return read_mask(self.mask_path(instance))
+
+    def mask_path(self, instance: BopInstance) -> Path:
+        """Return where the mask of an instance's visible part is, if the scene has masks."""
+        return self.mask_directory / f"{self.frame_id:06d}_{instance.index:06d}.png"
 
 
 class BopScene:
@@ -127,35 +124,44 @@ class BopScene:
         """
         directory = Path(directory)
         suffix = _suffix(directory, camera)
-        truth = read_json(directory / f"scene_gt{suffix}.json")
-        cameras = read_json(directory / f"scene_camera{suffix}.json")
+        truth_path = directory / f"scene_gt{suffix}.json"
+        camera_path = directory / f"scene_camera{suffix}.json"
         info_path = directory / f"scene_gt_info{suffix}.json"
+        truth, cameras = read_json(truth_path), read_json(camera_path)
         info = read_json(info_path) if info_path.exists() else {}
         images, extension = _images(directory, suffix)
+        _check_image_ids(truth_path, truth)
+        self.scene_id = int(directory.name)
         self.frames = []
-        try:
-            self.scene_id = int(directory.name)
-            for key in sorted(truth, key=int):
-                instances = _instances(truth[key], info.get(key), object_id)
-                if instances or object_id is None:
-                    frame = BopFrame(
-                        self.scene_id,
-                        int(key),
-                        images / f"{int(key):06d}{extension}",
-                        directory / f"mask_visib{suffix}",
-                        np.reshape(np.array(cameras[key]["cam_K"], np.float64), (3, 3)),
-                        instances,
-                    )
-                    self.frames.append(frame)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{directory} has a damaged annotation ({error!r}): {hint(directory)}"
-            ) from error
+        for key in sorted(truth, key=int):
+            with entry_of(truth_path, key):
+                instances = _instances(truth[key], object_id)
+            if instances or object_id is None:
+                with entry_of(camera_path, key):
+                    K = intrinsics(cameras[key])
+                with entry_of(info_path, key):
+                    instances = _with_visibility(instances, info.get(key), len(truth[key]))
+                frame = BopFrame(
+                    self.scene_id,
+                    int(key),
+                    images / f"{int(key):06d}{extension}",
+                    directory / f"mask_visib{suffix}",
+                    K,
+                    instances,
+                )
+                self.frames.append(frame)
 
 
 def is_annotated(directory: Path) -> bool:
     """Tell whether a scene has poses; those of many test sets are not public."""
-    return (directory / "scene_gt.json").is_file() or bool(_cameras(directory))
+    return bool(scene_cameras(directory))
+
+
+def scene_cameras(directory: Path) -> list[str | None]:
+    """Return the cameras of a scene with poses; None is the only camera of the plain format."""
+    if (directory / "scene_gt.json").is_file():
+        return [None]
+    return [*_cameras(directory)]
 
 
 def _suffix(directory: Path, camera: str | None) -> str:
@@ -201,28 +207,33 @@ def _images(directory: Path, suffix: str) -> tuple[Path, str]:
     )
 
 
-def _instances(
-    truths: list[dict], infos: list[dict] | None, object_id: int | None
-) -> list[BopInstance]:
-    """Return the instances of one frame; of one object unless its number is None."""
-    if infos is not None and len(infos) != len(truths):
-        raise DataError("scene_gt_info.json does not match scene_gt.json")
+def _check_image_ids(path: Path, truth: dict) -> None:
+    """Refuse entries whose key is not the number of an image."""
+    for key in truth:
+        if not key.isdigit():
+            raise DataError(
+                f"{path} has an image '{key}': name images by their number, as their files are"
+            )
+
+
+def _instances(truths: list[dict], object_id: int | None) -> list[BopInstance]:
+    """Return the instances of one frame, without visibility; of one object unless it is None."""
     return [
-        BopInstance(
-            index,
-            int(truth["obj_id"]),
-            np.reshape(np.array(truth["cam_R_m2c"], np.float64), (3, 3)),
-            np.array(truth["cam_t_m2c"], np.float64).reshape(3) * MM,
-            None if infos is None else _visibility(infos[index]),
-        )
+        BopInstance(index, number(truth["obj_id"], "obj_id"), *pose(truth), None)
         for index, truth in enumerate(truths)
-        if object_id is None or int(truth["obj_id"]) == object_id
+        if object_id is None or number(truth["obj_id"], "obj_id") == object_id
     ]
 
 
-def _visibility(info: dict) -> Visibility:
-    """Read a BOP entry."""
-    x, y, w, h = info["bbox_visib"]
-    pixels = int(info["px_count_visib"])
-    box = np.array([x - 0.5, y - 0.5, x + w + 0.5, y + h + 0.5]) if pixels else None
-    return Visibility(box, float(info["visib_fract"]), pixels)
+def _with_visibility(
+    instances: list[BopInstance], infos: list[dict] | None, annotated: int
+) -> list[BopInstance]:
+    """Return the instances with what scene_gt_info.json says of them, if it says anything."""
+    if infos is None:
+        return instances
+    if len(infos) != annotated:
+        raise DataError(
+            f"it does not match scene_gt.json, which has {annotated} objects instead of "
+            f"{len(infos)}: move it away and compute it again"
+        )
+    return [replace(i, visibility=visibility(infos[i.index])) for i in instances]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,17 @@ def visibility_path(scene_directory: str | Path, camera: str | None = None) -> P
     return Path(scene_directory) / f"scene_gt_info{suffix}.json"
 
 
+def lacks_visibility(scene_directory: str | Path, camera: str | None = None) -> bool:
+    """Tell whether a scene's visibility file, or an entry of it, is missing."""
+    frames = BopScene(scene_directory, camera).frames
+    return any(i.visibility is None for frame in frames for i in frame.instances)
+
+
 def annotate_visibility(
-    scene_directory: str | Path, root: str | Path, camera: str | None = None
+    scene_directory: str | Path,
+    root: str | Path,
+    camera: str | None = None,
+    progress: Callable[[list[BopFrame]], Iterable[BopFrame]] = iter,
 ) -> None:
     """Compute what is visible of every annotated object and write scene_gt_info.json.
 
@@ -34,6 +44,7 @@ def annotate_visibility(
         scene_directory: the scene.
         root: folder of the data set with the meshes.
         camera: of a scene with several cameras.
+        progress: passes the frames on, and may show how far they are.
 
     Raises:
         MissingFileError: a file is missing.
@@ -44,7 +55,9 @@ def annotate_visibility(
     scene = BopScene(scene_directory, camera)
     object_ids = {i.object_id for frame in scene.frames for i in frame.instances}
     renderers = {number: Renderer(load_mesh(root, number)) for number in sorted(object_ids)}
-    info = {str(frame.frame_id): _frame_visibility(frame, renderers) for frame in scene.frames}
+    info = {
+        str(frame.frame_id): _frame_visibility(frame, renderers) for frame in progress(scene.frames)
+    }
     write_text(visibility_path(scene_directory, camera), json.dumps(info))
 
 

@@ -28,7 +28,7 @@ from spyropose_ros.core.bundle_files import (
     undescribed,
     write_config,
 )
-from spyropose_ros.core.errors import BundleError
+from spyropose_ros.core.errors import BundleError, InputError
 from spyropose_ros.core.files import sha256, write_bytes
 from spyropose_ros.core.network.config import ModelConfig
 from spyropose_ros.core.network.keypoint_model import PoseModel, make_model
@@ -97,9 +97,12 @@ class ModelBundle:
         directory = locate(name)
         config = read_config(directory)
         info = described_object(config, directory)
+        state = _read_weights(directory / WEIGHTS, config.get("weights_sha256"))
         try:
             model_config = ModelConfig.from_dict(config["model"])
             temperatures = [float(t) for t in config["temperatures"]]
+            record = dict(config.get("record", {}))
+            _check_size(model_config, len(info.keypoints), state)
             model = make_model(model_config, torch.tensor(info.keypoints))
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise undescribed(directory, error) from error
@@ -108,24 +111,34 @@ class ModelBundle:
             raise BundleError(
                 f"{directory / CONFIG} needs {model_config.depth} positive temperatures"
             )
-        _load_weights(model, directory / WEIGHTS, config.get("weights_sha256"))
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise BundleError(
+                f"{directory / WEIGHTS} does not fit the architecture in {CONFIG}: {error}"
+            ) from error
         mesh = directory / MESH
         return cls(
             model.eval().requires_grad_(False),
             info,
             temperatures,
-            config.get("record", {}),
+            record,
             mesh if mesh.is_file() else None,
             name,
         )
 
 
-def _load_weights(model: PoseModel | RotationModel, path: Path, checksum: str | None) -> None:
-    """Fill the model; every tensor must be there, of the right shape and finite."""
+def _read_weights(path: Path, checksum: str | None) -> dict[str, Tensor]:
+    """Return the tensors, all finite, of the file that config.json describes."""
     if not path.is_file():
         raise BundleError(f"{path.parent} is incomplete: {WEIGHTS} is missing")
+    if checksum is None:
+        raise BundleError(
+            f"{path.with_name(CONFIG)} lacks weights_sha256, the checksum of {WEIGHTS}; copy or "
+            "download the bundle again"
+        )
     content = path.read_bytes()
-    if checksum is not None and sha256(content) != checksum:
+    if sha256(content) != checksum:
         raise BundleError(
             f"{path} is damaged or not the file that {CONFIG} describes (sha256 differs); "
             "copy or download it again"
@@ -137,7 +150,14 @@ def _load_weights(model: PoseModel | RotationModel, path: Path, checksum: str | 
     bad = [n for n, t in state.items() if t.is_floating_point() and not t.isfinite().all()]
     if bad:
         raise BundleError(f"{path} holds NaN or infinite weights in {bad[0]}")
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        raise BundleError(f"{path} does not fit the architecture in {CONFIG}: {error}") from error
+    return state
+
+
+def _check_size(config: ModelConfig, n_keypoints: int, state: dict[str, Tensor]) -> None:
+    """Refuse heads that have more parameters than there are weights, before they are built."""
+    width = config.hidden_dim if config.hidden_layers else 1
+    inner = max(config.hidden_layers - 1, 0) * width
+    needed = config.depth * width * (n_keypoints * config.embed_dim + inner)
+    stored = sum(tensor.numel() for tensor in state.values())
+    if needed > stored:
+        raise InputError(f"heads of {needed} parameters, but {WEIGHTS} has {stored}")

@@ -13,6 +13,7 @@ FORMAT = "spyropose_ros/1"
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 MESH = "mesh.ply"
+_LONGEST_NAME = 100
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -37,12 +38,31 @@ class ObjectInfo:
     keypoints: list[list[float]]
 
     def __post_init__(self) -> None:
+        check_name(self.name)
         sizes = self.diameter, self.size_ratio
         numbers = [*sizes, self.size_ratio_std, *self.center, *sum(self.keypoints, [])]
         if not all(map(math.isfinite, numbers)) or min(sizes) <= 0 or len(self.center) != 3:
             raise InputError(
                 "an object needs finite numbers, a center of 3, and a diameter and size_ratio > 0"
             )
+
+
+def check_name(name: object) -> None:
+    """Refuse what cannot be the name of an object: it is part of file names and of log lines.
+
+    Args:
+        name: of the object.
+
+    Raises:
+        InputError: it is no text of one line, or has slashes or spaces around it.
+    """
+    text = name if isinstance(name, str) else ""
+    usable = 0 < len(text) <= _LONGEST_NAME and text.isprintable() and text == text.strip()
+    if not usable or set(text) & {"/", "\\"}:
+        raise InputError(
+            f"an object's name is one line of up to {_LONGEST_NAME} characters without slashes, "
+            f"got {str(name)[:_LONGEST_NAME]!r}"
+        )
 
 
 def write_config(directory: Path, config: dict) -> None:
@@ -115,7 +135,7 @@ def read_config(directory: Path) -> dict:
         raise BundleError(f"{directory} is not a model bundle: {CONFIG} is missing")
     try:
         config = json.loads(path.read_text())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is damaged, not valid JSON: {error}") from error
     found = config.get("format") if isinstance(config, dict) else None
     if found != FORMAT:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
 
 _BLOCK = 1 << 20  # bytes of a file that are read at a time
@@ -25,8 +26,13 @@ def write_bytes(path: Path, content: bytes) -> None:
     try:
         partial.write_bytes(content)
         partial.replace(path)
+    except OSError as error:
+        if error.errno:
+            error.filename = str(path)  # a full disk does not tell
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # on a read-only disk, which is told already
+            partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, content: str) -> None:

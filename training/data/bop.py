@@ -13,7 +13,16 @@ import numpy as np
 import trimesh
 from torch import Tensor
 
-from spyropose_ros.bop import BopDataset, BopFrame, BopScene, BopTarget, load_mesh, load_models_info
+from spyropose_ros.bop import (
+    MM,
+    BopDataset,
+    BopFrame,
+    BopScene,
+    BopTarget,
+    load_mesh,
+    load_models_info,
+    models_directory,
+)
 from spyropose_ros.core.camera import CROP_PADDING, apparent_size_ratio
 from spyropose_ros.core.errors import DataError, MissingFileError
 from spyropose_ros.core.files import sha256
@@ -27,6 +36,9 @@ _TRAINING = ("train_pbr", "train")
 _TEST = ("test", "val")  # the poses of many test sets are not public, those of val are
 _HELD_OUT_SCENES = 2
 _HELD_OUT_IMAGES = 0.05  # share, where there are too few scenes
+_TOUCHING = 0.05  # diameters: nobody takes a picture from as near to the object's origin
+_SMALLEST, _LARGEST = 1e-3, 20.0  # diameters of an object, metres
+_AGREEMENT = 1.5  # a bounding sphere's diameter over the largest distance of two vertices: <= 1.23
 
 
 class BopSource(Source):
@@ -62,6 +74,7 @@ class BopSource(Source):
         self.mesh = load_mesh(directory, self.object_id)
         self.center, radius = bounding_sphere(self.mesh)
         self.diameter = 2 * radius
+        _check_size(self.dataset, self.object_id, self.diameter)
         self.size_ratio = apparent_size_ratio(self.mesh.vertices - self.center, self.diameter)
         self._train_split = options.train_split or self.dataset.split(*_TRAINING)
         self._test_split = options.test_split or self.dataset.split(*_TEST)
@@ -194,11 +207,56 @@ class BopSource(Source):
 
     def _read(self, split: str, scenes: tuple[int, int] | None) -> list[BopTarget]:
         options = self.options
-        return self.dataset.targets(
+        targets = self.dataset.targets(
             self.dataset.scenes(split, scenes),
             self.object_id,
             options.min_visible,
             options.min_pixels,
+        )
+        for target in targets:
+            self._check_place(target)
+        return targets
+
+    def _check_place(self, target: BopTarget) -> None:
+        """Raise DataError where the camera is inside the object, or has it behind itself."""
+        frame, instance = target.frame, target.instance
+        center = instance.rotation @ self.center + instance.translation
+        mm = (instance.translation / MM).round(4).tolist()
+        where = f"{frame.image_path.parents[1]}, image {frame.frame_id}: cam_t_m2c is {mm}"
+        near = np.linalg.norm(instance.translation) < _TOUCHING * self.diameter
+        if near and np.linalg.norm(center) < self.diameter:
+            raise DataError(
+                f"{where} mm, inside object {self.object_id} of {self.diameter / MM:.4g} mm: give "
+                "translations in millimetres, not in metres"
+            )
+        if not center[2] > 0:
+            raise DataError(
+                f"{where}, the object's centre {-center[2]:.3f} m behind the camera: poses must "
+                "take the object frame to the camera frame (not the inverse), x right, y down, z "
+                "forward (not OpenGL's z)"
+            )
+
+
+def _check_size(dataset: BopDataset, object_id: int, diameter: float) -> None:
+    """Raise DataError where the mesh or its entry in models_info.json is in another unit.
+
+    Args:
+        dataset: with the entry.
+        object_id: number of the object.
+        diameter: of the mesh's bounding sphere, metres.
+    """
+    folder = models_directory(dataset.root)
+    path = folder / f"obj_{object_id:06d}.ply"
+    if not _SMALLEST <= diameter <= _LARGEST:
+        raise DataError(
+            f"{path} measures {diameter / MM:.4g} mm: give meshes and poses in millimetres"
+        )
+    stated = dataset.models[object_id].diameter
+    if not 1 / _AGREEMENT <= diameter / stated <= _AGREEMENT:
+        raise DataError(
+            f"{folder / 'models_info.json'} gives object {object_id} a diameter of "
+            f"{stated / MM:.4g} mm, but {path.name} measures {diameter / MM:.4g} mm: give both in "
+            "millimetres"
         )
 
 
@@ -236,10 +294,9 @@ class BopItems:
 
         Raises:
             MissingFileError: the image is missing.
-            DataError: the image is damaged, or the object is behind the camera.
+            DataError: the image or the mask is damaged, or their sizes differ.
         """
         target = self._targets[index]
-        self._check(target)
         image = target.frame.image()
         depth = self._depth(target, *image.shape[:2]) if self._crop.surface else None
         item = self._cut(target, image, depth, self._crop, rng)
@@ -248,16 +305,6 @@ class BopItems:
             item = self._cut(target, image, depth, paper, rng)
         assert item is not None  # the paper's detector is never off by more than the box
         return item
-
-    def _check(self, target: BopTarget) -> None:
-        """Raise DataError when the object is behind the camera."""
-        instance = target.instance
-        depth = (instance.rotation @ self._source.center + instance.translation)[2]
-        if not depth > 0:
-            raise DataError(
-                f"object {instance.object_id} at {target.id} is {-depth:.3f} m behind the camera: "
-                "poses must take the object frame to the camera frame, z forward"
-            )
 
     def _cut(
         self,
@@ -289,6 +336,13 @@ class BopItems:
             instance.rotation, instance.translation, frame.K, width, height
         ).depth
         mask = frame.visible_mask(instance)
-        if mask is not None:
-            depth[~mask] = 0
+        if mask is None:
+            return depth
+        if mask.shape != depth.shape:
+            raise DataError(
+                f"{frame.mask_path(instance)} has {mask.shape[1]} x {mask.shape[0]} pixels but its "
+                f"image {width} x {height}: make the masks as large as the images, or move the "
+                "folder away"
+            )
+        depth[~mask] = 0
         return depth

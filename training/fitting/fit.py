@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from spyropose_ros.core.bundle import MESH, ModelBundle
 from spyropose_ros.core.errors import InputError
+from spyropose_ros.core.files import write_text
 from training import provenance
 from training.config import TrainConfig
 from training.data.source import Source
@@ -121,6 +122,9 @@ def fit(
             if trainer.is_global_zero:
                 log.info("%s; to resume, add --run-id %s to the command", stop, run_dir.name)
             raise
+        except OSError:  # such as a full disk
+            log.info("to resume, add --run-id %s to the command", run_dir.name)
+            raise
         if trainer.is_global_zero:
             record = identity | _record(trainer, clock, steps, config)
             temperatures = [1.0] * config.network.depth
@@ -201,8 +205,7 @@ def _run(
 
 
 def _write_yaml(path: Path, values: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    write_text(path, yaml.safe_dump(values, sort_keys=False))
 
 
 @contextmanager

@@ -1,23 +1,26 @@
 """CAD files as meshes that can be rendered."""
 
+import logging
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import trimesh
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from trimesh.visual import ColorVisuals, TextureVisuals
 
 from spyropose_ros.core.errors import DataError, InputError, MissingFileError
+from spyropose_ros.scenes.meshes import MeshFile, read_mesh_file
 from training.generate.settings import UNITS
+from training.generate.surface import Surface, join
+
+log = logging.getLogger(__name__)
 
 SMALLEST, LARGEST = 5e-3, 5.0
 """Sizes of objects that make sense, metres."""
 
 _SHARP_EDGE = np.radians(30)
-_TEXTURE_STEPS = 64  # colours across the object; the renderer knows vertex colours only
-_PLACEHOLDER = 2  # pixels: trimesh's texture for files that name none
+_FARTHEST_ORIGIN = 1000.0  # sizes of the object: 32-bit numbers then resolve 0.1 permille of it
+_LOST = "lost_colours"
 
 
 def load_cad(path: str | Path, units: str) -> trimesh.Trimesh:
@@ -26,11 +29,12 @@ def load_cad(path: str | Path, units: str) -> trimesh.Trimesh:
     Vertices are split at sharp edges, so that the interpolated normals show flat faces as flat.
 
     Args:
-        path: PLY, OBJ or STL; vertex and face colours and textures are kept as vertex colours.
+        path: PLY, OBJ, STL or another kind that `read_mesh_file` knows; vertex and face colours and
+            textures are kept as vertex colours. What is lost of them is logged.
         units: of the file, a key of `UNITS`.
 
     Returns:
-        The mesh in metres, in the frame of the file.
+        The mesh in metres, in the frame of the file; `lost_colours` tells what it lacks.
 
     Raises:
         MissingFileError: the file is missing.
@@ -38,10 +42,15 @@ def load_cad(path: str | Path, units: str) -> trimesh.Trimesh:
     """
     if units not in UNITS:
         raise InputError(f"units '{units}' are unknown: choose from {', '.join(UNITS)}")
-    mesh = _read(Path(path))
-    mesh.apply_scale(UNITS[units])
-    _check_size(mesh, Path(path), units)
-    return _split_sharp_edges(mesh, _corner_colours(mesh))
+    parts, lost = _read(Path(path))
+    surface = join(parts)
+    surface.mesh.apply_scale(UNITS[units])
+    _check_size(surface.mesh, Path(path), units)
+    for text in lost:
+        log.warning("WARNING: %s: %s", path, text)
+    mesh = _split_sharp_edges(surface)
+    mesh.metadata[_LOST] = lost
+    return mesh
 
 
 def has_colours(mesh: trimesh.Trimesh) -> bool:
@@ -49,40 +58,42 @@ def has_colours(mesh: trimesh.Trimesh) -> bool:
     return getattr(mesh.visual, "kind", None) == "vertex"
 
 
-def _read(path: Path) -> trimesh.Trimesh:
-    """Return the mesh of a file in the file's unit, textures turned into vertex colours."""
+def lost_colours(mesh: trimesh.Trimesh) -> list[str]:
+    """Return what of a CAD file's colours could not be read, as sentences."""
+    return mesh.metadata.get(_LOST, [])
+
+
+def _read(path: Path) -> MeshFile:
+    """Return the content of a file, in the file's unit, where it is usable."""
     if not path.is_file():
         raise MissingFileError(f"{path} is missing: give the path of a PLY, OBJ or STL file")
     try:
-        mesh = cast(trimesh.Trimesh, trimesh.load(path, process=False, force="mesh"))
-        faces = len(mesh.faces)
-    except Exception as error:  # trimesh raises whatever its parser stumbles over
+        parts, lost = read_mesh_file(path)
+    except DataError as error:
         raise DataError(
             f"{path} is not a readable mesh ({error}): export it as PLY, OBJ or STL"
         ) from error
-    if faces == 0:
+    if not parts:
         raise DataError(f"{path} has no faces: export it as a triangle mesh, not as points")
-    if not np.isfinite(mesh.vertices).all():
+    if not all(np.isfinite(part.vertices).all() for part in parts):
         raise DataError(f"{path} has vertices that are not finite: repair or export it again")
-    mesh.remove_unreferenced_vertices()  # they would count for the size
-    if np.linalg.matrix_rank(mesh.vertices - mesh.vertices[0], tol=1e-6 * mesh.scale) < 3:
+    for part in parts:
+        part.remove_unreferenced_vertices()  # they would count for the size
+    _check_shape(path, np.concatenate([part.vertices for part in parts]))
+    return MeshFile(parts, lost)
+
+
+def _check_shape(path: Path, vertices: np.ndarray) -> None:
+    """Refuse what is flat, and what is too far from its origin for 32-bit numbers."""
+    size = float(np.linalg.norm(np.ptp(vertices, axis=0)))
+    if np.linalg.matrix_rank(vertices - vertices[0], tol=1e-6 * size) < 3:
         raise DataError(f"{path} is flat: give a mesh that encloses a volume")
-    if isinstance(mesh.visual, TextureVisuals):
-        mesh = _with_vertex_colours(mesh, mesh.visual)
-    return mesh
-
-
-def _with_vertex_colours(mesh: trimesh.Trimesh, visual: TextureVisuals) -> trimesh.Trimesh:
-    """Return a textured mesh with its colours at the vertices, of which there are enough."""
-    material = visual.material
-    image = getattr(material, "image", None) or getattr(material, "baseColorTexture", None)
-    if image is None or max(image.size) <= _PLACEHOLDER:
-        colours = np.tile(material.main_color, (len(mesh.vertices), 1))
-    else:
-        finer = mesh.subdivide_to_size(mesh.scale / _TEXTURE_STEPS, max_iter=20)
-        mesh = cast(trimesh.Trimesh, finer)  # a tuple only where asked for
-        colours = material.to_color(cast(TextureVisuals, mesh.visual).uv)
-    return trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_colors=colours, process=False)
+    offset = float(abs(vertices).max())
+    if offset > _FARTHEST_ORIGIN * size:
+        raise DataError(
+            f"{path} lies {offset:.4g} units from its origin and measures {size:.4g}: its poses "
+            "would be too coarse; move the origin to the part and export it again"
+        )
 
 
 def _check_size(mesh: trimesh.Trimesh, path: Path, units: str) -> None:
@@ -98,33 +109,13 @@ def _check_size(mesh: trimesh.Trimesh, path: Path, units: str) -> None:
     )
 
 
-def _corner_colours(mesh: trimesh.Trimesh) -> np.ndarray | None:
-    """Return RGBA of every face's corners, [F, 3, 4] uint8; None if the mesh has no colours."""
-    visual = mesh.visual
-    if not isinstance(visual, ColorVisuals) or visual.kind not in ("vertex", "face"):
-        return None
-    if visual.kind == "vertex":
-        colours = visual.vertex_colors[mesh.faces]
-    else:
-        colours = np.repeat(visual.face_colors[:, None], 3, axis=1)
-    # A file with texture coordinates but without a material comes in this grey.
-    unset = (colours == trimesh.visual.color.DEFAULT_COLOR).all()
-    return None if unset else np.asarray(colours, np.uint8)
-
-
-def _split_sharp_edges(mesh: trimesh.Trimesh, colours: np.ndarray | None) -> trimesh.Trimesh:
-    """Return the mesh with vertices shared only by faces that meet smoothly and in one colour.
-
-    Args:
-        mesh: triangles.
-        colours: [F, 3, 4] of the corners, or None.
-    """
-    faceted = getattr(mesh.visual, "kind", None) == "face"
-    mesh = trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
+def _split_sharp_edges(surface: Surface) -> trimesh.Trimesh:
+    """Return a mesh with vertices shared only by faces that meet smoothly and in one colour."""
+    mesh, colours, label = surface
     mesh.merge_vertices()
     pairs = mesh.face_adjacency[mesh.face_adjacency_angles < _SHARP_EDGE]  # [P, 2]
-    if faceted and colours is not None:
-        pairs = pairs[(colours[pairs[:, 0], 0] == colours[pairs[:, 1], 0]).all(1)]
+    if colours is not None:
+        pairs = pairs[label[pairs[:, 0]] == label[pairs[:, 1]]]
     count = len(mesh.faces)
     graph = coo_matrix((np.ones(len(pairs), bool), tuple(pairs.T)), (count, count))
     groups, group = connected_components(graph, directed=False)  # [F]

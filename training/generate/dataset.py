@@ -26,7 +26,7 @@ from spyropose_ros.core.files import sha256, write_bytes, write_text
 from spyropose_ros.scenes.renderer import bounding_sphere
 from training import provenance
 from training.data.workers import single_thread
-from training.generate.cad import has_colours, load_cad
+from training.generate.cad import has_colours, load_cad, lost_colours
 from training.generate.part import Part
 from training.generate.settings import GenerationSettings, distance_range
 from training.generate.summary import description, summary
@@ -87,7 +87,7 @@ def generate(
     for partial in output.rglob("*.partial"):  # of a killed run
         partial.unlink(missing_ok=True)
     _write_targets(output, settings)
-    text = description(settings, diameter, distance, has_colours(mesh))
+    text = description(settings, diameter, distance, has_colours(mesh), lost_colours(mesh))
     write_text(output / "dataset_info.md", text)
     return summary(output, _SPLITS, diameter)
 

@@ -29,7 +29,11 @@ silhouette inside the image count as valid (`px_count_valid`). `generation.json`
 
 
 def description(
-    settings: GenerationSettings, diameter: float, distance: tuple[float, float], coloured: bool
+    settings: GenerationSettings,
+    diameter: float,
+    distance: tuple[float, float],
+    coloured: bool,
+    lost: list[str],
 ) -> str:
     """Describe a data set for its readers.
 
@@ -38,15 +42,17 @@ def description(
         diameter: of the bounding sphere, metres.
         distance: smallest and largest z of the object's centre, metres.
         coloured: the CAD file has colours.
+        lost: what of the CAD file's colours could not be read.
 
     Returns:
         Text of dataset_info.md.
     """
     views = settings.views
+    colours = "in its own colours" if coloured else "painted differently in every image"
     return _TEXT.format(
         name=settings.name,
         diameter=diameter * 1e3,
-        colours="in its own colours" if coloured else "painted differently in every image",
+        colours="; ".join([colours, *lost]),
         images=settings.images,
         test_images=settings.test_images,
         width=views.resolution[0],

@@ -7,6 +7,21 @@ from spyropose_ros.core.errors import InputError
 
 SCORERS = ("keypoints", "vector")
 
+_BOUNDS = {
+    "depth": (1, 16),  # a cell's number has 64 bits
+    "crop_resolution": (1, 2048),
+    "feature_stride": (1, 64),
+    "feature_channels": (1, 8192),
+    "embed_dim": (1, 8192),
+    "hidden_dim": (1, 8192),
+    "hidden_layers": (0, 64),
+    "fourier_components": (0, 32),
+}
+_PADDINGS = (0.5, 10.0)
+_MOST_STEPS = 8
+_WIDEST = 8192
+"""Largest number in a backbone's configuration: wider or deeper networks do not exist."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
@@ -63,6 +78,7 @@ class ModelConfig(Architecture):
     rotation_only: bool = False
 
     def __post_init__(self) -> None:
+        self._check_bounds()
         if self.scorer not in SCORERS:
             raise InputError(f"scorer must be one of {', '.join(SCORERS)}, got '{self.scorer}'")
         if self.scorer == "keypoints" and self.crop_resolution < 2 * self.feature_stride:
@@ -72,6 +88,27 @@ class ModelConfig(Architecture):
             )
         if self.scorer == "vector" and not self.rotation_only:
             raise InputError("the vector scorer sees no translation: it needs rotation_only")
+
+    def _check_bounds(self) -> None:
+        """Refuse sizes that no network has, before memory is asked for them."""
+        named = {name: getattr(self, name) for name in _BOUNDS}
+        for name, value in named.items():
+            low, high = _BOUNDS[name]
+            if type(value) is not int or not low <= value <= high:
+                raise InputError(f"{name} must be a whole number from {low} to {high}, got {value}")
+        channels = self.decoder_channels
+        if not 1 <= len(channels) <= _MOST_STEPS or not all(map(_is_width, channels)):
+            raise InputError(
+                f"decoder_channels must be 1 to {_MOST_STEPS} numbers from 1 to {_WIDEST}, got "
+                f"{str(channels)[:60]}"
+            )
+        least, most = _PADDINGS
+        if not least <= self.crop_padding <= most:
+            raise InputError(f"crop_padding must be {least:g} to {most:g}, got {self.crop_padding}")
+        for name in ("dropout", "point_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} must be from 0 to below 1, got {getattr(self, name)}")
+        _check_backbone(self.backbone)
 
     def to_dict(self) -> dict:
         """Return plain values for JSON; their order is part of a bundle's fingerprint."""
@@ -83,3 +120,20 @@ class ModelConfig(Architecture):
     def from_dict(cls, values: dict) -> "ModelConfig":
         """Read what `to_dict` gives; TypeError on unknown or missing keys."""
         return cls(**(values | {"decoder_channels": tuple(values["decoder_channels"])}))
+
+
+def _is_width(value: object) -> bool:
+    return type(value) is int and 1 <= value <= _WIDEST
+
+
+def _check_backbone(entry: object, name: str = "backbone") -> None:
+    """Refuse a number beyond any network's, wherever it stands; classes may have any number."""
+    if isinstance(entry, dict):
+        for key, value in entry.items():
+            if key not in ("id2label", "label2id"):
+                _check_backbone(value, str(key))
+    elif isinstance(entry, (list, tuple)):
+        for value in entry:
+            _check_backbone(value, name)
+    elif isinstance(entry, (int, float)) and not abs(entry) <= _WIDEST:
+        raise InputError(f"{name} of the backbone must be up to {_WIDEST}, got {entry}")
