@@ -3,9 +3,15 @@
 The same as ./run demo for ROS 2 installations. The results go to the folder `output`.
 """
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch import Action, LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    Shutdown,
+)
 from launch.conditions import IfCondition
+from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -21,16 +27,24 @@ ARGUMENTS = (
     ("data", "data", "folder of the data sets, from: python -m training.download lmo"),
     ("rviz", "false", "whether RViz is started as well: true or false"),
 )
+CHOICES = {"demo": ("mug", "lmo"), "rviz": ("true", "false", "True", "False")}
 
 
-def start_demo(context: LaunchContext) -> list[Node]:
-    """Make the four nodes from the launch arguments."""
+def start_demo(context: LaunchContext) -> list[Action]:
+    """Make the four nodes from the launch arguments.
+
+    An exception leaves behind what already runs, so RViz, which may be missing, comes first.
+    """
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     model = Model.read(given["model"] or shipped_model(given["demo"]))
     settings = parameters(
         model, int(given["frames"]), given["device"], given["output"], given["data"]
     )
-    return [
+    rviz = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(share_folder() / "launch" / "rviz.launch.py")),
+        condition=IfCondition(given["rviz"]),
+    )
+    nodes = [
         Node(
             package="spyropose_ros",
             executable=executable,
@@ -40,26 +54,21 @@ def start_demo(context: LaunchContext) -> list[Node]:
                 # prints the table; its verdict ends the demo
                 {"output": "screen", "output_format": "{line}", "on_exit": Shutdown()}
                 if executable == "demo_summary"
-                else {"output": "log"}
+                else {"output": {"both": "log"}}  # "log" would still show errors in the table
             ),
+            sigterm_timeout="10",  # seconds from Ctrl-C to SIGTERM; by default 5
         )
         for executable, values in settings.items()
     ]
+    return [rviz, *nodes]
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declare the arguments and the nodes."""
-    rviz = Node(
-        package="rviz2",
-        executable="rviz2",
-        arguments=["-d", str(share_folder() / "config" / "spyropose.rviz")],
-        condition=IfCondition(LaunchConfiguration("rviz")),
-        output="log",
-    )
-    return LaunchDescription(
-        [
-            DeclareLaunchArgument(name, default_value=default, description=description)
-            for name, default, description in ARGUMENTS
-        ]
-        + [OpaqueFunction(function=start_demo), rviz]
-    )
+    """Declare the arguments and what they start."""
+    arguments = [
+        DeclareLaunchArgument(
+            name, default_value=default, description=description, choices=CHOICES.get(name)
+        )
+        for name, default, description in ARGUMENTS
+    ]
+    return LaunchDescription([*arguments, OpaqueFunction(function=start_demo)])

@@ -3,9 +3,15 @@
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+from launch import Action, LaunchContext, LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    Shutdown,
+)
 from launch.conditions import IfCondition
+from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -23,15 +29,26 @@ ARGUMENTS = (
     ("bag_output", "", "folder of the bag with the results; empty appends _estimated"),
     ("namespace", "", "namespace of the node"),
     ("rviz", "false", "whether RViz is started as well: true or false"),
+    ("rviz_frame", "", "TF frame in which RViz draws; empty takes the frame of the results"),
     ("use_sim_time", "false", "whether time comes from /clock: true or false"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
 )
+CHOICES = {
+    "rviz": ("true", "false", "True", "False"),
+    "use_sim_time": ("true", "false", "True", "False"),
+    "log_level": ("debug", "info", "warn", "error", "fatal"),
+}
 
 
-def start_estimator(context: LaunchContext) -> list[Node]:
-    """Make the node from the launch arguments; empty ones override nothing."""
+def start_estimator(context: LaunchContext) -> list[Action]:
+    """Make the node from the launch arguments; empty ones override nothing.
+
+    An exception leaves behind what already runs, so RViz, which may be missing, comes first.
+    """
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
-    overrides = {"use_sim_time": given["use_sim_time"].lower() in ("true", "1")}
+    if not Path(given["params_file"]).is_file():  # launch_ros would start the node without it
+        raise RuntimeError(f"params_file:={given['params_file']}: no such file")
+    overrides = {"use_sim_time": given["use_sim_time"].lower() == "true"}
     if given["model"]:
         overrides["objects"] = [given["model"]]
     if given["device"]:
@@ -44,7 +61,15 @@ def start_estimator(context: LaunchContext) -> list[Node]:
     else:
         arguments = ["--ros-args", "--log-level", f"{logger}:={given['log_level']}"]
         process = {"executable": "estimator", "arguments": arguments}
+    rviz = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(SHARE / "launch" / "rviz.launch.py")),
+        launch_arguments=[
+            (name, given[name]) for name in ("namespace", "rviz_frame", "use_sim_time")
+        ],
+        condition=IfCondition(given["rviz"]),
+    )
     return [
+        rviz,
         Node(
             package="spyropose_ros",
             name="estimator",
@@ -54,25 +79,18 @@ def start_estimator(context: LaunchContext) -> list[Node]:
             + [("image_rect/compressed", f"{given['image_topic']}/compressed")],
             output="screen",
             emulate_tty=True,
+            sigterm_timeout="10",  # seconds from Ctrl-C to SIGTERM; by default 5
             **process,
-        )
+        ),
     ]
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Declare the arguments and the nodes."""
-    rviz = Node(
-        package="rviz2",
-        executable="rviz2",
-        arguments=["-d", str(SHARE / "config" / "spyropose.rviz")],
-        parameters=[{"use_sim_time": LaunchConfiguration("use_sim_time")}],
-        condition=IfCondition(LaunchConfiguration("rviz")),
-        output="log",
-    )
-    return LaunchDescription(
-        [
-            DeclareLaunchArgument(name, default_value=default, description=description)
-            for name, default, description in ARGUMENTS
-        ]
-        + [OpaqueFunction(function=start_estimator), rviz]
-    )
+    """Declare the arguments and what they start."""
+    arguments = [
+        DeclareLaunchArgument(
+            name, default_value=default, description=description, choices=CHOICES.get(name)
+        )
+        for name, default, description in ARGUMENTS
+    ]
+    return LaunchDescription([*arguments, OpaqueFunction(function=start_estimator)])

@@ -38,6 +38,15 @@ def test_each_reason_is_logged_once_per_period_with_its_total(clock):
     assert drops.summary() == "unmatched 4, bad image 1"
 
 
+def test_drops_between_two_log_lines_are_shown_for_debugging(clock):
+    lines, details = [], []
+    drops = DropCounter(lines.append, lines.append, clock=clock, debug=details.append)
+    for text in ("first", "second"):
+        drops.add(Reason.STALE, text)
+    assert lines == ["dropped (stale, 1 so far): first"]
+    assert details == ["dropped (stale, 2 so far): second"]
+
+
 def test_several_drops_may_be_counted_at_once(clock):
     drops = DropCounter(lambda text: None, lambda text: None, clock=clock)
     drops.add(Reason.TIME_JUMP, "cleared", 3)

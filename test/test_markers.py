@@ -26,17 +26,17 @@ def message_of(count=100):
     return PoseDistribution(poses=poses, weights=weights / weights.sum(), modes=modes)
 
 
-def markers_of(*messages, mesh=None, show_mesh=True):
+def markers_of(*messages, mesh=None, show_mesh=True, min_mass=1.0):
     looks = [Appearance(0.12, mesh, (0.0, 0.0, 0.0), (0.1, 0.1, 0.1))] * len(messages)
-    return marker_array(HEADER, messages, looks, show_mesh).markers
+    return marker_array(HEADER, messages, looks, show_mesh, min_mass).markers
 
 
 def test_markers_start_by_deleting_and_have_unique_ids():
     message = message_of()
-    markers = markers_of(message, message, mesh="file:///mug.ply")
+    markers = markers_of(message, message, mesh="file:///mug.ply", min_mass=0.5)
     assert markers[0].action == Marker.DELETEALL
     names = [(marker.ns, marker.id) for marker in markers[1:]]
-    assert len(names) == len(set(names)) == 1 + 2 * len(message.modes)
+    assert len(names) == len(set(names)) == 2 + 2 * len(message.modes)
 
 
 def test_triads_are_one_blended_line_list_with_the_faintest_last():
@@ -64,6 +64,19 @@ def test_triads_are_the_axes_of_the_poses_and_grow_with_the_weight():
         for a, b in zip(points[::6], points[1::6], strict=True)
     ]
     assert (np.diff(lengths) < 1e-9).all() and lengths[-1] < 0.99 * lengths[0]
+
+
+def test_the_leading_mode_of_an_object_has_axes_where_it_has_enough_mass():
+    sure, unsure = message_of(), message_of()
+    unsure.modes[0].mass = 0.5
+    unsure.modes[0].pose.position.x = 7.0
+    *_, axes = markers_of(unsure, sure, min_mass=0.5)
+    assert (axes.ns, axes.type, len(axes.points)) == ("leading", Marker.LINE_LIST, 6)
+    matrix, origin = conversions.pose_matrix(sure.modes[0].pose)
+    tip = axes.points[1]
+    np.testing.assert_allclose((tip.x, tip.y, tip.z), origin + 0.7 * 0.12 * matrix[:, 0])
+    assert {color.a for color in axes.colors} == {1.0}
+    assert "leading" not in [marker.ns for marker in markers_of(unsure, min_mass=0.5)]
 
 
 def test_meshes_stand_at_the_modes_and_can_be_switched_off():

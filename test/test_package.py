@@ -205,6 +205,28 @@ def test_every_requirement_is_pinned_exactly():
     assert required <= pinned
 
 
+def test_the_wheels_of_jazzy_are_pinned_and_cover_those_of_kilted():
+    lines = (ROOT / "requirements/ros-jazzy.txt").read_text().splitlines()
+    jazzy = dict(line.split("==") for line in lines if not line.startswith("#"))
+    wanted = (ROOT / "requirements/ros.txt").read_text().splitlines()
+    kilted = {line for line in wanted if line.startswith("ros-")}
+    assert kilted - jazzy.keys() == {"ros-ament-cmake-ros-core"}  # new in Kilted
+
+
+@pytest.mark.parametrize(
+    "variables, text",
+    [
+        ({"ROS_WHEELS": "foxy"}, 'ROS_WHEELS is "foxy": choose kilted or jazzy'),
+        ({"ROS_WHEELS": "jazzy", "ROS_DISTRO": "humble"}, "unset it"),
+    ],
+)
+def test_wheels_that_do_not_exist_are_refused_before_the_set_up(variables, text):
+    ended = subprocess.run(
+        [ROOT / "run", "test"], env=os.environ | variables, capture_output=True, text=True
+    )
+    assert ended.returncode == 1 and text in ended.stderr
+
+
 @pytest.mark.parametrize("script", sorted(file.name for file in (ROOT / "scripts").iterdir()))
 def test_executable_starts_an_existing_main(script):
     text = (ROOT / "scripts" / script).read_text()

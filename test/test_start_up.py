@@ -30,6 +30,7 @@ COMMANDS = {
     "spyropose_ros.demo": "--frames --rviz",
     "spyropose_ros.demo.record": "--objects --rest",
     "spyropose_ros.ros.bags.bag": "--storage --pictures",
+    "spyropose_ros.ros.node.check": "--ros-args",
 }
 """What is typed, and some of what its help names."""
 

@@ -105,12 +105,18 @@ def undescribed(directory: Path, error: Exception) -> BundleError:
     )
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a bundle's name is that of a repository on the hub, not of a folder."""
+    directory = Path(name).expanduser()
+    return not directory.is_dir() and not directory.is_absolute() and bool(_HUB_ID.fullmatch(name))
+
+
 def locate(name: str) -> Path:
     """Return the local folder of a bundle; download it when the name is a hub id."""
     directory = Path(name).expanduser()
     if directory.is_dir():
         return directory
-    if not directory.is_absolute() and _HUB_ID.fullmatch(name):
+    if is_hub_id(name):
         from huggingface_hub import snapshot_download  # slow to import
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 

@@ -90,12 +90,16 @@ def _watch(processes: dict[str, Process], timeout: float) -> int:
 
 
 def _start_rviz(processes: dict[str, Process], logs: Path) -> None:
-    """Open RViz if it is installed."""
+    """Open RViz if it is installed, in a frame that follows the results."""
     if shutil.which("rviz2") is None:
         print("RViz is not installed (no rviz2): the demo continues without it.\n", flush=True)
         return
-    command = ["rviz2", "-d", str(share_folder() / "config" / "spyropose.rviz")]
-    processes["rviz"] = Process("rviz", command, logs / "rviz.log")
+    commands = {
+        "rviz": ["rviz2", "-d", str(share_folder() / "config" / "spyropose.rviz")],
+        "rviz_frame": python_command("spyropose_ros.ros.node.rviz_frame", {}),
+    }
+    for name, command in commands.items():
+        processes[name] = Process(name, command, logs / f"{name}.log")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -78,7 +78,8 @@ class Camera(node.DemoNode):
 
     def _wait_for_the_others(self, now: float) -> None:
         ready = {
-            "the detector": self.count_publishers(node.DETECTIONS) > 0,
+            # resolved: rclpy does not remap the name
+            "the detector": self.count_publishers(self.resolve_topic_name(node.DETECTIONS)) > 0,
             "the summary": self._truth.get_subscription_count() > 0,
             "the estimator": self._answered,
         }

@@ -77,6 +77,8 @@ def run(make_node: Callable[[], DemoNode], interrupted: int = 0) -> int:
         rclpy.logging.get_logger("demo").fatal(str(error))
         return 1
     finally:
+        # Ctrl-C under ros2 launch interrupts twice, and Python ends without its handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if executor is not None:
             executor.shutdown(0)  # before the context, or its destructor complains
         rclpy.try_shutdown()

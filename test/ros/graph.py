@@ -196,13 +196,22 @@ class Process:
         """Waits until it has written a text."""
         deadline = time.monotonic() + timeout
         while text not in self.output:
-            assert self._process.poll() is None, f"ended early:\n{self.output}"
+            assert self._process.poll() is None, (
+                f"ended early, exit code {self._process.poll()}:\n{self.output}"
+            )
             assert time.monotonic() < deadline, f"{text!r} did not come:\n{self.output}"
             time.sleep(0.05)
 
     def send(self, number: signal.Signals) -> None:
         """Sends a signal."""
         self._process.send_signal(number)
+
+    @property
+    def cpu_time(self) -> float:
+        """Seconds of CPU time so far, all threads."""
+        stat = Path(f"/proc/{self._process.pid}/stat").read_text()
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     def exit_code(self, timeout: float = 60.0) -> int:
         """Waits for the end."""

@@ -13,8 +13,8 @@ from ament_index_python.packages import get_package_share_directory
 ROOT = Path(__file__).resolve().parents[2]
 NOT_SOURCE = (
     ".git",
-    ".venv",
-    "build",
+    ".venv*",
+    "build*",
     "install",
     "log",
     "runs",

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from rclpy.node import Node
+from vision_msgs.msg import Detection2DArray
 
 from spyropose_ros.demo.processes import free_domain
 
@@ -167,3 +169,22 @@ def test_missing_photographs_are_named_with_the_remedy(start_demo, mug_bundle, t
     assert demo.exit_code() == 1
     assert "The camera ended too early" in demo.errors
     assert "nowhere" in demo.errors and "python -m training.download lmo" in demo.errors
+
+
+def test_the_camera_finds_a_remapped_detector(tmp_path):
+    peer = Node("detector")
+    peer.create_publisher(Detection2DArray, "found", 1)
+    log = tmp_path / "camera.txt"
+    command = [sys.executable, "-m", "spyropose_ros.demo.camera", "--ros-args"]
+    settings = ["-p", "frames:=1", "-r", "detections:=found"]
+    with log.open("w") as file:
+        camera = subprocess.Popen([*command, *settings], stderr=file)
+    try:
+        deadline = time.monotonic() + 60
+        while "waiting for the summary and the estimator" not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+    finally:
+        camera.send_signal(signal.SIGINT)
+        assert camera.wait(60) == 0
+        peer.destroy_node()

@@ -1,5 +1,6 @@
 """The estimator as a process of its own: start-up errors, what it says, and how it ends."""
 
+import resource
 import signal
 
 import pytest
@@ -13,7 +14,8 @@ def arguments(bundle, *more):
 
 
 def test_distributions_cross_the_graph_between_processes(launch_process, mug_bundle):
-    process = launch_process(*arguments(mug_bundle), "-r", "__ns:=/process")
+    debug = ("--log-level", "process.estimator:=debug")
+    process = launch_process(*arguments(mug_bundle), "-r", "__ns:=/process", *debug)
     peer = graph.Peer("/process")
     try:
         process.wait_for("ready after")
@@ -26,6 +28,8 @@ def test_distributions_cross_the_graph_between_processes(launch_process, mug_bun
     finally:
         peer.close()
     process.wait_for("first result published: objects: 1,")
+    process.wait_for("received /process/detections ")
+    process.wait_for(": objects: mug; age at start ")
     assert "dropped (unknown class, 1 so far): detection has 'person'" in process.output
     process.send(signal.SIGINT)
     assert process.exit_code() == 0
@@ -45,6 +49,7 @@ def test_what_cannot_work_ends_the_process_with_one_line(
     process = launch_process(*arguments(mug_bundle), "-p", parameter)
     assert process.exit_code() == 1
     assert "Traceback" not in process.output
+    assert "loading PyTorch" not in process.output
     (line,) = [line for line in process.output.splitlines() if "[FATAL]" in line]
     for text in texts:
         assert text in line
@@ -83,21 +88,48 @@ def test_interrupts_while_the_model_loads_end_the_process_cleanly(launch_process
     assert "Traceback" not in process.output and "FATAL" not in process.output
 
 
-def test_interrupt_during_inference_ends_the_process_cleanly(launch_process, mug_bundle):
+def cpu_time_of_the_end(process) -> float:
+    """Interrupts a process; returns the seconds of CPU time it still takes."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = process.cpu_time
+    process.send(signal.SIGINT)
+    assert process.exit_code() == 0
+    assert "Traceback" not in process.output and "FATAL" not in process.output
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    total = usage.ru_utime + usage.ru_stime - ended.ru_utime - ended.ru_stime
+    return total - before
+
+
+def test_an_idle_node_ends_before_ros2_launch_loses_its_patience(launch_process, mug_bundle):
+    process = launch_process(*arguments(mug_bundle), "-r", "__ns:=/idle")
+    peer = graph.Peer("/idle")
+    try:
+        process.wait_for("ready after")
+        peer.connect()
+        assert cpu_time_of_the_end(process) < 0.5
+        name = peer.node.resolve_topic_name("image_rect")
+        # well before its lease in the graph runs out, after 20 s
+        peer.spin_until(lambda: peer.node.count_subscribers(name) == 0, timeout=10)
+    finally:
+        peer.close()
+
+
+def test_a_working_node_ends_in_the_middle_of_its_frame(launch_process, mug_bundle):
     process = launch_process(
-        *arguments(mug_bundle, "-p", "search.beam:=4096"), "-r", "__ns:=/sigint"
+        *arguments(mug_bundle, "-p", "search.beam:=65536", "-p", "search.mass_tolerance:=0.0"),
+        *("-p", "sync.max_age:=0.0", "-r", "__ns:=/sigint"),
     )
     peer = graph.Peer("/sigint")
     try:
         process.wait_for("ready after")
         peer.connect()
-        peer.send(*(graph.detection() for _ in range(8)))
-        peer.spin(0.3)
+        idle = process.cpu_time
+        peer.send(*(graph.detection() for _ in range(16)))
+        peer.spin_until(lambda: process.cpu_time > idle + 0.5)
+        assert cpu_time_of_the_end(process) < 0.5
+        assert "first result" not in process.output
     finally:
         peer.close()
-    process.send(signal.SIGINT)
-    assert process.exit_code() == 0
-    assert "Traceback" not in process.output and "FATAL" not in process.output
 
 
 def test_a_mistyped_quality_of_service_ends_the_process_with_its_name(launch_process):

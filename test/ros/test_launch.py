@@ -3,15 +3,27 @@
 `launch` is not on PyPI: the tests that need it run where ROS 2 is installed.
 """
 
+import os
+import re
 import runpy
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
+from geometry_msgs.msg import Transform
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from tf2_msgs.msg import TFMessage
 
 import graph
 from spyropose_ros.ros.bags.bag_files import BagReader, BagWriter
+from spyropose_ros.ros.node.rviz_frame import RvizFrame
 
 ROOT = Path(__file__).parents[2]
 LAUNCH_FILE = ROOT / "launch" / "estimator.launch.py"
@@ -34,6 +46,7 @@ def test_launch_file_declares_its_arguments_with_descriptions():
         "bag_output",
         "namespace",
         "rviz",
+        "rviz_frame",
         "use_sim_time",
         "log_level",
     }
@@ -105,6 +118,134 @@ def test_launch_file_runs_over_a_bag(mug_bundle, tmp_path):
     assert service.run() == 0
     with BagReader(tmp_path / "estimated") as reader:
         assert reader.count(["/estimator/distributions"]) == 1
+
+
+LAUNCH = """
+import sys
+from launch import LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+file, *pairs = sys.argv[1:]
+service = LaunchService(noninteractive=True)
+source = PythonLaunchDescriptionSource(file)
+arguments = [pair.split(":=") for pair in pairs]
+service.include_launch_description(IncludeLaunchDescription(source, launch_arguments=arguments))
+raise SystemExit(service.run())
+"""
+
+
+def start_launch(name: str, **arguments) -> subprocess.Popen:
+    """Runs a launch file as ros2 launch does."""
+    pytest.importorskip("launch_ros", reason="launch_ros comes with a ROS 2 installation only")
+    pairs = [f"{key}:={value}" for key, value in arguments.items()]
+    command = [sys.executable, "-c", LAUNCH, str(ROOT / "launch" / name), *pairs]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.fixture
+def rviz2(monkeypatch, tmp_path):
+    """A program in the place of RViz that writes its arguments and ends."""
+    prefix, record = tmp_path / "prefix", tmp_path / "arguments"
+    program = prefix / "lib" / "rviz2" / "rviz2"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\necho $@ > {record}\n")
+    program.chmod(0o755)
+    index = prefix / "share" / "ament_index" / "resource_index" / "packages"
+    index.mkdir(parents=True)
+    (index / "rviz2").touch()
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"{prefix}:{os.environ['AMENT_PREFIX_PATH']}")
+    return record
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        ({"rviz": "true"}, "sudo apt install ros-jazzy-rviz2"),
+        ({"rviz": "maybe"}, '"rviz" provided value "maybe" is not valid'),
+        ({"params_file": "/nowhere.yaml"}, "params_file:=/nowhere.yaml: no such file"),
+        ({"params_file": "/nowhere.yaml", "rviz": "true"}, "no such file"),
+        ({"log_level": "chatty"}, '"log_level" provided value "chatty" is not valid'),
+    ],
+)
+def test_a_wrong_argument_ends_the_launch_before_anything_is_started(arguments, text, monkeypatch):
+    monkeypatch.setenv("ROS_DISTRO", "jazzy")
+    process = start_launch("estimator.launch.py", **arguments)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and text in output
+    assert "process started" not in output
+
+
+@pytest.mark.parametrize(
+    "arguments, frame, prefix",
+    [
+        ({}, "estimator/view", "/estimator"),
+        ({"namespace": "left/arm"}, "left/arm/estimator/view", "/left/arm/estimator"),
+        ({"rviz_frame": "base_link"}, "base_link", "/estimator"),
+    ],
+)
+def test_rviz_is_started_with_frame_and_topics(rviz2, arguments, frame, prefix):
+    process = start_launch("rviz.launch.py", **arguments)
+    while process.poll() is None and "rviz" not in (rviz2.read_text() if rviz2.exists() else ""):
+        time.sleep(0.1)
+    process.terminate()
+    process.communicate(timeout=60)
+    given = rviz2.read_text()
+    assert f"-f {frame} " in given
+    config = yaml.safe_load((ROOT / "config" / "spyropose.rviz").read_text())
+    topics = {
+        d["Topic"]["Value"] for d in config["Visualization Manager"]["Displays"] if "Topic" in d
+    }
+    for topic in topics:
+        assert f"-r {topic}:={topic.replace('/estimator', prefix)}" in given
+
+
+def test_the_packages_of_the_launch_files_are_dependencies():
+    text = "".join(file.read_text() for file in (ROOT / "launch").glob("*.py"))
+    used = set(re.findall(r'package="(\w+)"', text)) - {"spyropose_ros"}
+    assert used == {"rviz2"}
+    manifest = ElementTree.parse(ROOT / "package.xml").iter("exec_depend")
+    assert used | {"ros2launch", "launch", "launch_ros"} <= {entry.text for entry in manifest}
+
+
+def test_the_frame_for_rviz_ends_cleanly_however_often_it_is_interrupted(tmp_path):
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        command = [sys.executable, "-m", "spyropose_ros.ros.node.rviz_frame"]
+        process = subprocess.Popen(command, stderr=file)
+    watcher = Node("watcher")
+    try:
+        while "rviz_frame" not in watcher.get_node_names():
+            time.sleep(0.05)
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.001)
+    finally:
+        process.kill()
+        watcher.destroy_node()
+    assert (process.wait(), log.read_text()) == (0, "")
+
+
+def test_the_frame_for_rviz_follows_the_results(start):
+    peer = start()
+    namespace = peer.node.get_namespace()
+    received: list = []
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    peer.node.create_subscription(TFMessage, "/tf_static", received.append, latched)
+    follower = RvizFrame(namespace=namespace)
+    peer._executor.add_node(follower)
+    try:
+        peer.spin_until(lambda: follower.count_publishers(f"{namespace}/detections_3d"))
+        peer.spin_until(lambda: (peer.send(graph.detection()), received)[1])
+        peer.send(graph.detection())
+        peer.spin(0.5)
+    finally:
+        peer._executor.remove_node(follower)
+        follower.destroy_node()
+    ((transform,),) = [message.transforms for message in received]
+    assert transform.header.frame_id == graph.FRAME
+    assert transform.child_frame_id == f"{namespace[1:]}/estimator/view"
+    assert transform.transform == Transform()
 
 
 def test_rviz_shows_topics_of_the_node(start):

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import platform
 import re
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.msg import Log
 from rcl_interfaces.srv import GetParameters, SetParameters
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -163,6 +165,20 @@ def test_a_manager_leads_it_through_all_states(manage):
     manager.spin_until(lambda: manager.node.count_subscribers(topic) == 0)
 
 
+def test_configure_fails_with_a_missing_bundle_and_can_be_tried_again(manage, mug_bundle):
+    manager = manage(objects=["/nowhere/mug"])
+    said = []
+    manager.node.create_subscription(Log, "/rosout", lambda log: said.append(log.msg), 10)
+    manager.spin_until(lambda: manager.node.count_publishers("/rosout") > 1)
+    assert not manager.change("configure")
+    assert manager.state == "unconfigured"
+    manager.spin_until(lambda: any("not configured: parameter 'objects'" in text for text in said))
+    assert not manager.estimator.failure.done()
+    assert manager.set("objects", [mug_bundle]).successful
+    manager.configure()
+    assert manager.state == "inactive"
+
+
 def test_services_and_diagnostics_answer_while_models_load(manage, loading):
     manager = manage(autostart=True)
     reports: list = []
@@ -178,6 +194,8 @@ def test_services_and_diagnostics_answer_while_models_load(manage, loading):
     assert value.integer_value == 16
     assert manager.set("output.max_poses", 20).successful
     manager.spin_until(lambda: "loading the models" in messages())
+    (hardware,) = {s.hardware_id for report in reports for s in report.status if s.name == name}
+    assert hardware == f"{platform.node()} cpu"
     for _ in range(3):
         newest = manager.send(graph.detection())
     manager.spin_until(lambda: manager.dropped(Reason.BUSY) == 2)

@@ -9,8 +9,9 @@ import trimesh
 from ament_index_python.packages import get_package_share_directory
 
 from spyropose_ros.core.errors import SpyroposeError
-from spyropose_ros.ros.pipeline import models
-from spyropose_ros.ros.pipeline.models import DEMO_MODEL, Models, demo_bundle, locate
+from spyropose_ros.ros.pipeline import objects
+from spyropose_ros.ros.pipeline.models import Models
+from spyropose_ros.ros.pipeline.objects import DEMO_MODEL, check_objects, demo_bundle, locate
 from spyropose_ros.ros.pipeline.parameters import ParameterError, Parameters, SearchParameters
 
 
@@ -31,7 +32,7 @@ def test_paths_and_hub_ids_are_located():
 def test_the_demo_model_is_in_the_share_folder_else_in_the_source_tree(monkeypatch, tmp_path):
     share = tmp_path / DEMO_MODEL
     share.mkdir(parents=True)
-    monkeypatch.setattr(models, "get_package_share_directory", lambda name: str(tmp_path))
+    monkeypatch.setattr(objects, "get_package_share_directory", lambda name: str(tmp_path))
     assert demo_bundle() == str(share)
     share.rmdir()
     assert Path(demo_bundle()) == Path(__file__).parents[2] / DEMO_MODEL
@@ -53,6 +54,11 @@ def test_a_mesh_in_the_bundle_becomes_a_resource_for_rviz(mug_bundle, tmp_path):
     assert look.extents == pytest.approx((0.1, 0.2, 0.3))
 
 
+def test_the_mesh_of_a_package_is_found_by_rviz_on_other_machines():
+    look = load(demo_bundle()).appearance("mug")
+    assert look.mesh == f"package://spyropose_ros/{DEMO_MODEL}/mesh.ply"
+
+
 def test_models_are_loaded_when_first_asked_for(mug_bundle, duck_bundle):
     models = load(mug_bundle, duck_bundle, lazy_loading=True)
     assert models.estimators == {} and models.objects.keys() == {"mug", "duck"}
@@ -70,23 +76,35 @@ def cut(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
+DAMAGE = [
+    (lambda folder: cut(folder / "model.safetensors"), "damaged"),
+    (lambda folder: cut(folder / "config.json"), "damaged"),
+    (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
+    (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+    (lambda folder: shutil.rmtree(folder), "no such folder"),
+]
+
+
 @pytest.mark.parametrize(
-    "change, text",
-    [
-        (lambda folder: cut(folder / "model.safetensors"), "damaged"),
-        (lambda folder: cut(folder / "config.json"), "damaged"),
-        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors is missing"),
-        (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
-        (lambda folder: shutil.rmtree(folder), "no such folder"),
-    ],
+    "read, change, text",
+    [(load, *case) for case in DAMAGE]
+    + [(lambda bundle: check_objects(Parameters(objects=(bundle,))), *case) for case in DAMAGE],
 )
-def test_unusable_bundles_are_refused_by_name(mug_bundle, tmp_path, change, text):
+def test_unusable_bundles_are_refused_by_name(mug_bundle, tmp_path, read, change, text):
     bundle = shutil.copytree(mug_bundle, tmp_path / "damaged")
     change(bundle)
     with pytest.raises(ParameterError) as caught:
-        load(str(bundle))
+        read(str(bundle))
     assert "parameter 'objects'" in str(caught.value)
     assert str(bundle) in str(caught.value) and text in str(caught.value)
+
+
+def test_a_check_before_the_start_does_not_ask_the_hub(mug_bundle, tmp_path):
+    check_objects(Parameters(objects=(mug_bundle, "somebody/some-model")))
+    with pytest.raises(ParameterError, match="no such folder"):
+        check_objects(Parameters(objects=(str(tmp_path / "no"), "somebody/some-model")))
+    with pytest.raises(ParameterError, match="'class_map' maps '41' to 'cup'"):
+        check_objects(Parameters(objects=(mug_bundle,), class_map=("41=cup",)))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""RViz markers of pose distributions: weighted triads and the mesh at the modes."""
+"""RViz markers of pose distributions: weighted triads, the leading mode, the mesh at the modes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from spyropose_ros.ros.interfaces import (
     Marker,
     MarkerArray,
     Point,
+    Pose,
     PoseDistribution,
 )
 from spyropose_ros.ros.messages.conversions import pose_arrays
@@ -23,6 +24,7 @@ MIN_LENGTH = 0.3  # of the faintest triad, as a share of the longest
 MIN_ALPHA = 0.08
 MAX_ALPHA = 0.9  # a list whose last vertex has alpha 1 is drawn opaque as a whole
 MESH_ALPHA = 0.5
+LEADING_LENGTH = 0.7  # of the leading mode's axes, over the diameter
 AXIS_COLORS = ((0.90, 0.18, 0.20), (0.16, 0.75, 0.29), (0.18, 0.41, 0.96))  # x, y, z
 
 
@@ -31,6 +33,7 @@ def marker_array(
     distributions: Sequence[PoseDistribution],
     appearances: Sequence[Appearance],
     show_mesh: bool,
+    min_mass: float,
 ) -> MarkerArray:
     """Draw distributions.
 
@@ -39,16 +42,24 @@ def marker_array(
         distributions: what to draw.
         appearances: one per distribution.
         show_mesh: whether the mesh is shown at the modes, more opaque with more mass.
+        min_mass: the mass that a leading mode must exceed to get axes of its own.
 
     Returns:
         A marker that deletes the previous ones, one line list with three axes per pose whose
-        length and alpha grow with its weight, and a mesh per mode.
+        length and alpha grow with its weight, one with thick axes per leading mode, and a mesh per
+        mode.
     """
     markers = [Marker(header=header, action=Marker.DELETEALL)]
+    sizes = [appearance.size for appearance in appearances]
     if any(len(distribution.poses) for distribution in distributions):
-        markers.append(
-            _triads(header, distributions, [appearance.size for appearance in appearances])
-        )
+        markers.append(_weighted_poses(header, distributions, sizes))
+    leading = [
+        (distribution.modes[0].pose, size)
+        for distribution, size in zip(distributions, sizes, strict=True)
+        if distribution.modes and distribution.modes[0].mass > min_mass
+    ]
+    if leading:
+        markers.append(_leading_modes(header, *zip(*leading, strict=True)))
     if show_mesh:
         for distribution, appearance in zip(distributions, appearances, strict=True):
             if appearance.mesh is not None:
@@ -56,7 +67,7 @@ def marker_array(
     return MarkerArray(markers=markers)
 
 
-def _triads(
+def _weighted_poses(
     header: Header, distributions: Sequence[PoseDistribution], sizes: Sequence[float]
 ) -> Marker:
     share = np.concatenate([np.asarray(d.weights) / d.weights[0] for d in distributions if d.poses])
@@ -65,23 +76,39 @@ def _triads(
     # Faintest last: the last vertex decides whether RViz blends the whole list
     order = np.argsort(-share, kind="stable")[:MAX_TRIADS]
     share, size, pose = share[order], size[order], [pose[index] for index in order]
-
-    origin, quaternion = pose_arrays(pose)  # [N, 3], [N, 4]
-    rotation = rotations.matrices(quaternion)  # [N, 3, 3]
     length = 0.5 * size * (MIN_LENGTH + (1 - MIN_LENGTH) * share)  # [N]
+    alphas = MIN_ALPHA + (MAX_ALPHA - MIN_ALPHA) * share
+    return _triads(header, "poses", pose, length, alphas, 0.01 * max(sizes))
+
+
+def _leading_modes(header: Header, poses: Sequence[Pose], sizes: Sequence[float]) -> Marker:
+    length = LEADING_LENGTH * np.array(sizes)
+    return _triads(header, "leading", poses, length, np.ones(len(poses)), 0.04 * max(sizes))
+
+
+def _triads(
+    header: Header,
+    namespace: str,
+    poses: Sequence[Pose],
+    length: np.ndarray,
+    alphas: np.ndarray,
+    width: float,
+) -> Marker:
+    """Draw three axes per pose, of a length [N] and width in metres and with an alpha [N]."""
+    origin, quaternion = pose_arrays(poses)  # [N, 3], [N, 4]
+    rotation = rotations.matrices(quaternion)  # [N, 3, 3]
     tips = origin[:, None] + length[:, None, None] * rotation.transpose(0, 2, 1)  # [N, axis, 3]
-    alphas = (MIN_ALPHA + (MAX_ALPHA - MIN_ALPHA) * share).tolist()
     points: list[Point] = []  # an object may be listed more than once
     colors: list[ColorRGBA] = []
-    for start, ends, alpha in zip(origin.tolist(), tips.tolist(), alphas, strict=True):
+    for start, ends, alpha in zip(origin.tolist(), tips.tolist(), alphas.tolist(), strict=True):
         root = _point(start)
         for end, (red, green, blue) in zip(ends, AXIS_COLORS, strict=True):
             points += root, _point(end)
             colors += 2 * [ColorRGBA(r=red, g=green, b=blue, a=alpha)]
 
-    marker = Marker(header=header, ns="poses", id=0, type=Marker.LINE_LIST, action=Marker.ADD)
+    marker = Marker(header=header, ns=namespace, id=0, type=Marker.LINE_LIST, action=Marker.ADD)
     marker.pose.orientation.w = 1.0
-    marker.scale.x = 0.01 * float(max(sizes))  # line width in metres
+    marker.scale.x = float(width)
     marker.points, marker.colors = points, colors
     return marker
 

@@ -87,7 +87,7 @@ def messages(
             result.distributions, header, settings.max_poses
         ),
         "~/markers": lambda: markers.marker_array(
-            header, distributions, appearances, settings.mesh
+            header, distributions, appearances, settings.mesh, settings.min_mass
         ),
         "~/overlay": lambda: images.image_message(
             header, figures.overlay(result, [appearance.size for appearance in appearances])

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
-from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.ros.node.field_paths import (
     AdapterError,
     MissingElementError,
@@ -26,6 +24,7 @@ from spyropose_ros.ros.node.field_paths import (
     is_text,
     message_class,
 )
+from spyropose_ros.ros.node.process import run
 
 PRESETS = {
     # mgonzs13/yolo_ros, yolo_msgs/msg/Detection.msg
@@ -248,25 +247,7 @@ def make_node() -> Any:
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is interrupted; return the exit code."""
-    import rclpy
-    from rclpy.executors import ExternalShutdownException
-
-    # rclpy's own handler ends the spinning; Python's would raise at any point of the program
-    signal.signal(signal.SIGINT, lambda *_: None)
-    rclpy.init(args=args)
-    try:
-        node = make_node()
-        # The timeout: rclpy wakes the wait once, just before rclpy.ok() turns false
-        while rclpy.ok():
-            rclpy.spin_once(node, timeout_sec=1.0)
-    except ExternalShutdownException:
-        pass
-    except (SpyroposeError, ValueError) as error:
-        rclpy.logging.get_logger("detection_adapter").fatal(str(error))
-        return 1
-    finally:
-        rclpy.try_shutdown()
-    return 0
+    return run("detection_adapter", make_node, args)
 
 
 if __name__ == "__main__":

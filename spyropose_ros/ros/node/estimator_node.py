@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
+import sys
 import traceback
+from typing import TYPE_CHECKING, NoReturn
 
 from spyropose_ros.core.errors import SpyroposeError
-from spyropose_ros.ros.node.worker import WORKER_THREAD
+
+if TYPE_CHECKING:
+    from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
 
 
 def main(args: list[str] | None = None) -> int:
@@ -58,12 +61,19 @@ def _run(args: list[str] | None) -> int:
         return code
     finally:
         _ignore_interrupts()
-        if node is not None:
-            node.stop()
         rclpy.try_shutdown()
-        # Busy with an import, a download or a long pass, which nothing else can interrupt
-        if any(thread.name == WORKER_THREAD for thread in threading.enumerate()):
-            os._exit(code)
+        if node is not None:
+            _end(node, code)
+
+
+def _end(node: EstimatorNode, code: int) -> NoReturn:
+    """End the process at once, also in the middle of a frame, an import or a download.
+
+    Taking down an interpreter with PyTorch takes seconds, and ros2 launch waits for 5.
+    """
+    node.destroy_node()  # tells the graph; without it the others would wait for a silent node
+    sys.stdout.flush()
+    os._exit(code)
 
 
 def _leave(*_: object) -> None:

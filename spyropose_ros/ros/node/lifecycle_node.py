@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
@@ -21,10 +22,11 @@ from spyropose_ros.ros.node.outputs import Outputs
 from spyropose_ros.ros.node.parameter_server import ParameterServer
 from spyropose_ros.ros.node.session import Session
 from spyropose_ros.ros.pipeline.drops import DropCounter, Reason
-from spyropose_ros.ros.pipeline.parameters import Parameters
+from spyropose_ros.ros.pipeline.objects import check_objects
+from spyropose_ros.ros.pipeline.parameters import ParameterError, Parameters
 
 SILENCE_PERIOD = 5.0  # seconds
-STOP_TIMEOUT = 3.0  # seconds; ros2 launch kills the process after 5
+STOP_TIMEOUT = 3.0  # seconds that a transition waits for the current frame
 
 
 class EstimatorNode(LifecycleNode):
@@ -38,13 +40,13 @@ class EstimatorNode(LifecycleNode):
         **options: passed on to rclpy's Node.
 
     Raises:
-        ParameterError: if a parameter cannot be used.
+        ParameterError: if a parameter cannot be used; with ``autostart`` also if a bundle cannot.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__("estimator", **options)
         logger = self.get_logger()
-        self.drops = DropCounter(logger.warning, logger.info)
+        self.drops = DropCounter(logger.warning, logger.info, debug=logger.debug)
         self.activity = health.Activity()
         self.failure: Future[Exception] = Future()  # gets the exception that ended the worker
         self._session: Session | None = None
@@ -61,9 +63,10 @@ class EstimatorNode(LifecycleNode):
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(1.0, self._publish_diagnostics, clock=steady)
         self.create_timer(SILENCE_PERIOD, self._report_silence, clock=steady)
-        start = self._settings.current.autostart
-        if start and self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
-            self.trigger_activate()
+        if self._settings.current.autostart:
+            check_objects(self._settings.current)
+            if self.trigger_configure() == TransitionCallbackReturn.SUCCESS:
+                self.trigger_activate()
 
     @property
     def ready(self) -> bool:
@@ -85,8 +88,14 @@ class EstimatorNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and start loading the models; the log and ~/model_info say when it is done.
 
-        A model that cannot be loaded ends the process: nothing could ever be estimated.
+        Fails if a bundle is missing, or damaged so that it shows before PyTorch is loaded. A model
+        that cannot be loaded later ends the process: nothing could ever be estimated.
         """
+        try:
+            check_objects(self._settings.current)
+        except ParameterError as error:
+            self.get_logger().error(f"not configured: {error}")
+            return TransitionCallbackReturn.FAILURE
         try:
             self._session = Session(
                 self,
@@ -189,6 +198,7 @@ class EstimatorNode(LifecycleNode):
             level=bytes([level]),
             name=f"{self.get_fully_qualified_name()[1:]}: pose distributions",
             message=message,
+            hardware_id=f"{platform.node()} {self._settings.current.device}",
             values=[KeyValue(key=key, value=value) for key, value in values.items()],
         )
         array = DiagnosticArray(status=[status])

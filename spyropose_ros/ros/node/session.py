@@ -186,6 +186,10 @@ class Session:
     def _on_message(self, entry: Input, message: Any) -> None:
         assembled = self._assembler.add(entry, message, time.monotonic())
         self._activity.match(assembled.matched)
+        self._node.get_logger().debug(
+            f"received {entry.topic} {_seconds(message.header)}: images that got detections: "
+            f"{assembled.matched}, frame sets: {len(assembled.frame_sets)}"
+        )
         self._submit(assembled.frame_sets)
 
     def _flush(self) -> None:
@@ -287,6 +291,12 @@ class Session:
             self._announce(models, parameters)
         latency = min(self._age(view.header) for view in result.views)
         work = Work(len(result.views), age, result.inference_time, latency)
+        self._node.get_logger().debug(
+            f"published {_seconds(result.header)}: objects: "
+            f"{', '.join(target.object_name for target in result.targets) or 'none'}; "
+            f"age at start {1000 * age:.0f} ms, inference {1000 * result.inference_time:.0f} ms, "
+            f"latency {1000 * latency:.0f} ms"
+        )
         if self._activity.publish(work) == 1:
             self._inform(
                 f"first result published: objects: {len(result.targets)}, "
@@ -320,6 +330,10 @@ class Session:
     def _warn(self, text: str) -> None:
         if self._node.context.ok():
             self._node.get_logger().warning(text)
+
+
+def _seconds(header: Header) -> str:
+    return f"{header.stamp.sec}.{header.stamp.nanosec:09d}"
 
 
 def _free_memory() -> None:

@@ -8,8 +8,6 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-WORKER_THREAD = "estimator"  # its name
-
 
 class Mailbox(Generic[T]):
     """Holds one item; a newer one replaces it. Thread-safe."""
@@ -66,7 +64,7 @@ class Worker(Generic[T]):
         self._mailbox: Mailbox[T] = Mailbox()
         self._ready = threading.Event()
         # daemon: a hanging model download must not keep the process alive
-        self._thread = threading.Thread(target=self._run, name=WORKER_THREAD, daemon=True)
+        self._thread = threading.Thread(target=self._run, name="estimator", daemon=True)
 
     @property
     def ready(self) -> bool:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import numpy as np
+from ament_index_python.packages import PackageNotFoundError, get_package_share_directory
 
 if TYPE_CHECKING:
     from spyropose_ros.core.bundle import ObjectInfo
@@ -25,7 +27,7 @@ class Appearance:
 
     Attributes:
         size: diameter of the object in metres.
-        mesh: resource of its mesh such as file:///..., or None.
+        mesh: resource of its mesh for RViz, package://... or file:///..., or None.
         center: of its bounding box, object coordinates in metres.
         extents: edges of its bounding box along the object's axes in metres.
     """
@@ -64,7 +66,18 @@ def appearance_of(info: ObjectInfo, mesh: Path | None) -> Appearance:
             "replace it, or remove it"
         ) from error
     center, extents = tuple(((low + high) / 2).tolist()), tuple((high - low).tolist())
-    return Appearance(size, mesh.absolute().as_uri(), center, extents)
+    return Appearance(size, _resource(mesh.absolute()), center, extents)
+
+
+def _resource(mesh: Path) -> str:
+    """Return the address of a mesh for RViz, independent of this machine if a package has it."""
+    for folder in mesh.parents:
+        try:
+            if folder == Path(get_package_share_directory(folder.name)):
+                return f"package://{folder.name}/{quote(str(mesh.relative_to(folder)))}"
+        except (PackageNotFoundError, ValueError):
+            continue
+    return mesh.as_uri()
 
 
 def _vertices(ply: bytes) -> np.ndarray:

@@ -139,6 +139,7 @@ class DropCounter:
         period: shortest time between two log lines of one reason, in seconds; ROUTINE_INTERVAL
             times as long for routine drops.
         clock: monotonic time in seconds.
+        debug: logs the drops that would be too many for the others.
     """
 
     def __init__(
@@ -147,9 +148,11 @@ class DropCounter:
         inform: Callable[[str], object],
         period: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
+        debug: Callable[[str], object] = lambda text: None,
     ) -> None:
         self._warn = warn
         self._inform = inform
+        self._debug = debug
         self._period = period
         self._clock = clock
         self._lock = threading.Lock()
@@ -167,12 +170,14 @@ class DropCounter:
             total = self._counts[reason]
             now = self._clock()
             period = self._period * (ROUTINE_INTERVAL if reason.routine else 1)
-            if now - self._logged_at.get(reason, float("-inf")) < period:
-                return
-            self._logged_at[reason] = now
+            recent = now - self._logged_at.get(reason, float("-inf")) < period
+            if not recent:
+                self._logged_at[reason] = now
         verb = "" if reason.impairs else "dropped "
         line = f"{verb}({reason.value}, {total} so far): {text}"
-        if reason.routine:  # two calls: rclpy refuses two severities from one source line
+        if recent:  # separate calls: rclpy refuses two severities from one source line
+            self._debug(line)
+        elif reason.routine:
             self._inform(line)
         else:
             self._warn(line)
