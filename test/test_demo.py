@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import trimesh
 from PIL import Image
 from scipy.spatial.transform import Rotation
 from std_msgs.msg import Header
@@ -106,6 +107,72 @@ def test_photographs_come_in_order_without_those_that_hide_the_object(tmp_path):
     np.testing.assert_allclose(shown[0].translation, [0, 0, 0.8])
     np.testing.assert_allclose(shown[0].box, [9.5, 9.5, 29.5, 24.5])
     assert [frame.name for frame in open_frames("lmo/duck", 2, root)] == ["3", "40"]
+
+
+@pytest.fixture
+def part(tmp_path):
+    """The model of a red block of 200 mm, whose origin is a corner, in the folder of a run."""
+    block = trimesh.creation.box((0.12, 0.1, 0.1))
+    block.apply_translation([0.06, 0.05, 0.05])
+    block.visual.vertex_colors = [200, 30, 30, 255]
+    diameter = float(np.linalg.norm([0.12, 0.1, 0.1]))
+    bundle = tmp_path / "runs" / "block" / "bundle"
+    bundle.mkdir(parents=True)
+    block.export(bundle / "mesh.ply")
+    config = {
+        "record": {"dataset": str(tmp_path / "set"), "object": "1"},
+        "object": {"name": "my_block", "center": [0.06, 0.05, 0.05], "diameter": diameter},
+    }
+    (bundle / "config.json").write_text(json.dumps(config))
+    return bundle
+
+
+def test_a_part_of_ones_own_is_played_like_the_mug(part, frames):
+    model = plan.Model.read(part.parent)  # the run
+    assert (model.directory, model.class_id, model.is_part) == (part, "my_block", True)
+    settings = plan.parameters(model)
+    shown = open_frames(settings["demo_camera"]["object"], 30)
+    assert (len(shown), shown.class_id) == (30, "my_block")
+    frame, mug = shown[4], frames[4]
+    corners = trimesh.load(part / "mesh.ply").vertices @ frame.rotation.T + frame.translation
+    pixels = corners @ frame.K.T
+    pixels = pixels[:, :2] / pixels[:, 2:]
+    np.testing.assert_allclose(frame.box, [*pixels.min(0), *pixels.max(0)], atol=1.0)
+    # As many diameters away as the mug, and about as large in the image.
+    size = np.ptp(frame.box.reshape(2, 2), axis=0).max()
+    assert size == pytest.approx(np.ptp(mug.box.reshape(2, 2), axis=0).max(), rel=0.4)
+    left, top, right, bottom = frame.box.astype(int)
+    inside = frame.image[top:bottom, left:right].reshape(-1, 3).astype(int)
+    assert (inside[:, 0] > 2 * inside[:, 1]).mean() > 0.5  # in its own colour
+    message = camera.visible_message(HEADER, frame, shown.class_id)
+    assert [r.hypothesis.class_id for r in message.detections[0].results] == ["my_block"]
+
+
+def test_symmetries_of_a_part_are_those_of_its_data_set(part, tmp_path):
+    data = plan.Model.read(part).data
+    assert len(results.part_symmetries(*data)) == 1  # the data set is gone
+    models = tmp_path / "set" / "models"
+    models.mkdir(parents=True)
+    half_turn = np.diag([-1.0, -1, 1, 1]).ravel().tolist()
+    info = {"1": {"diameter": 185.0, "symmetries_discrete": [half_turn]}}
+    (models / "models_info.json").write_text(json.dumps(info))
+    results.part_symmetries.cache_clear()
+    found = results.part_symmetries(*data)
+    assert sorted(np.trace(rotation) for rotation in found) == [-1, 3]
+
+
+def test_a_part_without_mesh_cannot_be_played(part):
+    (part / "mesh.ply").unlink()
+    with pytest.raises(ValueError, match="has no mesh.ply to show"):
+        plan.Model.read(part)
+
+
+def test_a_part_is_judged_by_all_images_where_none_hides_it(part):
+    model = plan.Model.read(part)
+    card = {"rotation_median_deg": 4.0, "lateral_median_m": 0.001, "coverage": {"0.9": 0.9}}
+    model.report.write_text(json.dumps({"metrics": {"all": card}}))
+    checks = results.verdict([replace(GOOD, handle_fraction=None)], 1, model)
+    assert len(checks) == 4 and all(check.passed for check in checks)
 
 
 def test_unknown_objects_and_missing_photographs_are_refused(tmp_path):
@@ -336,7 +403,7 @@ def test_the_table_fits_the_terminal(has_handle, unicode):
         GOOD, frame="1212", latency=99.999, entropy=-21.4, rotation_error=179.9, spread=127.9,
         best_mode_error=None, depth_error=0.5, handle_fraction=0.004 if has_handle else None,
     )  # fmt: skip
-    lines = table.header(has_handle, unicode).splitlines()
+    lines = table.header(has_handle, not has_handle, unicode).splitlines()
     lines += [table.row(result, unicode) for result in (GOOD, HIDDEN, extreme)]
     assert max(map(len, lines)) <= 100
     assert unicode or "".join(lines).isascii()
@@ -392,7 +459,7 @@ def test_help_states_the_rule(capsys):
 
 def test_a_missing_or_damaged_model_is_named_with_its_remedy(tmp_path, capsys):
     assert demo.main(["--model", str(tmp_path / "none"), "--output", str(tmp_path)]) == 1
-    assert re.search(r"no model in \S*none .*--model", capsys.readouterr().err)
+    assert re.search(r"no model in \S*none .*folder of a run", capsys.readouterr().err)
     (tmp_path / "config.json").write_text("{}")
     assert demo.main(["--model", str(tmp_path), "--output", str(tmp_path)]) == 1
     assert re.search(r"config.json is damaged .*export the model again", capsys.readouterr().err)

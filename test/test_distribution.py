@@ -301,7 +301,7 @@ def test_rotation_spread_of_a_gaussian(isotropic, tetrahedral):
     assert distribution.rotation_spread(references[:1]) > 1.5
 
 
-def test_the_mode_is_the_densest_leaf_not_the_heaviest():
+def test_the_densest_leaf_is_not_the_heaviest():
     """A base cell of 39 % beside one of 60 % that is split, a fifth of it into one child."""
 
     def scorer(level, rotations, translations):
@@ -316,7 +316,7 @@ def test_the_mode_is_the_densest_leaf_not_the_heaviest():
     found = search(scorer, VIEW, 2, beam=1).distribution(0)
     assert found.levels[:2].tolist() == [0, 1]
     np.testing.assert_allclose(found.probabilities[:2], [0.39, 0.12], rtol=1e-4)
-    R, t = found.mode()
+    R, t = found.densest()
     torch.testing.assert_close(R, found.rotations[1])
     torch.testing.assert_close(t, found.translations[1])
     cell = se3_grid.containing(R[None, None], t[None, None], VIEW, 1)
@@ -324,6 +324,28 @@ def test_the_mode_is_the_densest_leaf_not_the_heaviest():
         cell.keys().item()
         == se3_grid.all_cells(VIEW).take(torch.tensor([[10]])).children().keys()[0, 17]
     )
+
+
+def test_the_mode_is_the_leading_mode_not_the_densest_leaf(product):
+    """A narrow peak of a third of the mass beside a broad one of two thirds."""
+    far = torch.from_numpy(Rotation.from_rotvec([2.5, 0, 0]).as_matrix()).float() @ R0
+    narrow, broad = gaussian_rotations([3.0] * 3, far), gaussian_rotations([9.0] * 3)
+    rotations = narrow / narrow.sum() + 2 * broad / broad.sum()
+    found = product(rotations, gaussian_positions([0.004] * 3))
+    leading, *others = found.modes()
+    R, t = found.mode()
+    assert torch.equal(R, leading.rotation) and torch.equal(t, leading.translation)
+    assert float(so3.geodesic_angle(R, R0)) < math.radians(2)
+    assert float(so3.geodesic_angle(found.densest()[0], far)) < math.radians(10)
+    assert 0.5 < leading.mass < 0.7 and others
+
+
+def test_a_diffuse_distribution_has_no_modes_but_still_an_answer():
+    flat = lambda level, rotations, translations: torch.zeros(translations.shape[:2])  # noqa: E731
+    uniform = search(flat, VIEW, 2).distribution(0, CENTER, SIDE)
+    assert uniform.modes() == []
+    for mode, densest in zip(uniform.mode(), uniform.densest(), strict=True):
+        assert torch.equal(mode, densest)
 
 
 def test_top(rough):

@@ -1,6 +1,8 @@
 """Evaluation from a bundle to a report, calibration and model card, with real small data."""
 
+import itertools
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -17,14 +19,16 @@ from spyropose_ros.core.estimator import Estimator, SearchSettings
 from spyropose_ros.core.network.keypoint_model import make_model
 from spyropose_ros.core.translation_grid import TranslationBox
 from training import runs
-from training.calibrate import calibrate
+from training.calibrate import calibrate, doubts
 from training.card import write_card
 from training.data.bop import BopSource
 from training.data.shapes import ShapesSource
 from training.evaluate import evaluate, visibility_groups
+from training.evaluation.pictures import choose
 from training.evaluation.protocol import Protocol, noisy_truth
 from training.evaluation.records import RecordFile
 from training.evaluation.report import read_report
+from training.evaluation.verdict import verdict
 
 sys.path.append(str(Path(__file__).parent))  # for bop_files.py
 import bop_files
@@ -96,9 +100,11 @@ def test_twice_gives_the_same_bytes(bop_bundle, tmp_path):
         "report_times.json",
         "report.md",
         "report.png",
+        "report_predictions.png",
         "report.records.jsonl",
     }
-    assert a["report.json"] == b["report.json"]
+    for name in ("report.json", "report.png", "report_predictions.png"):
+        assert a[name] == b[name]
     assert a["report_times.json"] != b["report_times.json"]
     other = evaluate(str(bop_bundle), seed=2, output=str(tmp_path / "c"), **OPTIONS)
     assert other["metrics"] != json.loads(a["report.json"])["metrics"]
@@ -247,6 +253,66 @@ def test_variants_have_the_papers_names(tiny_bundle):
         assert runs.variant(tiny_bundle) == name
 
 
+def test_an_evaluation_ends_with_the_essence(bop_bundle, tmp_path, caplog):
+    """The numbers that matter, where the report is, a picture of the part, and a verdict."""
+    caplog.set_level("INFO")
+    evaluate(str(bop_bundle), output=str(tmp_path), **OPTIONS)
+    text = "\n".join(caplog.messages)
+    assert re.search(r"^images +4 of toy/1, test$", text, re.MULTILINE)
+    assert re.search(r"^position error +[\d.]+ mm sideways", text, re.MULTILINE)
+    assert f"{tmp_path}/report.md, report_predictions.png" in text
+    assert re.search(r"^verdict +too few images to judge \(4\)", text, re.MULTILINE)
+    assert "](report_predictions.png)" in (tmp_path / "report.md").read_text()
+    sheet = cv2.imread(str(tmp_path / "report_predictions.png"))
+    assert sheet.shape == (256 + 2 * 22, 4 * 256, 3)
+    tiles = np.split(sheet[:256], 4, axis=1)
+    assert all(np.ptp(tile) > 100 for tile in tiles)  # four images, none of them blank
+    assert all((a != b).any() for a, b in itertools.pairwise(tiles))
+
+
+def test_pictures_go_from_the_best_to_the_worst():
+    assert choose([5.0, 1.0, 3.0]) == [1, 2, 0]
+    errors = list(np.random.default_rng(0).permutation(64))
+    assert [errors[i] for i in choose(errors)] == [0, 9, 18, 27, 36, 45, 54, 63]
+
+
+@pytest.mark.parametrize(
+    ("changes", "begins"),
+    [
+        ({}, "calibrated: the 90 % region holds the true pose in 91%"),
+        ({"images": 19}, "too few images to judge (19)"),
+        ({"gains": [0.5, 1.0, 1.4]}, "has not learned: "),
+        ({"coverage": {"0.9": 0.55}}, "overconfident: "),
+        ({"coverage": {"0.9": 0.55}, "gains": [3, 2, -4]}, "overconfident: "),  # it has learned
+        ({"coverage": {"0.9": 0.86}}, "calibrated: "),  # within the noise of 100 images
+        ({"coverage": {"0.9": 0.86}, "images": 10_000}, "calibrated: "),
+        ({"coverage": {"0.9": 0.84}, "images": 10_000}, "overconfident: "),
+        ({"coverage": {"0.9": 0.98}, "images": 1000}, "cautious: "),
+        ({"inside_box": 0.7}, "looks in the wrong place: in 30% of the images"),
+    ],
+)
+def test_the_verdict_names_what_is_wrong(changes, begins):
+    gains = changes.pop("gains", [3.0, 6.0, 9.0])
+    group = {"images": 100, "inside_box": 1.0, "coverage": {"0.9": 0.91}, "lateral_median_m": 0}
+    group |= {"ll_uniform_zero_per_level": [[gain, 0.1] for gain in gains]} | changes
+    report = {"metrics": {"all": group}, "search": {"depth": 3}, "protocol": "temperatures fitted"}
+    assert verdict(report).startswith(begins)
+    if begins.startswith("overconfident"):
+        assert verdict(report).endswith("calibrate it on more of them")
+        assert "training.calibrate" in verdict(report | {"protocol": "temperatures off"})
+
+
+def test_rotations_alone_are_judged_by_what_they_can_gain():
+    """Of 72 * 8^2 cells, not of 576 * 64^2."""
+    group = {"images": 100, "inside_box": 1.0, "coverage": {"0.9": 0.91}}
+    group |= {"ll_uniform_zero_per_level": [[1.0, None]]}
+    report = {"metrics": {"all": group}, "search": {"depth": 3}, "protocol": ""}
+    assert verdict(report).startswith("calibrated")
+    assert verdict({**report, "metrics": {"all": group | {"lateral_median_m": 0}}}).startswith(
+        "has not learned"
+    )
+
+
 # --- protocols ---
 
 
@@ -339,6 +405,18 @@ def test_calibration_writes_temperatures_only(bop_bundle, split):
     assert after | {"temperatures": before["temperatures"]} == before
     report = evaluate(str(bop_bundle), limit=1, **OPTIONS)
     assert f"temperatures fitted on {fitted['images']} {data}" in report["protocol"]
+
+
+def test_a_doubtful_calibration_says_so(bop_bundle, caplog):
+    assert doubts(50, [0.31, 1.001, 4.9]) == []
+    (few,) = doubts(49, [1.1])
+    assert few.startswith("temperatures fitted on 49 images scatter: use 50 or more")
+    (bound,) = doubts(200, [1.1, 4.9999, 1.1, 0.3])
+    assert bound.startswith("the temperature of level 1, 3 is at its bound")
+    (unfitted,) = doubts(200, [1.1, 1.0, 1.0])
+    assert unfitted.startswith("level 1, 2 was not fitted: in no image")
+    calibrate(str(bop_bundle), "train", images=3, beam=8)
+    assert "WARNING: temperatures fitted on 2 images" in caplog.text
 
 
 def test_calibration_of_rotations(shape_bundle):

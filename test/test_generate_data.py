@@ -442,6 +442,6 @@ def test_many_images_fill_forty_scenes_evenly():
 
 
 def test_the_command_explains_errors_in_one_line(tmp_path):
-    with pytest.raises(SystemExit, match="error: .*nothing.stl is missing"):
+    with pytest.raises(SystemExit, match="generate_data: .*nothing.stl is missing"):
         main([str(tmp_path / "nothing.stl"), "--output", str(tmp_path / "set")])
     assert not (tmp_path / "set").exists()

@@ -9,7 +9,9 @@ import pytest
 
 import bop_files
 from bop_files import BLOCK, CAN
-from training.inspect_data import inspect_data
+from training.config import PRESETS
+from training.data.source import CropSettings
+from training.inspect_data import _crop_settings, inspect_data
 
 GREEN, YELLOW = (60, 220, 90), (255, 210, 40)
 
@@ -53,7 +55,7 @@ def near(image, colour):
 
 
 def test_a_good_data_set_raises_no_alarm(good):
-    table = inspect(good)
+    table = inspect(good, preset="paper")
     assert "WARNING" not in table
     assert table["data set"] == "toy/2, test"
     assert table["checked"] == "3 images"
@@ -62,7 +64,8 @@ def test_a_good_data_set_raises_no_alarm(good):
     assert 0.515 < low <= high < 0.525
     assert table["bounding sphere"].startswith("0.1000 m, 7")  # 400 px x 0.1 m / 0.52 m = 77 px
     image = sheet(table)
-    assert image.shape == (224 + 40, 4 * 224, 3)
+    assert image.shape == (224 + 40 + 20, 4 * 224, 3)
+    assert all(near(image[-20:], colour).sum() > 20 for colour in (GREEN, YELLOW))  # the legend
     # The contour runs along the border between the can (blue) and its surroundings.
     tile = image[:224, :224]
     contour = near(tile, GREEN)
@@ -73,17 +76,18 @@ def test_a_good_data_set_raises_no_alarm(good):
 
 
 def test_training_crops_are_drawn_as_they_are_turned(good):
-    table = inspect(good, split="train", n=5, crop_resolution=64)
+    table = inspect(good, split="train", n=5, crop_resolution=64, max_roll=180.0)
     assert "WARNING" not in table
     assert "overlap by 0.9" in table["given : projected"]  # of the annotated images
     assert table["checked"] == "4 images"
     image = sheet(table)  # four items, each enlarged four times
-    assert image.shape == (256 + 40, 4 * 256, 3)
+    assert image.shape == (256 + 40 + 20, 4 * 256, 3)
     for i in range(4):
         tile = image[:256, 256 * i : 256 * (i + 1)]
         inside = cv2.erode((tile[..., 2] > tile[..., 1] + 20).astype(np.uint8), np.ones((17, 17)))
         contour = near(tile, GREEN)
         assert contour.sum() > 300 and not (contour & (inside > 0)).any()
+        assert near(tile, YELLOW).sum() > 200  # the detector's box, turned with the crop
     with pytest.raises(ValueError, match="no split 'dev': choose from test, validation, train"):
         inspect(good, split="dev")
 
@@ -123,8 +127,23 @@ def test_sources_without_boxes_or_meshes_are_drawn(tmp_path):
     table = inspect_data("shapes", "tet", "test", n=2, output=str(tmp_path / "tet.png"))
     assert "WARNING" not in table and "given : projected" not in table
     image = sheet(table)
-    assert near(image[:224, :224], GREEN).sum() > 200
-    assert (image[:, 2 * 224 :] == 255).all()  # no third tile
+    side = 3 * 96
+    assert near(image[:side, :side], GREEN).sum() > 200
+    assert (image[:side, 2 * side :] == 255).all()  # no third tile
+
+
+def test_the_crops_are_those_of_the_preset(good):
+    """In size, in turn and in the detector; flags go before the preset."""
+    crops = {name: _crop_settings(name, None, None) for name in PRESETS}
+    assert crops["default"] == CropSettings(96, 96, 0.0, "boxes", 0.0, False)
+    assert crops["paper"] == CropSettings(224, 224, 0.0, "paper", 180.0, False)
+    assert _crop_settings("paper", 64, 0.0) == CropSettings(64, 64, 0.0, "paper", 0.0, False)
+    with pytest.raises(ValueError, match="no preset 'papr': choose from paper, default"):
+        inspect(good, preset="papr")
+    upright = sheet(inspect(good, split="train", n=1))[:288, :288]  # boxes stay upright
+    rows, columns = near(upright, YELLOW).nonzero()
+    border = sum(near(upright, YELLOW)[[rows.min(), rows.max()]].sum(1))
+    assert border > 0.9 * 2 * (columns.max() - columns.min())
 
 
 def test_a_picture_of_no_known_kind_is_refused(good):

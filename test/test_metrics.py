@@ -179,7 +179,7 @@ def test_the_answer_is_the_heaviest_mode(sample, target):
     assert got["mode_mass"] == max(mode.mass for mode in modes)
     assert (got["n_modes"], got["best_mode_error"]) == (len(modes), min(errors))
     assert got["rotation_error"] == errors[0] != min(errors)
-    densest = distribution.mode()[0].double().numpy()
+    densest = distribution.densest()[0].double().numpy()
     assert got["densest_rotation_error"] == pose_errors.rotation_error(densest, equivalents)
     assert got["R"] == R.tolist() and got["t"] == t.tolist()
     # Errors of the bounding-sphere centre, along and across the ray to it.

@@ -185,6 +185,27 @@ def test_message_fields(message):
     assert fields((ROOT / "msg" / f"{message}.msg").read_text()) == FIELDS[message]
 
 
+PIP = """\
+Collecting torch
+  Downloading torch-2.13.0-cp312-manylinux_2_28_x86_64.whl.metadata (30 kB)
+Processing /wheels/numpy-2.4.0.whl
+Downloading torch-2.13.0-cp312-manylinux_2_28_x86_64.whl (2.1 GB)
+Downloading numba-0.63.0.whl (3.9 MB)
+Successfully installed torch
+"""
+
+
+def test_the_set_up_says_how_much_it_downloads(tmp_path):
+    log = tmp_path / "setup.log"
+    log.write_text("Downloading earlier.whl (500 MB)\n" + PIP)
+    run = (ROOT / "run").read_text()
+    function = re.search(r"^downloaded\(\) \{.*?^\}", run, re.MULTILINE | re.DOTALL)[0]
+    program = f"set -euo pipefail; LOG={log}\n{function}\n"
+    for first, expected in ((2, ", 2103 MB downloaded"), (6, ", 3 MB downloaded"), (7, "")):
+        command = ["bash", "-c", f"{program}downloaded {first}"]
+        assert subprocess.run(command, capture_output=True, text=True).stdout == expected
+
+
 def test_messages_are_generated_before_python_is_installed():
     # The other order silently installs an empty __init__.py.
     cmake = (ROOT / "CMakeLists.txt").read_text()

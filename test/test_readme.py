@@ -1,10 +1,15 @@
-"""The tables of the README are what the code does."""
+"""The tables of the README are what the code does, and its snippets run as printed."""
 
+import importlib.util
 import re
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from spyropose_ros.demo.frames import MugFrames
+from spyropose_ros.ros.interfaces import PoseDistribution, PoseDistributionArray, PoseMode
 from spyropose_ros.ros.messages.result_messages import TOPICS
 from spyropose_ros.ros.pipeline import parameters
 from spyropose_ros.ros.pipeline.assembler import Assembler
@@ -12,6 +17,12 @@ from spyropose_ros.ros.pipeline.parameters import Parameters
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+]
 
 
 def rows(first_cell: str) -> list[list[str]]:
@@ -70,3 +81,46 @@ def test_parameters(row):
     if isinstance(value, bool):
         value = str(value).lower()
     assert text == {(): "['']", "": "''"}.get(value, str(value))
+
+
+@pytest.fixture(scope="module")
+def mug_frame():
+    return MugFrames(60)[0]
+
+
+def test_the_library_is_used_as_printed(mug_frame, monkeypatch, capsys):
+    """Every line, with an image of the demo's camera; the mode is near the truth."""
+    (code,) = [code for code in CODE if "from_pretrained" in code]
+    monkeypatch.chdir(ROOT)
+    names = {"image": mug_frame.image, "K": mug_frame.K, "boxes": mug_frame.box[None]}
+    exec(code, names)
+    R, t = names["R"].double().numpy(), names["t"].double().numpy()
+    assert np.degrees(np.arccos((np.trace(mug_frame.rotation.T @ R) - 1) / 2)) < 20
+    assert np.linalg.norm(t - mug_frame.translation) < 0.03
+    modes = names["distribution"].modes()
+    assert capsys.readouterr().out.startswith(f"{modes[0].mass:.0%} tensor(")
+    assert names["rotations"].shape == (100, 3, 3)
+
+
+def test_messages_are_read_as_printed(capsys):
+    (code,) = [code for code in CODE if "on_distributions" in code]
+    names = {}
+    exec(code, names)
+    modes = [PoseMode(mass=0.75), PoseMode(mass=0.25)]
+    modes[0].pose.position.z = 0.5
+    mug = PoseDistribution(class_id="mug", modes=modes)
+    diffuse = PoseDistribution(class_id="plate")
+    names["on_distributions"](PoseDistributionArray(distributions=[diffuse, mug]))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [["mug", "75%"], ["mug", "25%"]]
+    assert "z=0.5" in lines[0]
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("./run ")])
+def test_commands_exist(line):
+    """The verb, and the module that an environment's Python runs."""
+    verb, *words = shlex.split(line, comments=True)[1:]
+    verbs = re.search(r"^  (demo \|.*) exec\) ;;$", (ROOT / "run").read_text(), re.MULTILINE)[1]
+    assert verb in [*verbs.split(" | "), "exec", "help"]
+    if words[:2] == ["python", "-m"]:
+        assert importlib.util.find_spec(words[2])

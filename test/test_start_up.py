@@ -1,21 +1,24 @@
 """Every command answers before what is slow to import is imported."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from help_tools import check_help, help_of
+from spyropose_ros.core import interrupts
 from training import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 
 COMMANDS = {
-    "training.train": "--preset --crop_resolution --n_samples --max_steps --cj_hue --min_visible",
-    "training.evaluate": "--split --beam --paper_protocol",
+    "training.train": "--preset --crop-resolution --n-samples --max-steps --cj-hue --min-visible",
+    "training.evaluate": "--split --beam --paper-protocol",
     "training.evaluate_multiview": "--views --fusion",
     "training.calibrate": "--images --dataset",
     "training.campaign": "--queue --status",
@@ -25,7 +28,7 @@ COMMANDS = {
     "training.download": "--root",
     "training.export": "--format --opset",
     "training.generate_data": "--units --occlusion",
-    "training.inspect_data": "--crop_resolution",
+    "training.inspect_data": "--crop-resolution",
     "training.benchmark": "--bundles",
     "spyropose_ros.demo": "--frames --rviz",
     "spyropose_ros.demo.record": "--objects --rest",
@@ -50,6 +53,57 @@ def answers():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_imports_nothing_heavy(command, answers):
     check_help(answers[command], COMMANDS[command])
+    assert not re.search(r"--\w+_", answers[command][1])  # flags are shown as they are typed
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_ctrl_c_while_a_command_starts_is_no_traceback(command, tmp_path):
+    """It comes with the first import that is not Python's own start."""
+    (tmp_path / "argparse.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    ended = subprocess.run(
+        [sys.executable, "-m", command],
+        env={**os.environ, "PYTHONPATH": path},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 130
+    assert (ended.stdout, ended.stderr) == ("", "interrupted before anything began\n")
+
+
+def test_a_program_that_imports_a_command_keeps_its_own_handler(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["program.py"])
+    with restored_handler(signal.default_int_handler):
+        interrupts.guard_start()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        sys.argv[0] = "-m"
+        interrupts.guard_start()
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        interrupts.expect()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with restored_handler(signal.SIG_IGN):  # in the background
+        interrupts.guard_start()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@contextmanager
+def restored_handler(handler):
+    former = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+
+
+def test_processes_started_meanwhile_ignore_ctrl_c():
+    handler = signal.getsignal(signal.SIGINT)
+    program = "import signal; signal.raise_signal(signal.SIGINT); print('goes on')"
+    with interrupts.ignored():
+        child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (child.stdout, child.stderr) == ("goes on\n", "")
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 SWALLOWS = """
@@ -66,7 +120,7 @@ def work():
     import interrupted_import
     print("went on")
 
-cli.run(work, [])
+cli.run(work, [], kept="nothing is lost")
 """
 
 
@@ -79,7 +133,11 @@ def test_ctrl_c_ends_an_import_that_swallows_it(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "work: interrupted\n")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (
+        130,
+        "",
+        "work: interrupted; nothing is lost\n",
+    )
 
 
 def test_ctrl_c_ends_a_command_in_one_line(capsys):

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 _SEED_OFFSET = 10_000  # apart from every evaluation seed
 _BOUNDS = (0.3, 5.0)  # of what a pass changes
+_FEW_IMAGES = 50  # below which the temperatures scatter
+_UNFITTED = 1.0
 _PASSES = 2  # an overconfident model's beam misses the truth until its temperatures are about right
 
 
@@ -106,7 +108,42 @@ def calibrate(
     data = f"{split or 'validation'} images of {source.name}"
     record = {"images": len(found), "data": data, "seed": seed, "beam": beam}
     _store(Path(bundle.name) / CONFIG, bundle.temperatures, record)
+    for doubt in doubts(len(found), factors):
+        log.warning("WARNING: %s", doubt)
+    log.info("stored in %s", Path(bundle.name) / CONFIG)
     return bundle.temperatures
+
+
+def doubts(images: int, factors: list[float]) -> list[str]:
+    """Say why temperatures may be wrong.
+
+    Args:
+        images: that they were fitted on.
+        factors: what the last pass multiplied them by, coarse to fine.
+
+    Returns:
+        Sentences; none if the temperatures can be trusted.
+    """
+    found = []
+    if images < _FEW_IMAGES:
+        found.append(
+            f"temperatures fitted on {images} images scatter: use {_FEW_IMAGES} or more (--images, "
+            "or a data set with more images for validation)"
+        )
+    low, high = _BOUNDS
+    ended = [str(level) for level, f in enumerate(factors) if not 1.01 * low < f < high / 1.01]
+    unreached = [str(level) for level, factor in enumerate(factors) if factor == _UNFITTED]
+    if ended:
+        found.append(
+            f"the temperature of level {', '.join(ended)} is at its bound, not at its best value: "
+            "the model has not learned that level; train longer, or on images like these"
+        )
+    if unreached:
+        found.append(
+            f"level {', '.join(unreached)} was not fitted: in no image does the search reach the "
+            "true pose there; train longer, or on images like these"
+        )
+    return found
 
 
 def _validation_batches(
@@ -180,12 +217,12 @@ def _true_cells(
 
 
 def _fit(pairs: list[tuple[torch.Tensor, int]]) -> float:
-    """Return the temperature of least negative log-likelihood; 1 without data."""
+    """Return the temperature of least negative log-likelihood; `_UNFITTED` without data."""
     import torch
     from scipy.optimize import minimize_scalar
 
     if not pairs:
-        return 1.0
+        return _UNFITTED
 
     def loss(log_temperature: float) -> float:
         scale = torch.tensor(-log_temperature).exp()
@@ -207,4 +244,4 @@ def _store(path: Path, temperatures: list[float], record: dict) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(calibrate)
+    cli.run(calibrate, kept="the bundle is as it was")

@@ -107,4 +107,4 @@ def _earlier_lines(record: dict) -> list[str]:
 
 
 if __name__ == "__main__":
-    cli.run(write_card)
+    cli.run(write_card, kept="the card is as it was")

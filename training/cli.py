@@ -5,21 +5,42 @@ that use them: help, wrong flags and missing files are answered at once.
 """
 
 import inspect
-import os
+import re
 import signal
 import sys
+from argparse import HelpFormatter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from types import FrameType
+from typing import NoReturn
 
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentParser, auto_cli
 
+from spyropose_ros.core import interrupts
 from spyropose_ros.core.errors import SpyroposeError
 from training import provenance
 from training.one_line import one_line
 
 _STOPPED = 128  # plus the number of the signal: the exit code
+
+
+class Parser(ArgumentParser):
+    """Shows flags as they are typed: --two-words."""
+
+    def format_help(self, formatter: HelpFormatter | None = None) -> str:
+        """Return the help."""
+        return _hyphenated(super().format_help(formatter))
+
+    def format_usage(self) -> str:
+        """Return the first lines of the help."""
+        return _hyphenated(super().format_usage())
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """End the process with usage and message."""
+        super().error(_hyphenated(message), ex)
+
+
+def _hyphenated(text: str) -> str:
+    return re.sub(r"--\w+", lambda flag: flag[0].replace("_", "-"), text)
 
 
 class Interrupted(Exception):
@@ -36,35 +57,22 @@ class Interrupted(Exception):
 
 
 @contextmanager
-def one_line_errors(name: str) -> Iterator[None]:
+def one_line_errors(name: str, kept: str = "") -> Iterator[None]:
     """End the process with "name: what is wrong" where a user can fix it, and after Ctrl-C.
 
     Missing or damaged files, settings that do not go together.
+
+    Args:
+        name: of the command.
+        kept: what becomes of its work after Ctrl-C.
     """
-    former = signal.getsignal(signal.SIGINT)
-    if former is signal.default_int_handler:  # in the background it is to be ignored
-        signal.signal(signal.SIGINT, partial(_interrupt, name))
-    try:
-        yield
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted", file=sys.stderr)
-        raise SystemExit(_STOPPED + signal.SIGINT) from None
-    except Interrupted as stop:
-        raise SystemExit(_STOPPED + stop.number) from None
-    except (OSError, ValueError, SpyroposeError) as error:
-        raise SystemExit(f"{name}: {one_line(error)}") from error
-    finally:
-        signal.signal(signal.SIGINT, former)
-
-
-def _interrupt(name: str, number: int, frame: FrameType | None) -> None:
-    """Handle Ctrl-C: an import ends the process at once, as some swallow the exception."""
-    while frame is not None:
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            os.write(2, f"{name}: interrupted\n".encode())
-            os._exit(_STOPPED + number)
-        frame = frame.f_back
-    raise KeyboardInterrupt
+    with interrupts.handled(name, kept):
+        try:
+            yield
+        except Interrupted as stop:
+            raise SystemExit(_STOPPED + stop.number) from None
+        except (OSError, ValueError, SpyroposeError) as error:
+            raise SystemExit(f"{name}: {one_line(error)}") from error
 
 
 def normalise(
@@ -102,7 +110,7 @@ def normalise(
     return out
 
 
-def run(function: Callable, arguments: list[str] | None = None):
+def run(function: Callable, arguments: list[str] | None = None, kept: str = ""):
     """Call a function with the command line's arguments; its docstring is the help.
 
     What a user can fix ends the process with one line.
@@ -110,6 +118,7 @@ def run(function: Callable, arguments: list[str] | None = None):
     Args:
         function: with annotated parameters; those without a default are positional.
         arguments: sys.argv by default.
+        kept: what becomes of its work after Ctrl-C.
 
     Returns:
         What the function returns.
@@ -119,10 +128,11 @@ def run(function: Callable, arguments: list[str] | None = None):
     parameters = inspect.signature(function).parameters.values()
     switches = [p.name for p in parameters if isinstance(p.default, bool)]
     arguments = sys.argv[1:] if arguments is None else arguments
-    with one_line_errors(function.__name__):
+    with one_line_errors(function.__name__, kept):
         return auto_cli(
             function,
             args=normalise(arguments, switches),
             as_positional=True,
             prog=provenance.program(),
+            parser_class=Parser,
         )

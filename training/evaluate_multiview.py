@@ -256,4 +256,4 @@ def _noisy_position(evaluation: Evaluation, sample: Sample) -> np.ndarray:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(evaluate_multiview)
+    cli.run(evaluate_multiview, kept="what is done is kept: the same command goes on")

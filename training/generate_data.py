@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command."""
     args = _parse(arguments)
     name = args.name or args.mesh.stem
-    with cli.one_line_errors("error"):
+    with cli.one_line_errors("generate_data", "what is done is kept: the same command goes on"):
         views = ViewSettings(
             args.views,
             tuple(args.distance) if args.distance else None,

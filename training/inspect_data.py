@@ -2,7 +2,7 @@
 
 Writes a sheet of crops as the network sees them, with what the annotation says drawn on top: the
 object's silhouette (green), its axes (x red, y green, z blue), keypoints (white) and the
-detector's box (yellow; a circle where the training knows an estimate only). If the drawings do not
+detector's box (yellow; a circle where only its estimate is known). If the drawings do not
 sit on the object, then units, frames or intrinsics are wrong; the likeliest of these is named.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.files import write_bytes
 from spyropose_ros.core.network.keypoints import box_keypoints, farthest_points
 from training.cli import run
-from training.config import BopOptions
+from training.config import PRESETS, BopOptions
 
 if TYPE_CHECKING:
     import torch
@@ -51,8 +52,9 @@ def inspect_data(
     split: str = "train",
     n: int = 12,
     output: str | None = None,
-    crop_resolution: int = 224,
-    max_roll: float = 180.0,
+    preset: str = "default",
+    crop_resolution: int | None = None,
+    max_roll: float | None = None,
     seed: int = 0,
     data_root: str = "data",
     camera: str | None = None,
@@ -66,8 +68,9 @@ def inspect_data(
             other splits, such as "test", what the evaluation sees.
         n: number of crops on the sheet.
         output: the image; inspect_<dataset>_<object>_<split>.png by default.
-        crop_resolution: side of the crops, pixels.
-        max_roll: largest in-plane turn of the training's crops, degrees, as for the training.
+        preset: of the training; it decides how the crops are cut.
+        crop_resolution: side of the crops, pixels; the preset's by default.
+        max_roll: largest in-plane turn of the training's crops, degrees; the preset's by default.
         seed: of the simulated detector.
         data_root: where data sets lie.
         camera: whose images to take where the scenes of a BOP data set have several cameras.
@@ -78,8 +81,11 @@ def inspect_data(
     from training.data import open_source
     from training.data.inspection_sheet import draw_sheet
 
-    source = open_source(dataset, object_name, data_root, bop=BopOptions(camera=camera))
-    checked, shown = _inspected(source, split, n, crop_resolution, max_roll, seed)
+    crop = _crop_settings(preset, crop_resolution, max_roll)
+    bop = BopOptions(camera=camera)
+    source = open_source(dataset, object_name, data_root, resolution=crop.resolution, bop=bop)
+    crop = replace(crop, padding=source.crop_padding)
+    checked, shown = _inspected(source, split, n, crop, seed)
     sheet = draw_sheet(shown, source.mesh, _keypoints(source), source.diameter)
     path = Path(output or f"inspect_{source.name.replace('/', '_')}_{split}.png")
     if not cv2.haveImageWriter(str(path)):
@@ -160,24 +166,33 @@ def diagnose(overlap: float, scale: float) -> str | None:
     )
 
 
+def _crop_settings(preset: str, resolution: int | None, max_roll: float | None) -> CropSettings:
+    """Return how a training with a preset cuts its crops, except for their padding."""
+    from training.data.source import CropSettings
+
+    if preset not in PRESETS:
+        raise InputError(f"no preset '{preset}': choose from {', '.join(PRESETS)}")
+    config = PRESETS[preset]
+    side = resolution or config.network.crop_resolution
+    roll = config.data.max_roll if max_roll is None else max_roll
+    return CropSettings(side, side, 0.0, config.data.detector_noise, roll, False)
+
+
 def _inspected(
-    source: Source, split: str, n: int, resolution: int, max_roll: float, seed: int
+    source: Source, split: str, n: int, crop: CropSettings, seed: int
 ) -> tuple[list[Check], list[View]]:
     """Return what is checked, and the n crops that are shown.
 
     Training items do not tell the annotated box: where the source has samples of the same images,
     these are checked.
     """
-    from training.data.source import CropSettings
-
     samples, items = [], []
     if split in source.splits:
         first = itertools.islice(source.samples(split, seed), CHECKED)
-        samples = [_sample(sample, source, resolution) for sample in first]
+        samples = [_sample(sample, source, crop.resolution) for sample in first]
     elif split not in _TRAINING:
         source.check_split(split)
     if split in _TRAINING:
-        crop = CropSettings(resolution, resolution, source.crop_padding, "boxes", max_roll, False)
         items = _items(source, split, n, crop, seed)
     shown = items or [samples[i][0] for i in _spread(len(samples), n)]
     return samples or [(view, None) for view in items], shown
@@ -193,6 +208,7 @@ def _sample(sample: Sample, source: Source, resolution: int) -> Check:
     import torch
 
     from spyropose_ros.core import camera
+    from training.data.crops import box_in_crop
     from training.data.inspection_sheet import View, project, sphere_pixels
 
     pose = sample.rotation, sample.translation
@@ -207,16 +223,14 @@ def _sample(sample: Sample, source: Source, resolution: int) -> Check:
     K_crop = camera.crop_intrinsics(estimate, source.diameter, K, resolution, source.crop_padding)
     image = torch.from_numpy(sample.image).permute(2, 0, 1)
     crop = camera.crop_image(image, K, K_crop, resolution)[0]
-    K_view = K_crop[0].double().numpy()
-    to_crop = K_view @ np.linalg.inv(sample.K)
     view = View(
         sample.id,
         _to_uint8(crop),
-        K_view,
+        K_crop[0].double().numpy(),
         *pose,
         estimate[0].double().numpy(),
         diameter,
-        (sample.box.reshape(2, 2) @ to_crop[:2, :2].T + to_crop[:2, 2]).ravel(),
+        box_in_crop(box[0], K, K_crop[0]).numpy(),
         sample.visible_fraction,
         (width, height),
     )
@@ -244,7 +258,12 @@ def _items(source: Source, split: str, n: int, crop: CropSettings, seed: int) ->
         translation = center - rotation @ source.center
         image = _to_uint8(item["crop"][0].float() / 255)
         diameter = sphere_pixels(K, center, source.diameter)
-        views.append(View(f"item {index}", image, K, rotation, translation, estimate, diameter))
+        box = item["box"][0].numpy() if "box" in item else None
+        if box is not None and np.isnan(box).any():
+            box = None
+        views.append(
+            View(f"item {index}", image, K, rotation, translation, estimate, diameter, box)
+        )
     return views
 
 
@@ -280,4 +299,4 @@ def _to_uint8(crop: torch.Tensor) -> np.ndarray:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run(inspect_data)
+    run(inspect_data, kept="nothing was written")

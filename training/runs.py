@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spyropose_ros.core.bundle_files import read_object
 from spyropose_ros.core.errors import DataError
 from spyropose_ros.core.files import sha256
+from training import provenance
 from training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -34,6 +36,20 @@ def bundle_directory(run_or_bundle: str) -> str:
         if (run / "bundle").is_dir():
             return str(run / "bundle")
     return run_or_bundle
+
+
+def next_command(module: str, run_dir: Path) -> str:
+    """Return a command that works on a finished run.
+
+    Args:
+        module: of `training`.
+        run_dir: folder of the run.
+
+    Returns:
+        The command line, as it is typed in the folder that this process was started in.
+    """
+    run = run_dir.name if run_dir.parent == RUNS else str(run_dir)
+    return f"{provenance.starter()} -m training.{module} {shlex.quote(run)}"
 
 
 def require_bundle(run_or_bundle: str) -> None:

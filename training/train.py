@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from spyropose_ros.core.bundle_files import CONFIG as BUNDLE_CONFIG
 from spyropose_ros.core.errors import InputError
@@ -29,7 +29,7 @@ from training.config import (
     TrainConfig,
 )
 from training.console import console
-from training.runs import IDENTITY, SETTINGS
+from training.runs import IDENTITY, SETTINGS, next_command
 
 if TYPE_CHECKING:
     from training.data.source import Source
@@ -56,9 +56,9 @@ _PATIENCE = 5  # validations, of the low-data regime
 _RUN_ID = "SPYROPOSE_RUN_ID"
 
 
-def build_parser(preset: str) -> ArgumentParser:
+def build_parser(preset: str) -> cli.Parser:
     """Build the parser of the command line with a preset's defaults."""
-    parser = ArgumentParser(
+    parser = cli.Parser(
         prog="python -m training.train",
         description="Train a model. Flags may be written with hyphens; --no-FLAG switches off.",
     )
@@ -194,6 +194,7 @@ def train(args: Namespace) -> Path:
         raise InputError(f"run '{args.run_id}' exists: choose another --run-id for --debug")
     if _stored(run_dir) and (run_dir / "bundle" / BUNDLE_CONFIG).is_file():
         log.info("run %s is finished: its bundle is %s", args.run_id, run_dir / "bundle")
+        log.info("see how good it is: %s", next_command("evaluate", run_dir))
         return run_dir / "bundle"
     source = source_of(args, config)
     from training.fitting.fit import fit  # not before there is something to train
@@ -220,7 +221,7 @@ def train(args: Namespace) -> Path:
 def main() -> None:
     """Run the command; errors the user can fix end in one line."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[console()])
-    with cli.one_line_errors("train"):
+    with cli.one_line_errors("train", "what the run has saved is kept: --run-id goes on with it"):
         train(parse_args())
 
 

@@ -265,6 +265,17 @@ class PoseDistribution:
     # --- summaries ---
 
     def mode(self) -> tuple[Tensor, Tensor]:
+        """Return the pose of the leading mode: rotation [3, 3], translation [3] in metres.
+
+        That is `modes()[0]`, a mean over many leaves. A distribution too diffuse for a mode still
+        gets an answer, that of `densest`.
+        """
+        leading = next(iter(self.modes()), None)
+        if leading is None:
+            return self.densest()
+        return leading.rotation, leading.translation
+
+    def densest(self) -> tuple[Tensor, Tensor]:
         """Return the centre of the leaf of highest density: rotation [3, 3], translation [3]."""
         density = self._log_p.double() - self._log_volumes[self._levels]
         densest = (density == density.max()).nonzero().squeeze(1)
@@ -306,7 +317,8 @@ class PoseDistribution:
             min_mass: clusters below this mass are dropped.
 
         Returns:
-            The clusters, by descending mass.
+            The clusters, by descending mass; none if the distribution is so diffuse that no
+            cluster has the least mass.
         """
         if translation_radius is None and self.diameter is not None:
             translation_radius = self.diameter / 4

@@ -1,4 +1,4 @@
-"""The demo: `./run demo`, `./run demo lmo`, or python -m spyropose_ros.demo.
+"""The demo: `./run demo`, `./run demo lmo`, `./run demo runs/my_part`.
 
 Starts a camera, a detector, the estimator node and a summary as separate processes on one ROS 2
 graph, shows a table that grows with every frame, and writes figures and numbers at the end.
@@ -15,7 +15,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from spyropose_ros.demo.plan import RULE, Model, parameters, share_folder, shipped_model
+from spyropose_ros.core import interrupts
+from spyropose_ros.demo.plan import RULE, SHIPPED, Model, parameters, share_folder, shipped_model
 from spyropose_ros.demo.processes import Process, python_command, stop_all
 
 _MODULES = {
@@ -26,7 +27,6 @@ _MODULES = {
 }
 _SUMMARY = "demo_summary"
 _VERDICTS = {0: 0, 2: 1}  # exit codes of the summary that are a verdict -> of the demo
-_INTERRUPTED = 130
 _HELP = "see Troubleshooting in README.md, or run ./run node for the estimator alone"
 
 
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(arguments)
     try:
-        model = Model.read(args.model or shipped_model(args.demo))
+        shipped = args.demo in SHIPPED
+        model = Model.read(args.model or (shipped_model(args.demo) if shipped else args.demo))
         output = Path(args.output)
         logs = output / "log"
         logs.mkdir(parents=True, exist_ok=True)
@@ -53,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     processes: dict[str, Process] = {}
     try:
+        interrupts.expect()
         print(f"Demo of {model.directory}: starting camera, detector, estimator and summary.")
+        print(f"It takes about {_minutes(model)} on two cores, half a minute of it for the start.")
         print(f"Their logs are in {logs}. Ctrl-C stops all. Loading the model ...\n", flush=True)
         for name, module in _MODULES.items():
             log = logs / f"{name.removeprefix('demo_')}.log"
@@ -64,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _watch(processes, args.timeout)
     except KeyboardInterrupt:
         print("\nInterrupted: stopping all processes ...", flush=True)
-        return _INTERRUPTED
+        return interrupts.EXIT_CODE
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must leave no orphans
         stop_all(list(processes.values()))
@@ -89,6 +92,10 @@ def _watch(processes: dict[str, Process], timeout: float) -> int:
     return 1
 
 
+def _minutes(model: Model) -> str:
+    return "three minutes" if model.has_photographs else "a minute"
+
+
 def _start_rviz(processes: dict[str, Process], logs: Path) -> None:
     """Open RViz if it is installed, in a frame that follows the results."""
     if shutil.which("rviz2") is None:
@@ -110,8 +117,9 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "demo", nargs="?", choices=["mug", "lmo"], default="mug",
-        help="a rendered, rotating mug (default), or the real LM-O photographs",
+        "demo", nargs="?", default="mug", metavar="mug|lmo|FOLDER",
+        help="a rendered, rotating mug (default), the real LM-O photographs, or a part of your own "
+        "in the place of the mug: folder of the run that trained it, or of a bundle",
     )  # fmt: skip
     parser.add_argument("--model", help="folder of another model bundle")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")

@@ -33,7 +33,7 @@ class Camera(node.DemoNode):
 
     def __init__(self):
         super().__init__("demo_camera")
-        object_name = self.setting("object", "mug", "what to show: mug, or lmo/<object>")
+        object_name = self.setting("object", "mug", "what to show: mug, lmo/<object>, or a bundle")
         count = self.setting("frames", 0, "number of frames; 0: all photographs, or 60 renderings")
         data_root = self.setting("data_root", "data", "folder of the downloaded data sets")
         self._interval = self.setting("interval", 0.2, "shortest time between frames, seconds")
@@ -42,7 +42,7 @@ class Camera(node.DemoNode):
         self._frames = open_frames(object_name, count, data_root)
         height, width = self._frames[0].image.shape[:2]
         self._calibration = camera_info(self._frames[0].K, width, height)  # the same for all
-        self._class_id = object_name.rpartition("/")[2]
+        self._class_id = self._frames.class_id
 
         self._image = self.create_publisher(Image, node.IMAGE, node.QUEUE)
         self._camera_info = self.create_publisher(CameraInfo, node.CAMERA_INFO, node.QUEUE)

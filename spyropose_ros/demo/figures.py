@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from spyropose_ros.bop import LMO_OBJECTS, load_mesh
+from spyropose_ros.core import plots
 from spyropose_ros.core.plots import drawing, overlay, rotation_plot
 from spyropose_ros.demo.plan import Model
 from spyropose_ros.demo.results import Check, FrameResult
 
 _EXAMPLES = 5
 _MESH_POINTS = 1500
-_CLOSE_UP = 2.2  # side of a close-up, in units of the box's longer side
 _ANIMATION_FRAMES = 60
 _ANIMATION_HEIGHT = 400
 _MILLISECONDS = 250  # per frame of the animation
@@ -91,11 +91,10 @@ def surface_points(model: Model, data_root: str | Path) -> np.ndarray | None:
     Returns:
         Points [M, 3] in metres, float32; None without a mesh.
     """
-    name = model.object_name.removeprefix("lmo/")
     if model.mesh.is_file():
         mesh = trimesh.load(model.mesh, force="mesh")
-    elif name in LMO_OBJECTS:
-        mesh = load_mesh(Path(data_root) / "lmo", LMO_OBJECTS[name])
+    elif model.class_id in LMO_OBJECTS:
+        mesh = load_mesh(Path(data_root) / "lmo", LMO_OBJECTS[model.class_id])
     else:
         return None
     return np.float32(trimesh.sample.sample_surface(mesh, _MESH_POINTS, seed=0)[0])
@@ -113,23 +112,15 @@ def close_up(shot: Shot, model: Model, points: np.ndarray | None, size: int) -> 
     Returns:
         RGB uint8 [size, size, 3].
     """
-    box = np.array(shot.result.box)
-    scale = size / (_CLOSE_UP * (box[2:] - box[:2]).max())
-    view = np.eye(3)  # from the image's pixels to the result's
-    view[:2, :2] *= scale
-    view[:2, 2] = (size - 1) / 2 - scale * (box[:2] + box[2:]) / 2
-    image = cv2.warpAffine(
-        shot.image, view[:2], (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    return overlay(
-        image, view @ shot.K, [shot.received], model.diameter, points, truth=[shot.truth]
-    )
+    image, K = plots.close_up(shot.image, shot.K, np.array(shot.result.box), size)
+    return overlay(image, K, [shot.received], model.diameter, points, truth=[shot.truth])
 
 
 class _Series:
     """The curve of the entropy, drawn in both figures."""
 
-    def __init__(self, results: Sequence[FrameResult], has_handle: bool):
+    def __init__(self, results: Sequence[FrameResult], model: Model):
+        has_handle = model.has_handle
         self.results = results
         self.entropy = np.array(
             [result.axis_entropy if has_handle else result.entropy for result in results]
@@ -137,7 +128,7 @@ class _Series:
         self.label = "entropy about\nthe axis (nats)" if has_handle else "entropy (nats)"
         self.hidden = "handle hidden" if has_handle else "less than half visible"
         self.unknown = np.log(2 * np.pi) if has_handle else None
-        self.step = "frame" if has_handle else "photograph, in order"
+        self.step = "photograph, in order" if model.has_photographs else "frame"
 
     def shade(self, axes) -> None:
         """Shade the frames whose decisive part is hidden."""
@@ -175,8 +166,8 @@ def summary_figure(
     Returns:
         RGB uint8 [H, W, 3].
     """
-    series = _Series([shot.result for shot in shots], model.has_handle)
-    chosen = _choose(series.results, model.has_handle)
+    series = _Series([shot.result for shot in shots], model)
+    chosen = _choose(series.results, not model.has_photographs)
     with matplotlib.rc_context(_STYLE | {"font.size": 10}):
         figure = Figure(figsize=(16, 10.2), dpi=120, layout="constrained")
         grid = figure.add_gridspec(4, len(chosen), height_ratios=[3.1, 2.08, 1.5, 1.5])
@@ -185,7 +176,7 @@ def summary_figure(
             shot = shots[index]
             upper, lower = (figure.add_subplot(grid[row, column]) for row in (0, 1))
             upper.imshow(close_up(shot, model, points, 480))
-            upper.set_title(_caption(shot.result), fontsize=10)
+            upper.set_title(_caption(shot.result, model), fontsize=10)
             lower.imshow(rotation_plot(shot.received, (480, 320), truth=shot.truth[0]))
             for axes, side in ((upper, "S"), (lower, "N")):
                 axes.set_axis_off()
@@ -204,7 +195,7 @@ class _Animation:
 
     def __init__(self, shots: Sequence[Shot], model: Model, points: np.ndarray | None):
         self._shots, self._model, self._points = shots, model, points
-        series = _Series([shot.result for shot in shots], model.has_handle)
+        series = _Series([shot.result for shot in shots], model)
         width, height = _PLOT_SIZE[0], _ANIMATION_HEIGHT - _PLOT_SIZE[1]
         with matplotlib.rc_context(_STYLE | {"font.size": 7}):
             figure = Figure(figsize=(width / 100, height / 100), dpi=100, layout="constrained")
@@ -224,7 +215,7 @@ class _Animation:
         )  # fmt: skip
         width = round(_ANIMATION_HEIGHT * image.shape[1] / image.shape[0])
         image = cv2.resize(image, (width, _ANIMATION_HEIGHT), interpolation=cv2.INTER_AREA)
-        caption = _caption(shot.result).replace("\n", ", ").replace("°", " deg")
+        caption = _caption(shot.result, self._model).replace("\n", ", ").replace("°", " deg")
         drawing.label(image, caption, (0, _ANIMATION_HEIGHT), 1.0)
         rotations = rotation_plot(shot.received, _PLOT_SIZE, truth=shot.truth[0])
         curve = self._curve.copy()
@@ -260,19 +251,20 @@ def _mark(axes, chosen: np.ndarray) -> None:
         )
 
 
-def _choose(results: Sequence[FrameResult], has_handle: bool) -> np.ndarray:
+def _choose(results: Sequence[FrameResult], in_order: bool) -> np.ndarray:
     """Choose the examples: evenly over time, or from mostly hidden to fully visible."""
     count = min(_EXAMPLES, len(results))
-    if has_handle:
+    if in_order:
         return ((np.arange(count) + 0.5) * len(results) / count).astype(int)
     order = np.argsort([result.visible_fraction for result in results], kind="stable")
     return order[np.linspace(0, len(order) - 1, count).round().astype(int)]
 
 
-def _caption(result: FrameResult) -> str:
+def _caption(result: FrameResult, model: Model) -> str:
     """Describe a frame."""
     if result.handle_fraction is None:
-        seen = f"photograph {result.frame}, {result.visible_fraction:.0%} visible"
+        kind = "photograph" if model.has_photographs else "frame"
+        seen = f"{kind} {result.frame}, {result.visible_fraction:.0%} visible"
     elif result.handle_fraction == 0:
         seen = f"frame {result.frame}, handle hidden"
     else:
@@ -285,8 +277,8 @@ def _title(shots: Sequence[Shot], checks: Sequence[Check], model: Model) -> str:
     latency = np.median([shot.result.latency for shot in shots])
     outcome = "passed" if all(check.passed for check in checks) else "failed"
     return (
-        f"Pose distributions of the {model.object_name.rpartition('/')[2]}: {len(shots)} frames, "
-        f"median latency {latency:.2f} s, {outcome}.   Solid axes: most probable pose; coloured "
+        f"Pose distributions of the {model.class_id}: {len(shots)} frames, "
+        f"median latency {latency:.2f} s, {outcome}.   Solid axes: leading mode; coloured "
         "haze: the other poses; dashed white: truth"
     )
 

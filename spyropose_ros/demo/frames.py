@@ -1,15 +1,19 @@
-"""What the demo's camera shows: rendered frames of the mug, or the LM-O photographs."""
+"""What the demo's camera shows: rendered frames of a mug or part, or the LM-O photographs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Union, cast
 
 import numpy as np
+import trimesh
 
 from spyropose_ros.bop import LMO_OBJECTS, BopInstance, BopScene
 from spyropose_ros.demo import stage
+from spyropose_ros.demo.plan import Model
 from spyropose_ros.demo.trajectory import mug_pose
 from spyropose_ros.scenes.mug import make_mug
+from spyropose_ros.scenes.renderer import bounding_sphere
 from spyropose_ros.scenes.sampler import mask_box
 
 RENDERED_FRAMES = 60
@@ -41,16 +45,19 @@ class Frame:
     handle_fraction: float | None
 
 
-def open_frames(object_name: str, count: int = 0, data_root: str | Path = "data") -> Sequence:
+Frames = Union["MugFrames", "PartFrames", "PhotographFrames"]
+
+
+def open_frames(object_name: str, count: int = 0, data_root: str | Path = "data") -> Frames:
     """Return the frames of a demo, each made on demand.
 
     Args:
-        object_name: 'mug', or 'lmo/<object>'.
+        object_name: 'mug', 'lmo/<object>', or the folder of the bundle of another object.
         count: Number of frames; 0 takes all photographs, or 60 renderings.
         data_root: Folder of the downloaded data sets.
 
     Returns:
-        A sequence of Frame.
+        A sequence of Frame, with the class_id of the object.
 
     Raises:
         ValueError: The object is unknown, or the number is negative.
@@ -60,15 +67,19 @@ def open_frames(object_name: str, count: int = 0, data_root: str | Path = "data"
         raise ValueError(f"the number of frames is {count}: give 1 or more, or 0 for all")
     if object_name == "mug":
         return MugFrames(count or RENDERED_FRAMES)
+    if (Path(object_name) / "config.json").is_file():
+        return PartFrames(Model.read(object_name), count or RENDERED_FRAMES)
     family, _, part = object_name.partition("/")
     if family != "lmo" or part not in LMO_OBJECTS:
         known = ", ".join(["mug", *(f"lmo/{name}" for name in LMO_OBJECTS)])
         raise ValueError(f"there is no demo of '{object_name}': choose from {known}")
-    return PhotographFrames(LMO_OBJECTS[part], count, Path(data_root) / "lmo" / "test" / "000002")
+    return PhotographFrames(part, count, Path(data_root) / "lmo" / "test" / "000002")
 
 
 class MugFrames(Sequence):
     """Renderings of the mug on its path."""
+
+    class_id = "mug"
 
     def __init__(self, count: int):
         """Build the scene.
@@ -100,17 +111,63 @@ class MugFrames(Sequence):
         )
 
 
+class PartFrames(Sequence):
+    """Renderings of a part of one's own in the place of the mug.
+
+    The scene is as much larger or smaller as the part is than the mug, so the images show the part
+    in the size of the mug.
+    """
+
+    def __init__(self, model: Model, count: int):
+        """Build the scene.
+
+        Args:
+            model: Of the part.
+            count: Number of frames along the path.
+        """
+        center, radius = bounding_sphere(make_mug().mesh)
+        self._scale = 2 * radius / model.diameter
+        mesh = cast(trimesh.Trimesh, trimesh.load(model.mesh, force="mesh"))
+        mesh.apply_scale(self._scale)
+        self._stage = stage.Stage(mesh, [mesh])
+        self._mug_center = center
+        self._center = self._scale * np.array(model.center)
+        self._count = count
+        self.class_id = model.class_id
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> Frame:  # type: ignore[override]  # no slices
+        if not 0 <= index < self._count:
+            raise IndexError(index)
+        rotation, translation = mug_pose(index / self._count)
+        translation = translation + rotation @ (self._mug_center - self._center)
+        image, seen, whole = self._stage.render(rotation, translation, np.random.default_rng(index))
+        return Frame(
+            name=str(index),
+            image=image,
+            K=stage.K,
+            rotation=rotation,
+            translation=translation / self._scale,
+            box=mask_box(seen >= 0),
+            visible_fraction=np.count_nonzero(seen >= 0) / whole,
+            handle_fraction=None,
+        )
+
+
 class PhotographFrames(Sequence):
     """The photographs that show an object, in order."""
 
-    def __init__(self, object_id: int, count: int, directory: Path):
+    def __init__(self, class_id: str, count: int, directory: Path):
         """Read the annotation.
 
         Args:
-            object_id: Number of the object.
+            class_id: Name of the object.
             count: Number of photographs, evenly spread; 0 takes all.
             directory: The scene.
         """
+        self.class_id, object_id = class_id, LMO_OBJECTS[class_id]
         entries = [
             (frame, instance)
             for frame in BopScene(directory).frames

@@ -12,11 +12,14 @@ _MAX_POSES = 1024  # per message: enough for the whole arc of poses of a hidden 
 _BEAM = 128  # a quarter of the node's default: 0.1 to 0.2 nats worse, twice as fast on a CPU
 _MAX_AGE = 10.0  # seconds; the camera waits for every frame, so a late one is not obsolete
 
+SHIPPED = ("mug", "lmo")
+"""The demos whose models come with the package."""
+
 RULE = """\
 The exit code is 0 only if
   - at least 90 % of the published frames got a distribution,
   - the median rotation error of the leading mode is at most 1.5 x the model card's + 2 deg
-    (mug: frames whose handle gives >= 5 % of the mug's pixels; photographs: visible >= 90 %),
+    (mug: frames whose handle gives >= 5 % of the mug's pixels; else: visible >= 90 %),
   - the median sideways error, of the same frames, is at most 1.5 x the card's + 2 mm,
   - the true rotation is among the most central 90 % of the poses at most 15 points more seldom
     than the card's 90 % credible regions hold the truth,
@@ -31,44 +34,73 @@ class Model:
 
     Attributes:
         directory: Of the bundle.
-        object_name: 'mug', or 'lmo/<object>'.
+        object_name: 'mug', 'lmo/<object>', or 'part/<class id>' for a part of one's own.
         center: Of the object's bounding sphere, object frame, metres.
         diameter: Of the bounding sphere, metres.
+        data: Data set of the training and its name of the object.
     """
 
     directory: Path
     object_name: str
     center: tuple[float, float, float]
     diameter: float
+    data: tuple[str, str]
 
     @classmethod
     def read(cls, directory: str | Path) -> Model:
         """Read the description of a bundle.
 
         Args:
-            directory: Folder of the bundle.
+            directory: Folder of the bundle, or of a run that has made one.
 
         Returns:
             What the bundle is for; its weights are not read.
 
         Raises:
-            ValueError: There is no bundle, or it is damaged.
+            ValueError: There is no bundle, or it is damaged or cannot be shown.
         """
-        path = Path(directory).expanduser().absolute() / "config.json"
+        folder = Path(directory).expanduser().absolute()
+        if (folder / "bundle").is_dir():
+            folder /= "bundle"
+        path = folder / "config.json"
         try:
             config = json.loads(path.read_text())
             record, info = config["record"], config["object"]
-            name = record["object"]
-            if record.get("dataset") == "lmo":
+            data, name = record.get("dataset", "rendered"), record["object"]
+            if data == "lmo":
                 name = f"lmo/{name}"
-            return cls(path.parent, name, tuple(info["center"]), float(info["diameter"]))
+            elif data != "rendered":
+                name = f"part/{info['name']}"
+            sphere = tuple(info["center"]), float(info["diameter"])
+            model = cls(folder, name, *sphere, (data, record["object"]))
         except OSError as error:
             raise ValueError(
-                f"there is no model in {path.parent} ({error.strerror}): give its folder with "
-                "--model, or train it, see ./run train --help"
+                f"there is no model in {path.parent} ({error.strerror}): give mug, lmo, or the "
+                "folder of a run that has made one, see ./run train --help"
             ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({error!r}): export the model again") from error
+        if model.is_part and not model.mesh.is_file():
+            raise ValueError(
+                f"{folder} has no {model.mesh.name} to show: the demo plays parts that were "
+                "trained from a mesh"
+            )
+        return model
+
+    @property
+    def class_id(self) -> str:
+        """The object's name in detections."""
+        return self.object_name.rpartition("/")[2]
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is a part of one's own, neither the mug nor an object of LM-O."""
+        return self.object_name.startswith("part/")
+
+    @property
+    def has_photographs(self) -> bool:
+        """Whether the demo shows photographs."""
+        return self.object_name.startswith("lmo/")
 
     @property
     def has_handle(self) -> bool:
@@ -146,7 +178,11 @@ def parameters(
             "sync.max_age": _MAX_AGE,
             "output.max_poses": _MAX_POSES,
         },
-        "demo_camera": {"object": model.object_name, "frames": frames, "data_root": data_root},
+        "demo_camera": {
+            "object": str(model.directory) if model.is_part else model.object_name,
+            "frames": frames,
+            "data_root": data_root,
+        },
         "demo_detector": {},
         "demo_summary": {
             "model": str(model.directory),

@@ -44,13 +44,13 @@ class ReceivedDistribution:
         if not drawn.poses or not 0 < len(message.poses) == len(message.log_densities):
             raise ValueError("the distribution has no poses, or no log densities")
         self.message = message
-        best = message.poses[int(np.argmax(message.log_densities))]
-        self._mode = _tensors([best])
+        densest = message.poses[int(np.argmax(message.log_densities))]
+        self._mode = _tensors([message.modes[0].pose if message.modes else densest])
         self._rotations, self._translations = _tensors(drawn.poses)
         self.probabilities = torch.full((len(drawn.poses),), 1 / len(drawn.poses)).double()
 
     def mode(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the pose of highest density: rotation [3, 3], translation [3]."""
+        """Return the leading mode: rotation [3, 3], translation [3]; the densest pose without."""
         rotations, translations = self._mode
         return rotations[0], translations[0]
 
@@ -77,7 +77,7 @@ class ReceivedDistribution:
         return rotations, self._translations[chosen]
 
     def rotation_spread(self) -> float:
-        """Return the mean angle in radians between the drawn poses and the most probable one."""
+        """Return the mean angle in radians between the drawn poses and the leading mode."""
         return float(so3.geodesic_angle(self._rotations, self.mode()[0]).mean())
 
     def entropy_about_axis(self, axis: tuple[float, float, float]) -> float:

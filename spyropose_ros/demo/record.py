@@ -23,6 +23,7 @@ from vision_msgs.msg import Detection2DArray
 
 from spyropose_ros.bop import LMO_OBJECTS, BopInstance, BopScene
 from spyropose_ros.bop.camera_path import camera_path, longest_rest
+from spyropose_ros.core import interrupts
 from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.demo import stage
 from spyropose_ros.demo.camera import FRAME_ID, camera_info, detection
@@ -214,11 +215,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(arguments)
     try:
+        interrupts.expect()
         if args.frames < 0:
             raise ValueError(f"--frames is {args.frames}: give 1 or more, or 0 for all")
         shots = _shots(args)
         with BagWriter(Path(args.output), args.storage, args.overwrite) as bag:
             record(shots, bag, args.noisy)
+    except KeyboardInterrupt:
+        print("record: interrupted; nothing was written", file=sys.stderr)
+        return interrupts.EXIT_CODE
     except (SpyroposeError, OSError, ValueError) as error:
         print(f"record: {error}", file=sys.stderr)
         return 1

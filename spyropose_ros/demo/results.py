@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spyropose_ros.bop import HALF_TURN_OBJECTS, LMO_OBJECTS
+from spyropose_ros.bop import HALF_TURN_OBJECTS, LMO_OBJECTS, BopDataset, load_models_info
+from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.demo.plan import Model
 from spyropose_ros.ros.pipeline.rotations import matrices
 
@@ -34,8 +36,8 @@ class FrameResult:
         modes: Number of modes.
         entropy: Of the whole pose, per m^3 rad^3.
         axis_entropy: Of the rotation about the object's z axis.
-        spread: Mean angle between the poses and the most probable one.
-        rotation_error: Of the leading mode; of the most probable pose without modes.
+        spread: Mean angle between the poses and the leading mode.
+        rotation_error: Of the leading mode; of the densest pose without modes.
         best_mode_error: Rotation error of the mode nearest to the truth; None without modes.
         sideways_error: Of the same pose's centre, across the viewing ray.
         depth_error: The same along the ray.
@@ -90,12 +92,7 @@ def pose_errors(
     Returns:
         The errors by their names in FrameResult.
     """
-    if distribution.message.modes:
-        leading = distribution.message.modes[0].pose
-        (estimate,) = matrices(np.array([_quaternion(leading)]))
-        position = np.array([leading.position.x, leading.position.y, leading.position.z])
-    else:
-        estimate, position = (part.double().numpy() for part in distribution.mode())
+    estimate, position = (part.double().numpy() for part in distribution.mode())
     true_center = rotation @ model.center + translation
     offset = estimate @ model.center + position - true_center
     ray = true_center / np.linalg.norm(true_center)
@@ -103,7 +100,8 @@ def pose_errors(
     rotations = matrices(
         np.array([_quaternion(mode.pose) for mode in distribution.message.modes]).reshape(-1, 4)
     )
-    equivalent = rotation @ symmetries(model.object_name)  # [S, 3, 3]
+    known = part_symmetries(*model.data) if model.is_part else symmetries(model.object_name)
+    equivalent = rotation @ known  # [S, 3, 3]
     return {
         "rotation_error": _angle(estimate, equivalent),
         "best_mode_error": min((_angle(r, equivalent) for r in rotations), default=None),
@@ -118,6 +116,16 @@ def symmetries(object_name: str) -> np.ndarray:
     number = LMO_OBJECTS.get(object_name.removeprefix("lmo/"))
     half_turn = [np.diag([-1.0, -1.0, 1.0])] if number in HALF_TURN_OBJECTS else []
     return np.stack([np.eye(3), *half_turn])
+
+
+@cache
+def part_symmetries(dataset: str, name: str) -> np.ndarray:
+    """Return the same of a part, as its data set says; the identity where that is gone."""
+    try:
+        info = load_models_info(dataset)[BopDataset(dataset).object_id(name)]
+    except (SpyroposeError, OSError):
+        return np.eye(3)[None]
+    return info.symmetries[:, :3, :3]
 
 
 @dataclass(frozen=True)
@@ -152,7 +160,7 @@ def verdict(results: Sequence[FrameResult], published: int, model: Model) -> lis
     try:
         report = json.loads(model.report.read_text())
         metrics = report["metrics"]
-        clear_group = _group(metrics, "handle visible" if model.has_handle else "visible >= 0.9")
+        clear_group = _group(metrics, "handle visible") if model.has_handle else _visible(metrics)
         return [answered, *_compare(results, clear_group, metrics, model)]
     except (OSError, ValueError, KeyError, StopIteration) as error:
         text = (
@@ -206,6 +214,11 @@ def _ambiguity(results, clear, card_clear: dict, card_hidden: dict) -> Check:
         f"(>= {least:.2f})",
         bool(high - low >= least),
     )
+
+
+def _visible(metrics: dict) -> dict:
+    """Return the group of the images that show the object; all, if none hides it."""
+    return metrics.get("visible >= 0.9", metrics["all"])
 
 
 def _group(metrics: dict, prefix: str) -> dict:

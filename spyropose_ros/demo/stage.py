@@ -1,7 +1,9 @@
-"""A table with objects on it, and a mug that flies in front: what the demo's camera sees.
+"""A table with objects on it, and an object that flies in front: what the demo's camera sees.
 
 World frame: origin on the table, x right, y away from the camera, z up.
 """
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -44,14 +46,16 @@ CAMERA_OFFSET = np.array([0.0, 0.0, _DISTANCE]) - CAMERA_FROM_WORLD @ _LOOK_AT
 class Stage:
     """The scene around a moving object. Everything except the object is drawn once."""
 
-    def __init__(self, mesh: trimesh.Trimesh):
+    def __init__(self, mesh: trimesh.Trimesh, solids: Sequence[trimesh.Trimesh] | None = None):
         """Draw the background.
 
         Args:
-            mesh: The moving object, metres.
+            mesh: The moving object, metres; in the mug's colour if it has none.
+            solids: What casts its shadows, the parts of the mesh that hang together by default.
         """
         self._object = Renderer(mesh)
-        self._hulls = [part.convex_hull.vertices for part in mesh.split(only_watertight=False)]
+        solids = mesh.split(only_watertight=False) if solids is None else solids
+        self._hulls = [solid.convex_hull.vertices for solid in solids]
         self._background = _table_and_wall(np.random.default_rng(3))
         self._depth = np.full((HEIGHT, WIDTH), np.inf, np.float32)
         for mesh, position, yaw, colour in _objects():
@@ -77,7 +81,8 @@ class Stage:
             _cast_shadow(image, points, self._depth)
         buffer = self._object.render(rotation, translation, K, WIDTH, HEIGHT)
         seen = buffer.mask & (buffer.depth < self._depth)
-        image = _composite(image, buffer.normals, seen, MUG_COLOUR)
+        colour = MUG_COLOUR if self._object.colours is None else buffer.albedo[seen]
+        image = _composite(image, buffer.normals, seen, colour)
         noise = rng.standard_normal(image.shape, np.float32)
         image = np.clip(image * 255 + _NOISE * noise, 0, 255).round().astype(np.uint8)
         return image, np.where(seen, buffer.face, -1), int(np.count_nonzero(buffer.mask))

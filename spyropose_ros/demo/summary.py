@@ -96,7 +96,8 @@ class Summary(node.DemoNode):
         truth = pose_matrix(parts[node.TRUTH].pose)
         result = frame_result(received, truth, parts[node.VISIBLE], parts["latency"], self._model)
         if not self._shots:
-            self._print(table.header(self._model.has_handle, self._unicode))
+            kind = self._model.has_handle, self._model.has_photographs
+            self._print(table.header(*kind, self._unicode))
         self._print(table.row(result, self._unicode))
         image = rgb_image(parts[node.IMAGE])
         self._shots[stamp] = figures.Shot(image, self._K, received, truth, result)

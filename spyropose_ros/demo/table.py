@@ -14,11 +14,12 @@ _FRACTIONS = " ▏▎▍▌▋▊▉█"  # eighths of a character
 _LAYOUT = "{:>6}  {:>7}  {:>7}  {:>5}  {:>7}  {:>7}  {:>6} {:<12}  {:>5}  {:>5}  {:>5}  {:>5}"
 
 
-def header(has_handle: bool, unicode: bool) -> str:
+def header(has_handle: bool, has_photographs: bool, unicode: bool) -> str:
     """Explain the columns and write their titles.
 
     Args:
         has_handle: The object is the mug.
+        has_photographs: The frames are photographs.
         unicode: The terminal shows more than ASCII.
 
     Returns:
@@ -32,7 +33,7 @@ def header(has_handle: bool, unicode: bool) -> str:
     legend = (
         f"{part}; latency: from the image's stamp to the distribution's arrival; entropy: of the "
         "whole pose, and of the rotation about the object's z axis (1.84: any angle); spread: "
-        "mean angle between the poses and the most probable one; errors of the leading mode's "
+        "mean angle between the poses and the leading mode; errors of the leading mode's "
         "rotation, of the best mode's, and of the position sideways and in depth"
     )
     first = _LAYOUT.format(
@@ -40,8 +41,8 @@ def header(has_handle: bool, unicode: bool) -> str:
         "", "error", "best", "side", "depth",
     )  # fmt: skip
     second = _LAYOUT.format(
-        "frame" if has_handle else "photo", "%", "ms", "modes", "nats", "nats", "deg", "", "deg",
-        "mode", "mm", "mm",
+        "photo" if has_photographs else "frame", "%", "ms", "modes", "nats", "nats", "deg", "",
+        "deg", "mode", "mm", "mm",
     )  # fmt: skip
     rule = ("─" if unicode else "-") * WIDTH
     lines = [*textwrap.wrap(legend, WIDTH), rule, first.rstrip(), second.rstrip(), rule]

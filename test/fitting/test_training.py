@@ -21,6 +21,7 @@ from spyropose_ros.core.bundle import WEIGHTS, ModelBundle
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.scenes.renderer import Renderer
+from training import runs
 from training.data.shapes import ShapesSource
 from training.data.source import CropSettings
 from training.fitting.assembly import assemble
@@ -58,6 +59,20 @@ def test_a_run_leaves_what_it_says(run):
     assert (record["steps"], record["dataset"], record["object"]) == (6, "rendered", "mug")
     assert record["config"] == json.loads(json.dumps(TINY.to_flat()))
     assert {"package_version", "git_commit", "command", "hardware", "seconds"} <= record.keys()
+    *_, calibrate, evaluate = (run / "log.txt").read_text().splitlines()
+    assert calibrate.endswith(f"python -m training.calibrate {run}")
+    assert evaluate.endswith(f"python -m training.evaluate {run}")
+
+
+def test_the_next_command_is_as_it_is_typed(monkeypatch):
+    assert runs.next_command("evaluate", Path("runs/my part")).endswith(
+        " -m training.evaluate 'my part'"
+    )
+    assert runs.next_command("evaluate", Path("/far/part")).endswith(" /far/part")
+    monkeypatch.setattr(sys, "prefix", str(ROOT.parent / ".venv"))  # what ./run makes
+    assert runs.next_command("x", Path("p")).startswith("./run exec python -m")
+    monkeypatch.setattr(sys, "prefix", "/usr")
+    assert runs.next_command("x", Path("p")).startswith("python -m")
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(run, tmp_path, monkeypatch):

@@ -614,7 +614,7 @@ def test_an_interrupt_leaves_no_half_bag(run, tmp_path, monkeypatch):
     monkeypatch.setattr(BagWriter, "write", interrupt)
     code, output, text = run(source)
     assert (code, output.exists()) == (130, False)
-    assert "interrupted: nothing was written" in text
+    assert "bag: interrupted; nothing was written" in text
     assert {path.name for path in tmp_path.iterdir()} == {"in"}
 
 

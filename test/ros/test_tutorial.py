@@ -12,6 +12,10 @@ import pytest
 import trimesh
 
 import graph
+from spyropose_ros.demo import plan
+from spyropose_ros.demo.frames import open_frames
+from spyropose_ros.ros.pipeline.assembler import Assembler
+from spyropose_ros.ros.pipeline.parameters import Parameters
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL = ROOT / "docs" / "train_your_object.md"
@@ -28,6 +32,13 @@ SMALL = {
     "training.calibrate": "--images 2 --beam 16 --device cpu",
     "training.evaluate": "--limit 2 --beam 16 --device cpu",
 }
+
+
+def module_of(words):
+    """The Python module that a command of ./run starts, and its arguments; None for a graph."""
+    if words[:3] == ["exec", "python", "-m"]:
+        return words[3:]
+    return None if words[0] in ("demo", "node") else [f"training.{words[0]}", *words[1:]]
 
 
 def commands():
@@ -71,10 +82,9 @@ def outputs(workplace):
     }
     calls = []
     for line in commands():
-        program, *arguments = shlex.split(line)
-        if program == "python":
-            assert arguments[0] == "-m"
-            calls.append([*arguments[1:], *SMALL[arguments[1]].split()])
+        program, *words = shlex.split(line)
+        if program == "./run" and (call := module_of(words)):
+            calls.append([*call, *SMALL[call[0]].split()])
     done = subprocess.run(
         [sys.executable, "-W", "ignore::RuntimeWarning", "-c", PROGRAM, json.dumps(calls)],
         cwd=workplace,
@@ -97,6 +107,10 @@ def test_every_command_works_as_written(outputs, workplace):
     report = (bundle / "report.md").read_text()
     assert "my_part" in report and "ADD(-S)" in report
     assert "WARNING" not in outputs["training.inspect_data"]
+    # Every command says what comes next, or what to think of the result.
+    assert "-m training.calibrate my_part" in outputs["training.train"]
+    assert "WARNING: temperatures fitted on" in outputs["training.calibrate"]
+    assert re.search(r"^verdict +too few images to judge", outputs["training.evaluate"], re.M)
 
 
 @pytest.mark.timeout(600)
@@ -106,6 +120,33 @@ def test_the_node_takes_the_bundle(outputs, workplace, start):
     peer.send(graph.detection("my_part"))
     peer.spin_until(lambda: peer.distributions)
     assert peer.distributions[0].distributions[0].class_id == "my_part"
+
+
+def test_the_demo_takes_the_run(outputs, workplace):
+    """As it is named; it shows the part."""
+    (line,) = [line for line in commands() if line.startswith("./run demo")]
+    model = plan.Model.read(workplace / shlex.split(line)[2])
+    assert model.class_id == "my_part"
+    frame = open_frames(plan.parameters(model)["demo_camera"]["object"])[0]
+    assert frame.visible_fraction > 0.9 and 0.1 < frame.translation[2] < 1
+
+
+def test_the_node_command_names_what_exists():
+    (line,) = [line for line in commands() if line.startswith("./run node")]
+    words = shlex.split(line)
+    assigned = [word.split(":=") for word in words if ":=" in word]
+    assert assigned.pop(0) == ["objects", "[runs/my_part/bundle]"]
+    settings = Parameters(objects=("runs/my_part/bundle",))
+    inputs = {entry.name for entry in Assembler(settings, str, print, print).inputs}
+    assert {name for name, _ in assigned} == inputs
+
+
+def test_every_verdict_is_explained():
+    """In the page's table, by its first words."""
+    source = (ROOT / "training/evaluation/verdict.py").read_text()
+    explained = re.findall(r"^\| `([^`]+)` \|", TUTORIAL.read_text(), re.MULTILINE)
+    found = [words for words in explained if f'"{words}' in source]
+    assert len(found) == 6
 
 
 def test_the_launch_command_has_arguments_that_exist():

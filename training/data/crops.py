@@ -55,9 +55,10 @@ def training_item(
     """
     truth = torch.from_numpy(rotation @ center + translation).float()
     intrinsics = torch.from_numpy(np.asarray(K)).float()
-    estimate = _estimate(truth, diameter, size_ratio, visible_box, intrinsics, crop, rng)
-    if estimate is None:
+    found = _estimate(truth, diameter, size_ratio, visible_box, intrinsics, crop, rng)
+    if found is None:
         return None
+    estimate, box = found
     angle = rng.uniform(-1, 1) * math.radians(crop.max_roll)
     K_crop = camera.crop_intrinsics(
         estimate,
@@ -75,6 +76,7 @@ def training_item(
         "estimate": estimate[0],
         "rotation": torch.from_numpy(rotation).float(),
         "translation": truth,
+        "box": box_in_crop(box, intrinsics, K_crop[0]),
     }
     if crop.surface and depth is not None:
         item["surface"] = surface_map(
@@ -97,8 +99,14 @@ def _estimate(
     K: Tensor,
     crop: CropSettings,
     rng: np.random.Generator,
-) -> Tensor | None:
-    """Return the simulated detector's estimate, metres, [1, 3]; None if it misses every time."""
+) -> tuple[Tensor, Tensor] | None:
+    """Simulate the detector until it is near enough to the truth.
+
+    Returns:
+        Its estimate, metres, [1, 3], and the box that led to it, [4], nan where none did; None if
+        it misses every time.
+    """
+    box = torch.full((4,), torch.nan)
     for _ in range(_TRIES):
         if crop.detector_noise == "boxes":
             box = torch.from_numpy(noisy_box(visible_box, rng)).float()
@@ -110,8 +118,25 @@ def _estimate(
                 f"detector_noise must be 'boxes' or 'paper', got '{crop.detector_noise}'"
             )
         if within_ball(truth[None], estimate, diameter):
-            return estimate
+            return estimate, box
     return None
+
+
+def box_in_crop(box: Tensor, K: Tensor, K_crop: Tensor) -> Tensor:
+    """Find a box of the image in its crop, which may be turned.
+
+    Args:
+        box: x0, y0, x1, y1 in pixels of the image, [4].
+        K: intrinsics of the image, [3, 3].
+        K_crop: intrinsics of the crop, [3, 3].
+
+    Returns:
+        Corners in pixels of the crop, in order, [4, 2].
+    """
+    x0, y0, x1, y1 = box
+    corners = torch.stack((x0, y0, x1, y0, x1, y1, x0, y1)).view(4, 2)
+    to_crop = K_crop @ torch.linalg.inv(K)
+    return corners @ to_crop[:2, :2].mT + to_crop[:2, 2]
 
 
 def paper_estimate(truth: Tensor, diameter: float, rng: np.random.Generator) -> Tensor:

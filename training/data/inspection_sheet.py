@@ -27,7 +27,7 @@ class View:
         translation: true, of the object frame, metres, [3].
         estimate: the detector's, of the bounding sphere's centre, metres, [3].
         diameter_px: of the bounding sphere in the whole image, or in the crop without one.
-        box: the detector's, xyxy in pixels of the crop; None if there is none.
+        box: corners of the detector's in pixels of the crop, [4, 2]; None if there is none.
         visible_fraction: nan if unknown.
         image_size: width and height of the whole image; None without one.
     """
@@ -87,7 +87,7 @@ def draw_sheet(
     tiles = [_tile(view, mesh, keypoints, diameter) for view in views]
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % _COLUMNS)
     rows = [np.concatenate(tiles[i : i + _COLUMNS], 1) for i in range(0, len(tiles), _COLUMNS)]
-    return np.concatenate(rows)
+    return np.concatenate([*rows, _legend(rows[0].shape[1], mesh is not None)])
 
 
 def _tile(
@@ -103,9 +103,8 @@ def _tile(
         contours, _ = cv2.findContours(silhouette, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(image, contours, -1, _GREEN, 1, cv2.LINE_AA)
     if view.box is not None:
-        (x0, y0), (x1, y1) = view.box.reshape(2, 2) @ enlarge[:2, :2].T + enlarge[:2, 2]
-        corners = np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)])
-        drawing.curve(image, corners, _YELLOW, 1)
+        corners = view.box @ enlarge[:2, :2].T + enlarge[:2, 2]
+        drawing.curve(image, np.vstack([corners, corners[:1]]), _YELLOW, 1)
     else:
         radius = sphere_pixels(K, view.estimate, diameter) / 2
         _disc(image, project(K, view.estimate[None])[0], radius, _YELLOW, 1)
@@ -115,6 +114,24 @@ def _tile(
     for tip, colour in zip(tips, AXIS_COLOURS, strict=True):
         drawing.line(image, origin, tip, colour, 2)
     return np.concatenate([image, _text(view.caption, image), _text(_facts(view), image)])
+
+
+def _legend(width: int, has_mesh: bool) -> np.ndarray:
+    """Return a line that explains the drawings."""
+    line = np.full((_LINE, width, 3), 255, np.uint8)
+    x, y = 10.0, _LINE / 2
+    entries = (
+        *([(_GREEN, "outline of the mesh")] if has_mesh else []),
+        *zip(AXIS_COLOURS, ("x", "y", "z"), strict=True),
+        (_WHITE, "keypoints"),
+        (_YELLOW, "the detector's box (circle: only its estimate is known)"),
+    )
+    for colour, words in entries:
+        drawing.disc(line, (x, y), 5, drawing.INK)
+        drawing.disc(line, (x, y), 4, colour)
+        drawing.text(line, words, (x + 9, y), 0.42, centred=False)
+        x += 34 + 7.5 * len(words)
+    return line
 
 
 def _facts(view: View) -> str:

@@ -96,8 +96,9 @@ class Items(Protocol):
     """A training or validation set.
 
     An item is a dict: crop uint8 [3, H, W], K_crop [3, 3], estimate [3] of the bounding-sphere
-    centre, rotation [3, 3], translation [3] of the centre, and, where asked for and possible,
-    surface [4, h, w] (see `training.data.crops.surface_map`). Or an item is whatever the source's
+    centre, rotation [3, 3], translation [3] of the centre, where a detector is simulated box [4, 2]
+    (corners in pixels of the crop, nan if it gave none), and, where asked for and possible, surface
+    [4, h, w] (see `training.data.crops.surface_map`). Or an item is whatever the source's
     composer makes such dicts of, batch by batch.
     """
 

@@ -113,17 +113,14 @@ def _answers(
 ) -> dict:
     """Return errors of the single answers: the leading mode, the best mode, the densest leaf."""
     modes = distribution.modes()
-    densest_R, densest_t = (value.double().numpy() for value in distribution.mode())
+    densest_R, densest_t = (value.double().numpy() for value in distribution.densest())
     errors = [
         pose_errors.rotation_error(mode.rotation.double().numpy(), equivalents) for mode in modes
     ]
     densest_error = pose_errors.rotation_error(densest_R, equivalents)
-    if modes:
-        R, t = modes[0].rotation.double().numpy(), modes[0].translation.double().numpy()
-    else:  # too flat for a mode: the densest leaf has to answer
-        R, t = densest_R, densest_t
+    R, t = (value.double().numpy() for value in distribution.mode())
     answers = {
-        "rotation_error": errors[0] if modes else densest_error,
+        "rotation_error": pose_errors.rotation_error(R, equivalents),
         "densest_rotation_error": densest_error,
         "best_mode_error": min(errors, default=densest_error),
         "n_modes": len(modes),

@@ -16,6 +16,7 @@ from spyropose_ros.core.search import PosePyramid
 from spyropose_ros.core.translation_grid import TranslationBox
 from training.data.crops import PAPER_LIMIT, PAPER_SIGMA, truncated_offset
 from training.data.source import Sample
+from training.evaluation.verdict import TEMPERATURES_OFF
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Protocol:
         """Describe where the temperatures come from."""
         fitted = bundle.record.get("calibration")
         if self.paper or fitted is None:  # a bundle comes with ones
-            return "temperatures off"
+            return TEMPERATURES_OFF
         return f"temperatures fitted on {fitted['images']} {fitted['data']}"
 
     def search(self, estimator: Estimator, sample: Sample, seed: int) -> PosePyramid:

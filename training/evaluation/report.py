@@ -5,11 +5,13 @@ command line are in <stem>_times.json. The Markdown shows both.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from training import markdown
+from training.evaluation.verdict import verdict
 
 COVERAGES = (0.5, 0.8, 0.9, 0.95)
 ACCURACIES = (5, 10, 15, 30)
@@ -20,7 +22,12 @@ _TIMES = "_times"
 
 
 def write_report(
-    directory: Path, stem: str, report: dict, times: dict, records: list[dict]
+    directory: Path,
+    stem: str,
+    report: dict,
+    times: dict,
+    records: list[dict],
+    pictures: Sequence[Path] = (),
 ) -> None:
     """Write <stem>.json, <stem>_times.json, <stem>.md and <stem>.png.
 
@@ -30,13 +37,17 @@ def write_report(
         report: as `training.evaluate.evaluate` returns it.
         times: what differs from run to run.
         records: per-image metrics, for the figure.
+        pictures: of single images, in the same folder.
     """
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in ((stem, report), (stem + _TIMES, times)):
         text = json.dumps(content, indent=1, allow_nan=False)
         (directory / f"{name}.json").write_text(text + "\n")
-    lines = [f"# {title(report)}", "", *report_lines(report, times), ""]
-    lines += [f"![figures]({stem}.png)", ""]
+    lines = [f"# {title(report)}", ""]
+    if "groups" not in report:  # what is calibrated is a single view
+        lines += [f"Verdict: {verdict(report)}.", ""]
+    lines += [*report_lines(report, times), "", f"![figures]({stem}.png)", ""]
+    lines += [f"![predictions]({picture.name})\n" for picture in pictures]
     (directory / f"{stem}.md").write_text("\n".join(lines))
     _figure(directory / f"{stem}.png", report, records)
 

@@ -1,6 +1,6 @@
 """What all evaluation commands share: a model, its data, and the head of the report."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -117,6 +117,7 @@ class Evaluation:
         head: dict,
         groups: dict[str, list[dict]],
         seconds: Iterable[float],
+        pictures: Sequence[Path] = (),
     ) -> dict:
         """Summarise the records and write the report.
 
@@ -125,6 +126,7 @@ class Evaluation:
             head: of the report.
             groups: records by name; the figure shows those of the first group.
             seconds: that each search took.
+            pictures: of single images, in the report's folder.
 
         Returns:
             The report.
@@ -139,5 +141,6 @@ class Evaluation:
             "hardware": provenance.hardware(str(self.estimator.device)),
             "seconds_per_search_median": float(np.median(list(seconds))),
         }
-        write_report(self.directory, stem, report, times, next(iter(groups.values())))
+        shown = next(iter(groups.values()))
+        write_report(self.directory, stem, report, times, shown, pictures)
         return report

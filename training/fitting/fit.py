@@ -29,7 +29,7 @@ from training.fitting.module import PoseModule
 from training.fitting.precision import trainer_precision
 from training.fitting.progress import Progress, silence_lightning
 from training.fitting.stream_data import ENDLESS_STEPS, StreamData
-from training.runs import IDENTITY, SETTINGS
+from training.runs import IDENTITY, SETTINGS, next_command
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,16 @@ def fit(
             # Last: with it the run is finished.
             ModelBundle(module.model, assembly.info, temperatures, record).save_pretrained(bundle)
             log.info("bundle written to %s", bundle)
+            if not debug:
+                _log_next(run_dir, source)
     return bundle
+
+
+def _log_next(run_dir: Path, source: Source) -> None:
+    """Print what to do with the bundle."""
+    if not source.validates_on_test:  # which must not be fitted on
+        log.info("next, calibrate it: %s", next_command("calibrate", run_dir))
+    log.info("then see how good it is: %s", next_command("evaluate", run_dir))
 
 
 def _check(source: Source, config: TrainConfig) -> None:

@@ -21,6 +21,7 @@ from spyropose_ros.bop.scene_writer import (
     write_image,
     write_json,
 )
+from spyropose_ros.core import interrupts
 from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.files import sha256, write_bytes, write_text
 from spyropose_ros.scenes.renderer import bounding_sphere
@@ -81,7 +82,9 @@ def generate(
             worker_init_fn=single_thread,
             multiprocessing_context="spawn" if workers else None,
         )
-        _ = list(tqdm(loader, initial=total - len(images), total=total, unit="image"))
+        with interrupts.ignored():  # by the workers, which this process ends
+            made = iter(loader)
+        _ = list(tqdm(made, initial=total - len(images), total=total, unit="image"))
     for (split, scene), count in settings.scenes().items():
         join_annotations(_scene_folder(output, split, scene), count)
     for partial in output.rglob("*.partial"):  # of a killed run

@@ -1,6 +1,7 @@
 """Figures of pose distributions: rotations on a map of the sphere, and poses over the image."""
 
+from spyropose_ros.core.plots._close_up import close_up
 from spyropose_ros.core.plots._overlay import overlay
 from spyropose_ros.core.plots._rotation_plot import rotation_plot
 
-__all__ = ["overlay", "rotation_plot"]
+__all__ = ["close_up", "overlay", "rotation_plot"]

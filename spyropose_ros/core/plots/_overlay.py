@@ -32,7 +32,7 @@ def overlay(
 
     Each object's axes (x red, y green, z blue; half a diameter long) are drawn for poses sampled
     with a fixed seed and add up: where the distribution is sharp the axes are strong lines, where
-    an angle is unknown they spread into a fan. The axes of the most probable pose are drawn on
+    an angle is unknown they spread into a fan. The axes of the leading mode are drawn on
     top, those of the truth dashed in white. Given mesh points, a glow shows the probability that
     the object covers a pixel, with an outline at one half.
 
@@ -97,7 +97,9 @@ def _draw_object(
         pixels = _pixels(K, rotations[few], translations[few], points)
         # A pose covers a cell if one of its points falls into it; cells hold a few points each.
         cell = 2 * np.ptp(extent, axis=0).max() / np.sqrt(len(points))
-        drawing.coverage(canvas, pixels, max(2, round(np.nan_to_num(cell))), _GLOW_COLOUR, unit)
+        # Points beside the camera project far outside the image: no cell is larger than that.
+        cell = np.clip(round(np.nan_to_num(cell)), 2, max(canvas.shape))
+        drawing.coverage(canvas, pixels, int(cell), _GLOW_COLOUR, unit)
     lines = torch.linspace(0, 1, 48)[:, None] * tips[:, None]  # [3, 48, 3]
     pixels = _pixels(K, rotations, translations, lines.reshape(-1, 3))
     for axis, colour in zip(np.split(pixels, 3, axis=1), AXIS_COLOURS, strict=True):

@@ -16,13 +16,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from spyropose_ros.core import interrupts
 from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.ros.bags.bag_files import STORAGES, BagError, BagReader, BagWriter
 from spyropose_ros.ros.bags.bag_run import BagRun
 from spyropose_ros.ros.bags.parameter_files import read_parameters
 from spyropose_ros.ros.bags.topic_names import TopicNames
-
-_INTERRUPTED = 130
 
 
 def _log(text: str) -> None:
@@ -42,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     source = Path(args.file)
     output = Path(args.output or f"{source.resolve().stem}_estimated")
     try:
+        interrupts.expect()
         names = TopicNames(args.remap)
         parameters, warnings = read_parameters(
             [Path(file) for file in args.params_file], args.param, names.node
@@ -61,8 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not bag_run.seconds:
                 raise BagError(bag_run.failure())
     except KeyboardInterrupt:
-        _log("interrupted: nothing was written")
-        return _INTERRUPTED
+        _log("bag: interrupted; nothing was written")
+        return interrupts.EXIT_CODE
     except (SpyroposeError, ValueError, OSError) as error:
         _log(f"bag: {error}")
         return 1
