@@ -79,6 +79,10 @@ def test_a_calibration_is_plausible_or_its_reason_is_given():
     info.p[0] = 0.0
     line = checks.calibration(info, graph.WIDTH, graph.HEIGHT, True)
     assert not line.good and line.text.startswith("calibration: ")
+    doubtful = graph.camera_info_message()
+    doubtful.p[0] = 3 * doubtful.p[5]  # focal lengths that differ by so much are of no lens
+    line = checks.calibration(doubtful, graph.WIDTH, graph.HEIGHT, True)
+    assert not line.good and "fx" in line.text
 
 
 def test_classes_without_a_model_are_mapped():

@@ -172,8 +172,8 @@ def calibration(info: Any, width: int, height: int, rectified: bool) -> Line:
         found = calibrate(info, width, height, rectified)
     except BadInputError as error:
         return Line(False, f"calibration: {error}")
-    if found.warning is not None:
-        return Line(False, f"calibration: {found.warning}")
+    if found.warnings:
+        return Line(False, f"calibration: {'; '.join(found.warnings)}")
     (fx, _, cx), (_, fy, cy) = found.K[:2]
     text = f"calibration: {width}x{height}, focal lengths {fx:.0f} and {fy:.0f}, centre"
     return Line(True, f"{text} ({cx:.0f}, {cy:.0f})")
