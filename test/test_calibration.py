@@ -167,11 +167,6 @@ def scaled(factor):
         ({"p": [4.0, *P[1:5], 4.0, *P[6:]]}, (640, 480), "give them in pixels, not in millimetres"),
         ({"p": [5e4, *P[1:5], 5e4, *P[6:]]}, (640, 480), "which no lens has for 640x480"),
         ({"p": [*P[:5], 667.0, *P[6:]]}, (640, 480), "P has fx = 0.75 fy: publish the calibration"),
-        (
-            {"width": 2560, "height": 1920, "binning_x": 4, "binning_y": 4},
-            (640, 480),
-            "be applied already: publish [KP] of the whole sensor, or no binning",
-        ),
         ({"p": [0.0] * 12, "k": [4.0, *K[1:]]}, (640, 480), "K has .* which no lens has"),
     ],
 )
@@ -179,6 +174,15 @@ def scaled(factor):
 def test_a_matrix_that_cannot_belong_to_the_image_is_warned_of(changes, size, text, rectified):
     warnings = calibrate(camera_info(**changes), *size, rectified=rectified).warnings
     assert len([warning for warning in warnings if re.search(text, warning)]) == 1
+
+
+@pytest.mark.parametrize("rectified", [True, False])
+@pytest.mark.parametrize("binning", [2, 3, 4, 8])
+def test_binning_that_is_applied_already_is_warned_of(binning, rectified):
+    size = {"width": WIDTH * binning, "height": HEIGHT * binning}
+    info = camera_info(**size, binning_x=binning, binning_y=binning)
+    (warning,) = calibrate(info, WIDTH, HEIGHT, rectified=rectified).warnings
+    assert "be applied already: publish" in warning and "of the whole sensor, or no" in warning
 
 
 def test_a_raw_image_is_doubted_by_its_own_matrix():
@@ -192,6 +196,16 @@ def test_binning_and_region_of_the_whole_sensor_raise_no_doubt():
     whole = camera_info(width=2560, height=1920, binning_x=4, binning_y=4, p=scaled(4))
     assert calibrate(whole, WIDTH, HEIGHT).warnings == ()
     assert calibrate(reduced_info(), 160, 60).warnings == ()
+
+
+def test_a_region_anywhere_in_the_sensor_raises_no_doubt():
+    info = camera_info(width=1920, height=1200)
+    info.roi.x_offset, info.roi.width, info.roi.height = 1500, 400, 300
+    info.k[2], info.k[5], info.p[2], info.p[6] = 960.0, 600.0, 960.0, 600.0
+    assert calibrate(info, 400, 300).warnings == ()
+    info.p[2] = 2500.0  # beyond the sensor
+    (warning,) = calibrate(info, 400, 300).warnings
+    assert "more than an image away" in warning
 
 
 # ---- images as the lens made them ---------------------------------------------------------------

@@ -148,9 +148,10 @@ def test_a_part_of_ones_own_is_played_like_the_mug(part, frames):
     assert [r.hypothesis.class_id for r in message.detections[0].results] == ["my_block"]
 
 
-def test_symmetries_of_a_part_are_those_of_its_data_set(part, tmp_path):
+def test_symmetries_of_a_part_are_those_of_its_data_set(part, tmp_path, capsys):
     data = plan.Model.read(part).data
     assert len(results.part_symmetries(*data)) == 1  # the data set is gone
+    assert "are unknown, so it is judged without" in capsys.readouterr().out
     models = tmp_path / "set" / "models"
     models.mkdir(parents=True)
     half_turn = np.diag([-1.0, -1, 1, 1]).ravel().tolist()

@@ -12,10 +12,10 @@ def noise(low, high, seed=0):
     return np.random.default_rng(seed).integers(low, high, (HEIGHT, WIDTH, 3), dtype=np.uint8)
 
 
-def with_object(image, value):
-    """The image with a square on it, a fiftieth of its area."""
+def with_object(image, value, size=80):
+    """The image with a square on it, by default a fiftieth of its area."""
     image = image.copy()
-    image[200:280, 300:380] = value
+    image[200 : 200 + size, 300 : 300 + size] = value
     return image
 
 
@@ -47,6 +47,9 @@ def test_images_that_show_nothing_are_named(image, text):
         with_object(noise(0, 3), 60),
         with_object(noise(255, 256), 100),
         with_object(noise(128, 129), 150),
+        with_object(noise(0, 3), 60, size=30),
+        with_object(noise(255, 256), 100, size=30),
+        with_object(noise(128, 129), 150, size=30),
     ],
 )
 def test_images_that_show_something_are_not(image):

@@ -86,6 +86,8 @@ def test_the_frame_as_it_is(frame, run):
         ("rational_polynomial", [-0.03, 0.035, -0.0001, -0.0001, -0.012] + [0.0] * 9),
         ("", []),
         ("", [0.0] * 5),
+        ("none", []),
+        ("None", [0.0] * 5),
     ],
 )
 def test_lens_models_as_drivers_fill_them(frame, run, model, d):
@@ -115,15 +117,16 @@ def scale_matrices(info, factor):
     info.p[:8] *= factor
 
 
-def already_binned(info):
-    info.width, info.height = 4 * WIDTH, 4 * HEIGHT
-    info.binning_x = info.binning_y = 4
+def already_binned(info, binning):
+    info.width, info.height = binning * WIDTH, binning * HEIGHT
+    info.binning_x = info.binning_y = binning
 
 
 @pytest.mark.parametrize(
     "edit, text",
     [
-        (already_binned, "camera_info: after binning and region of interest, P has the principal"),
+        (lambda info: already_binned(info, 2), "camera_info: after binning and region of interest"),
+        (lambda info: already_binned(info, 4), "camera_info: after binning and region of interest"),
         (lambda info: scale_matrices(info, 6), "which fits an image 6 times as large"),
         (lambda info: scale_matrices(info, 0.5), "which fits an image 0.5 times as large"),
     ],

@@ -251,7 +251,7 @@ def test_wheels_that_do_not_exist_are_refused_before_the_set_up(variables, text)
 @pytest.mark.parametrize("script", sorted(file.name for file in (ROOT / "scripts").iterdir()))
 def test_executable_starts_an_existing_main(script):
     text = (ROOT / "scripts" / script).read_text()
-    module = re.search(r"^from ([\w.]+) import main$", text, re.MULTILINE).group(1)
+    module = re.search(r"^ *from ([\w.]+) import main$", text, re.MULTILINE).group(1)
     tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text())
     assert "main" in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
     assert text.startswith("#!/usr/bin/env python3\n")

@@ -72,6 +72,21 @@ def test_ctrl_c_while_a_command_starts_is_no_traceback(command, tmp_path):
     assert (ended.stdout, ended.stderr) == ("", "interrupted before anything began\n")
 
 
+@pytest.mark.parametrize("script", sorted(file.name for file in (ROOT / "scripts").iterdir()))
+def test_ctrl_c_while_an_executable_starts_is_no_traceback(script, tmp_path):
+    for module in ("numpy", "rclpy"):
+        (tmp_path / f"{module}.py").write_text("import signal; signal.raise_signal(signal.SIGINT)")
+    path = os.pathsep.join([str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    ended = subprocess.run(
+        [sys.executable, ROOT / "scripts" / script],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    expected = (0, "") if script == "estimator" else (130, f"{script}: interrupted\n")
+    assert (ended.returncode, ended.stderr) == expected
+
+
 def test_a_program_that_imports_a_command_keeps_its_own_handler(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["program.py"])
     with restored_handler(signal.default_int_handler):

@@ -120,10 +120,11 @@ def symmetries(object_name: str) -> np.ndarray:
 
 @cache
 def part_symmetries(dataset: str, name: str) -> np.ndarray:
-    """Return the same of a part, as its data set says; the identity where that is gone."""
+    """Return the same of a part, as its data set says; where that is gone, say so: identity."""
     try:
         info = load_models_info(dataset)[BopDataset(dataset).object_id(name)]
-    except (SpyroposeError, OSError):
+    except (SpyroposeError, OSError) as error:
+        print(f"the symmetries of {name} are unknown, so it is judged without ({error})")
         return np.eye(3)[None]
     return info.symmetries[:, :3, :3]
 

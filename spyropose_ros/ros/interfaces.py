@@ -1,4 +1,4 @@
-"""Every message class the node uses, imported in one place."""
+"""Every message class the node uses, imported in one place, and their names."""
 
 try:
     from builtin_interfaces.msg import Duration
@@ -69,4 +69,10 @@ __all__ = [
     "TransformStamped",
     "Trigger",
     "Vector3",
+    "type_name",
 ]
+
+
+def type_name(kind: type) -> str:
+    """Return the name of a message class, such as sensor_msgs/msg/Image."""
+    return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"

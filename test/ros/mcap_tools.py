@@ -7,7 +7,8 @@ import lz4.frame
 from backports import zstd
 from rclpy.serialization import serialize_message
 
-from spyropose_ros.ros.bags.message_types import definition, type_name
+from spyropose_ros.ros.bags.message_types import definition
+from spyropose_ros.ros.interfaces import type_name
 
 MAGIC = b"\x89MCAP0\r\n"
 COMPRESSORS = {"": bytes, "lz4": lz4.frame.compress, "zstd": zstd.compress}

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import resource
 from pathlib import Path
 
@@ -25,9 +26,10 @@ from mcap_tools import MAGIC
 from spyropose_ros.core.estimator import Estimator, SearchSettings
 from spyropose_ros.ros.bags import bag
 from spyropose_ros.ros.bags.bag_files import BagError, BagReader, BagWriter
-from spyropose_ros.ros.bags.message_types import definition, type_name
+from spyropose_ros.ros.bags.message_types import definition
 from spyropose_ros.ros.bags.parameter_files import read_parameters
 from spyropose_ros.ros.bags.topic_names import TopicNames
+from spyropose_ros.ros.interfaces import type_name
 from spyropose_ros.ros.messages.invariants import check_invariants
 from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
 from spyropose_ros.ros.pipeline.parameters import ParameterError, Parameters
@@ -518,16 +520,6 @@ def no_database(folder):
     return file, "file is not a database"
 
 
-def bad_message(folder):
-    source = write(folder / "in", frames(1))
-    file = source / "in.mcap"
-    (good,) = (data for topic, _, data in raw(source) if topic == "/detections")
-    data = file.read_bytes()
-    assert good in data
-    file.write_bytes(data.replace(good, good[:4] + b"\xff" * (len(good) - 4)))
-    return source, "a message on /detections"
-
-
 @pytest.mark.parametrize(
     "make",
     [
@@ -538,7 +530,6 @@ def bad_message(folder):
         no_mcap,
         no_database,
         header_only,
-        bad_message,
     ],
 )
 def test_what_is_no_bag_is_explained_in_one_line(run, tmp_path, make):
@@ -583,6 +574,24 @@ def test_what_is_left_of_a_damaged_bag_is_processed_and_the_damage_is_said(run, 
     assert code == 0, text
     assert text.count(expected) == 1
     assert stamps(read(output, DISTRIBUTIONS, PoseDistributionArray)) == [stamp_at(0), stamp_at(1)]
+
+
+@pytest.mark.parametrize("topic", ["/image_rect", "/camera_info", "/detections", "/tf"])
+def test_a_damaged_message_costs_no_other(run, tmp_path, topic):
+    transforms = [("/tf", TFMessage(transforms=[TransformStamped()]), stamp_at(2))]
+    source = write(tmp_path / "in", [*frames(3), *transforms])
+    file = source / "in.mcap"
+    (*_, good) = (data for name, _, data in raw(source) if name == topic)
+    data = file.read_bytes()
+    assert good in data
+    file.write_bytes(data.replace(good, good[:4] + b"\xff" * (len(good) - 4)))
+    code, output, text = run(source)
+    assert code == 0, text
+    assert len(re.findall(f"a message on {topic} in .* is damaged .*: it is left out", text)) == 1
+    assert topic == "/tf" or f"2 of 3 on {topic}" in text
+    found = stamps(read(output, DISTRIBUTIONS, PoseDistributionArray))
+    assert found[:2] == [stamp_at(0), stamp_at(1)]
+    assert len(found) == (2 if topic in ("/image_rect", "/detections") else 3)
 
 
 def test_nothing_processed_is_a_failure_that_accounts_for_all_messages(run, tmp_path):

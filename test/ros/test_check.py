@@ -1,18 +1,27 @@
 """The self check as its own process on a real graph."""
 
+import functools
+import signal
 import subprocess
 import sys
+import time
+
+import pytest
 
 import graph
+from spyropose_ros.ros.interfaces import Image
 
 
-def run(*arguments):
+def run(*arguments, **options):
     command = [sys.executable, "-m", "spyropose_ros.ros.node.check", "--ros-args", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
 
 
 def test_a_working_graph_gets_ticks_and_a_missing_topic_its_remedy(mug_bundle):
     peer = graph.Peer("/checked", image_topic="camera/image")
+    peer.node.create_publisher(Image, "camera/depth", 10)  # never meant as colour
     parameters = ("-p", f"objects:=['{mug_bundle}']", "-p", "device:=cpu", "-r", "__ns:=/checked")
     good = run(*parameters, "-r", "image_rect:=camera/image")
     try:
@@ -35,9 +44,7 @@ def test_a_working_graph_gets_ticks_and_a_missing_topic_its_remedy(mug_bundle):
     wrong = [line for line in lines if not line.startswith("✓")]
     assert all("shared memory of Fast DDS" in line for line in wrong)  # left to the user
     assert good.returncode == bool(wrong)
-    remedy = (
-        "remap it to one of /checked/camera/image: --ros-args -r image_rect:=/checked/camera/image"
-    )
+    remedy = "has no publisher: add --ros-args -r image_rect:=/checked/camera/image\n"
     assert remedy in bad.communicate()[0]
 
 
@@ -46,3 +53,26 @@ def test_a_bad_parameter_is_a_line():
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "Traceback" not in output
     assert "✗ parameter 'sync.slop' is 1 but must be a number with a decimal point" in output
+
+
+@pytest.mark.parametrize("seconds", [0.0, 3.0])
+def test_ctrl_c_at_any_time_is_one_line(seconds):
+    process = run("-r", "__ns:=/unchecked")
+    first = process.stdout.readline()
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert first.startswith("✓ ROS 2") and output.endswith("check: interrupted\n")
+    assert process.returncode == 130 and "Traceback" not in output
+
+
+def test_a_check_in_the_background_goes_on_after_ctrl_c_and_ends_on_sigterm():
+    ignore = functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    process = run("-r", "__ns:=/unchecked", preexec_fn=ignore)
+    process.stdout.readline()
+    time.sleep(1.0)  # it waits for publishers
+    process.send_signal(signal.SIGINT)
+    assert any("has no publisher" in process.stdout.readline() for _ in range(2))
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM and "Traceback" not in output

@@ -664,7 +664,7 @@ FAULTS = {
             ("detections", Detection2DArray),
         )
     },
-    "messages lost": Fault(burst, Reason.LOST, "for bursts a larger qos.depth", count=None),
+    "messages lost": Fault(burst, Reason.LOST, "raise qos.depth for bursts", count=None),
     # the model
     "slow model": Fault(faster_than_the_model, Reason.BUSY, "the newest is used", count=2),
     "model raises": Fault(

@@ -99,6 +99,26 @@ def test_unusable_bundles_are_refused_by_name(mug_bundle, tmp_path, read, change
     assert str(bundle) in str(caught.value) and text in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_bundles_that_may_not_be_read_are_refused_with_the_remedy(
+    mug_bundle, tmp_path, name, monkeypatch
+):
+    bundle = shutil.copytree(mug_bundle, tmp_path / "locked")
+    for method in ("read_bytes", "read_text"):  # the tests may run as root, who may read all
+        monkeypatch.setattr(Path, method, denied(name, getattr(Path, method)))
+    with pytest.raises(ParameterError, match=f"{name}'.*: check that you may read it"):
+        check_objects(Parameters(objects=(str(bundle),)))
+
+
+def denied(name, read):
+    def refuse(path, *given, **options):
+        if path.name == name:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, *given, **options)
+
+    return refuse
+
+
 def test_a_check_before_the_start_does_not_ask_the_hub(mug_bundle, tmp_path):
     check_objects(Parameters(objects=(mug_bundle, "somebody/some-model")))
     with pytest.raises(ParameterError, match="no such folder"):

@@ -1,5 +1,6 @@
 """Publishers that offer less than is asked, or more, are received all the same."""
 
+import threading
 import time
 
 import pytest
@@ -111,7 +112,47 @@ def test_a_calibration_that_was_published_once_before_is_received(two, reliabili
     other = two.talker.create_publisher(CameraInfo, "camera_info", 10)
     two.spin_until(other.get_subscription_count)
     other.publish(graph.camera_info_message(8))
-    two.spin_until(lambda: len(two.received) == 2)
+    two.spin_until(lambda: 8 in stamps(two))
+
+
+@pytest.mark.parametrize("qos", [RELIABLE, BEST_EFFORT])
+def test_a_calibration_published_once_beside_an_ordinary_publisher_is_received(two, qos):
+    two.talker.create_publisher(CameraInfo, "camera_info", LATCHED).publish(
+        graph.camera_info_message(7)
+    )
+    other = two.talker.create_publisher(CameraInfo, "camera_info", qos)
+    two.listen()
+    two.spin_until(lambda: 7 in stamps(two) and other.get_subscription_count())
+    other.publish(graph.camera_info_message(8))
+    two.spin_until(lambda: 8 in stamps(two))
+    assert two.drops.counts().get(Reason.LOST, 0) == 0
+
+
+def stamps(two) -> list[int]:
+    return [message.header.stamp.nanosec for _, message in two.received]
+
+
+def test_what_is_missed_while_subscribing_again_is_not_lost_in_transit(two):
+    two.listen(qos=QosParameters(depth=5000))
+    publisher = two.talker.create_publisher(Image, "image_rect", 5000)
+    done = threading.Event()
+
+    def publish() -> None:
+        while not done.wait(0.0005):
+            publisher.publish(Image())
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        two.spin_until(lambda: len(two.received) > 10)
+        two.talker.create_publisher(Image, "image_rect", BEST_EFFORT)
+        two.spin_until(lambda: two.drops.counts().get(Reason.INCOMPATIBLE_QOS))
+        before = len(two.received)
+        two.spin_until(lambda: len(two.received) > before + 50)
+    finally:
+        done.set()
+        thread.join()
+    assert two.drops.counts().get(Reason.LOST, 0) == 0
 
 
 @pytest.mark.parametrize("reliability", ["reliable", "best_effort"])
@@ -128,10 +169,22 @@ def test_depth_images_and_overridden_topics_adapt_as_well(two, reliability):
 @pytest.mark.parametrize(
     ("topic", "kind", "qos", "parameters", "remedies"),
     [
-        ("image_rect", Image, 10, {}, ["image_transport: compressed", "or for bursts a larger"]),
-        ("image_rect", Image, 10, {"reliability": "best_effort"}, ["qos.reliability: reliable"]),
+        (
+            "image_rect",
+            Image,
+            10,
+            {},
+            ["use image_transport: compressed, or raise qos.depth for bursts"],
+        ),
+        (
+            "image_rect",
+            Image,
+            10,
+            {"reliability": "best_effort"},
+            ["set qos.reliability: reliable"],
+        ),
         ("image_rect", Image, BEST_EFFORT, {}, ["reliability of its publisher to reliable"]),
-        ("image_rect/compressed", CompressedImage, 10, {}, ["try for bursts a larger qos.depth"]),
+        ("image_rect/compressed", CompressedImage, 10, {}, [": raise qos.depth for bursts"]),
         (
             "detections",
             Detection2DArray,

@@ -1,6 +1,7 @@
 """Recordings as they really are: every shape of the formats, damaged, cut off, edited."""
 
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -225,6 +226,33 @@ def test_without_usable_metadata_all_files_are_read_in_the_order_of_their_number
     assert "metadata.yaml is " + ("missing" if metadata is None else "damaged") in problem
 
 
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_a_recording_may_have_more_files_than_may_be_open(tmp_path, storage):
+    folder = tmp_path / "long"
+    folder.mkdir()
+    for i in range(40):
+        path = folder / f"long_{i}{'.mcap' if storage == 'mcap' else '.db3'}"
+        if storage == "mcap":
+            write_mcap(path, [("/a", String(data=f"{i}"), i)])
+        else:
+            with BagWriter(tmp_path / f"{i}", storage) as writer:
+                writer.write("/a", String(data=f"{i}"), i)
+            (tmp_path / f"{i}" / f"{i}.db3").rename(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 12, hard))
+    try:
+        found = texts(BagReader(folder))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found == [f"{i}" for i in range(40)]
+
+
+def test_a_file_that_is_named_twice_is_read_once(split):
+    path = split / "metadata.yaml"
+    path.write_text(path.read_text().replace("split_1.mcap]", "split_1.mcap, split_1.mcap]"))
+    assert read(split)[0] == ["0", "1"]
+
+
 def test_renamed_files_are_read(split):
     for i in (0, 1):
         (split / f"split_{i}.mcap").rename(split / f"kitchen_{i}.mcap")
@@ -274,6 +302,7 @@ def test_a_compressed_file_is_read_up_to_where_it_was_cut_off(split):
     (split / "metadata.yaml").unlink()
     assert read(split)[0] == [f"{i}" for i in range(11)]
     last = split / "split_10.mcap.zstd"
+    assert read(last)[0] == ["10"]  # given by itself
     last.write_bytes(last.read_bytes()[:-20])
     found, problems = read(split)
     assert found[:10] == [f"{i}" for i in range(10)]

@@ -30,9 +30,9 @@ from spyropose_ros.ros.bags.message_types import (
     definition,
     recorded_hash,
     serialize,
-    type_name,
 )
-from spyropose_ros.ros.bags.recording import METADATA, READERS, Recording, recorded_files
+from spyropose_ros.ros.bags.recording import METADATA, SUFFIXES, Recording, recorded_files
+from spyropose_ros.ros.interfaces import type_name
 
 VERSION: Literal[8] = 8  # of metadata.yaml: the newest that Humble reads as well
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
@@ -67,10 +67,7 @@ class BagReader:
         try:
             self._recording = Recording(path)
         except OSError as error:
-            remedy = "check that you may read it"
-            if error.errno in _FULL:
-                remedy = f"free space in {tempfile.gettempdir()}, or set TMPDIR to another folder"
-            raise BagError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
+            raise self._unreadable(error) from error
         except ValueError as error:
             raise self._damaged(error) from error
         self.topics = {channel.topic: channel.kind for channel in self._recording.channels}
@@ -87,7 +84,7 @@ class BagReader:
         return self._recording.problems
 
     def count(self, topics: Collection[str]) -> int:
-        """Return the number of messages that are there on some topics."""
+        """Return the number of messages that the files of the bag have on some topics."""
         return sum(self._recording.counts[topic] for topic in set(topics))
 
     def announced(self, topic: str) -> int:
@@ -109,7 +106,9 @@ class BagReader:
             return
         try:
             yield from self._recording.records(topics)
-        except (*DAMAGE, OSError) as error:
+        except OSError as error:
+            raise self._unreadable(error) from error
+        except DAMAGE as error:
             raise self._damaged(error) from error
 
     def check_type(self, topic: str, kind: type) -> None:
@@ -157,18 +156,24 @@ class BagReader:
             return deserialize_message(record.data, kind)
         except Exception as error:
             raise BagError(
-                f"a message on {record.topic} in {self.path} is damaged ({error}): record it again"
+                f"a message on {record.topic} in {self.path} is damaged ({error})"
             ) from error
 
     def channels(self, topics: Collection[str]) -> list[Channel]:
         """Return what the bag says of some topics."""
         return [channel for channel in self._recording.channels if channel.topic in topics]
 
+    def _unreadable(self, error: OSError) -> BagError:
+        remedy = "check that you may read it"
+        if error.errno in _FULL:
+            remedy = f"free space in {tempfile.gettempdir()}, or set TMPDIR to another folder"
+        return BagError(f"{self.path} cannot be read ({error.strerror}): {remedy}")
+
     def _damaged(self, error: Exception) -> BagError:
         reason = str(error) or type(error).__name__
         return BagError(
-            f"{self.path} is not a bag, damaged or cut off ({reason}): repair it with "
-            "`mcap recover` or `ros2 bag reindex`, or record it again"
+            f"{self.path} is not a bag, damaged or cut off ({reason}): repair its files with "
+            "`mcap recover FILE` (.mcap) or `sqlite3 FILE .recover` (.db3), or record it again"
         )
 
 
@@ -331,5 +336,5 @@ def _require_bag(path: Path) -> None:
         raise BagError(
             f"{path} is a ROS 1 bag: convert it with `rosbags-convert --src {path} --dst FOLDER`"
         )
-    if path.is_file() and path.suffix not in READERS:
+    if path.is_file() and not path.name.endswith(SUFFIXES):
         raise BagError(f"{path} is not a bag: give a bag's folder, or its .mcap or .db3 file")

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from spyropose_ros.ros.bags.bag_files import BagReader, BagWriter
+from spyropose_ros.ros.bags.bag_files import BagError, BagReader, BagWriter
 from spyropose_ros.ros.bags.channel import Record
 from spyropose_ros.ros.bags.topic_check import check_inputs, recorded_kind
 from spyropose_ros.ros.bags.topic_names import TopicNames
@@ -113,9 +113,8 @@ class BagRun:
                 if record.topic in copied:
                     writer.copy(record)
                 if entry := self._inputs.get(record.topic):
-                    self._read[record.topic] += 1
                     self._look_ahead(record.time)
-                    self._add(entry, record)
+                    self._read[record.topic] += self._add(entry, record)
                     progress.update(entry.role is Role.IMAGE)
         if record is not None:
             self._process(self._assembler.flush(float("inf")), record)
@@ -178,15 +177,30 @@ class BagRun:
             self._next_transforms = next(self._ahead, None)
 
     def _add_transforms(self, record: Record, static: bool) -> None:
-        message = self._reader.decode(record, TFMessage)
-        for text in self._transforms.add_message(message, static):
+        message = self._decode(record, TFMessage)
+        for text in self._transforms.add_message(message, static) if message else ():
             self.drops.add(Reason.BAD_TRANSFORM, text)
 
-    def _add(self, entry: Input, record: Record) -> None:
-        """Feed a message, and process the frame sets that it completes."""
-        message = self._reader.decode(record, self._kinds[entry.topic])
+    def _decode(self, record: Record, kind: type) -> Any:
+        """Deserialise a message; None, which is logged, if it is damaged."""
+        try:
+            return self._reader.decode(record, kind)
+        except BagError as error:
+            self._warn(f"{error}: it is left out")
+            return None
+
+    def _add(self, entry: Input, record: Record) -> bool:
+        """Feed a message, and process the frame sets that it completes.
+
+        Returns:
+            Whether it could be read.
+        """
+        message = self._decode(record, self._kinds[entry.topic])
+        if message is None:
+            return False
         assembled = self._assembler.add(entry, message, record.time * 1e-9)
         self._process(assembled.frame_sets, record)
+        return True
 
     def _process(self, frame_sets: Sequence[FrameSet], record: Record) -> None:
         for frame_set in frame_sets:

@@ -61,6 +61,7 @@ class McapFile:
     Attributes:
         channels: by id.
         counts: messages by id, as the file says, or as they are.
+        start: time of its first message, nanoseconds; 0 without messages.
         problems: what is damaged, as sentences.
 
     Raises:
@@ -70,6 +71,7 @@ class McapFile:
 
     channels: dict[int, Channel]
     counts: Counter[int]
+    start: int
     problems: list[str]
 
     def __init__(self, path: Path) -> None:
@@ -87,6 +89,7 @@ class McapFile:
                 self.problems.append(f"{path.name} is cut off: what follows is lost")
             if not self.counts or not self.counts.keys() <= self.channels.keys():
                 self._count(file)
+        self.start = min((block.start for block in self._blocks), default=0)
 
     def records(self, topics: Collection[str]) -> Iterator[Record]:
         """Yield the messages of some topics in the order of their time."""

@@ -13,13 +13,9 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from spyropose_ros.ros.bags.channel import Channel
+from spyropose_ros.ros.interfaces import type_name
 
 _LISTS = (Nodetype.ARRAY, Nodetype.SEQUENCE)
-
-
-def type_name(kind: type) -> str:
-    """Return the name of a message class, such as sensor_msgs/msg/Image."""
-    return f"{kind.__module__.partition('.')[0]}/msg/{kind.__name__}"
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from spyropose_ros.ros.bags.sqlite_file import SqliteFile, journals
 METADATA = "metadata.yaml"
 READERS: dict[str, type[McapFile] | type[SqliteFile]] = {".mcap": McapFile, ".db3": SqliteFile}
 _PACKED = ".zstd"  # of files compressed as a whole
+SUFFIXES = (*READERS, *(suffix + _PACKED for suffix in READERS))
 
 
 class Recording:
@@ -32,7 +33,7 @@ class Recording:
     Attributes:
         channels: its topics; one topic twice if it was recorded with two types.
         announced: messages by topic, as the recording says.
-        counts: messages by topic that are there.
+        counts: messages by topic, as the files say or as they are.
 
     Raises:
         ValueError: if it is not a recording.
@@ -75,8 +76,10 @@ class Recording:
 
     def records(self, topics: Collection[str]) -> Iterator[Record]:
         """Yield the messages of some topics in the order of their time."""
-        files = (file.records(topics) for file in self._files)
-        return heapq.merge(*files, key=lambda record: record.time)
+        streams = (_opened_late(file, topics) for file in self._files)
+        for _, record in heapq.merge(*streams, key=lambda entry: entry[0]):
+            if record is not None:
+                yield record
 
     def close(self) -> None:
         """Remove what was decompressed or copied."""
@@ -116,7 +119,7 @@ class Recording:
     def _named(self, there: list[Path], names: list[str]) -> list[Path]:
         """Return the files that metadata.yaml names; all if they were renamed."""
         by_name = {file.name: file for file in there}
-        named = [PurePath(name).name for name in names]
+        named = list(dict.fromkeys(PurePath(name).name for name in names))
         for name in named:
             if name not in by_name:
                 self._problems.append(f"{name}, which {METADATA} names, is missing")
@@ -147,18 +150,26 @@ class Recording:
         return folder / file.stem
 
 
+def _opened_late(
+    file: McapFile | SqliteFile, topics: Collection[str]
+) -> Iterator[tuple[int, Record | None]]:
+    """Yield the messages of a file with their time; it is opened only once its time has come.
+
+    An entry without a message comes first: a long recording has more files than may be open.
+    """
+    yield file.start, None
+    for record in file.records(topics):
+        yield record.time, record
+
+
 def recorded_files(folder: Path) -> list[Path]:
     """Return the files of messages in a folder, in the order of their numbers."""
-    files = (f for f in folder.iterdir() if f.name.endswith(_suffixes()))
+    files = (f for f in folder.iterdir() if f.name.endswith(SUFFIXES))
     return sorted(files, key=lambda file: (_numbers(file.name), file.name))
 
 
 def _numbers(name: str) -> list[int]:
     return [int(digits) for digits in re.findall(r"\d+", name)]
-
-
-def _suffixes() -> tuple[str, ...]:
-    return (*READERS, *(suffix + _PACKED for suffix in READERS))
 
 
 def _listed(metadata: dict[str, Any]) -> list[tuple[Channel, int]]:

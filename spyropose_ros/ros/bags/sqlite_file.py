@@ -22,6 +22,7 @@ class SqliteFile:
     Attributes:
         channels: by id.
         counts: messages by id.
+        start: time of the first message, nanoseconds; 0 without messages.
         problems: what is damaged, as sentences.
 
     Raises:
@@ -31,6 +32,7 @@ class SqliteFile:
 
     channels: dict[int, Channel]
     counts: Counter[int]
+    start: int
     problems: list[str]
 
     def __init__(self, path: Path) -> None:
@@ -63,8 +65,10 @@ class SqliteFile:
         """Count the messages by topic; those before the damage if the file is damaged."""
         with suppress(sqlite3.DatabaseError):
             if not _shortened(self._path):
-                query = f"SELECT topic_id, count(*) {_MESSAGES} GROUP BY topic_id"
-                return self._known(connection.execute(query))
+                query = f"SELECT topic_id, count(*), min(timestamp) {_MESSAGES} GROUP BY topic_id"
+                topics = connection.execute(query).fetchall()
+                self.start = min((start for _, _, start in topics), default=0)
+                return self._known((key, count) for key, count, _ in topics)
         self._intact = []
         with suppress(sqlite3.DatabaseError):
             for row in connection.execute(f"SELECT timestamp, id, topic_id, data {_MESSAGES}"):
@@ -74,6 +78,7 @@ class SqliteFile:
         self.problems.append(
             f"{self._path.name} is damaged after {len(self._intact)} messages: the others are lost"
         )
+        self.start = min(start for start, _, _ in self._intact)
         return self._known(Counter(topic for _, _, topic in self._intact).items())
 
     def _known(self, counts: Iterable[tuple[int, int]]) -> Counter[int]:

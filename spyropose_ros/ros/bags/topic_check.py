@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from spyropose_ros.ros.bags.bag_files import BagError, BagReader
-from spyropose_ros.ros.bags.message_types import type_name
-from spyropose_ros.ros.interfaces import CompressedImage, Image
+from spyropose_ros.ros.interfaces import CompressedImage, Image, type_name
 from spyropose_ros.ros.pipeline.assembler import Input
 from spyropose_ros.ros.pipeline.frame_source import Role
+from spyropose_ros.ros.pipeline.topic_choice import COMPRESSED_DEPTH, likely
 
-_COMPRESSED_DEPTH = "/compressedDepth"  # how image_transport's topics of compressed depth end
 _REMEDIES = {
     Role.IMAGE: "record the images as well",
     Role.CAMERA_INFO: "record it as well",
@@ -54,13 +53,13 @@ def check_inputs(reader: BagReader, inputs: Sequence[Input]) -> None:
 def _missing(reader: BagReader, entry: Input, used: Collection[str]) -> str:
     """Say what the bag has instead of a topic that is not in use."""
     text = f"{reader.path} has no topic {entry.topic}"
-    free = [topic for topic in sorted(reader.topics) if topic not in used]
-    similar = _likely(_of_kind(reader, free, entry.kind), entry.role)
+    similar = likely(reader.topics.items(), entry.kind, entry.role, used)
     if entry.role is Role.DEPTH:
-        similar += [topic for topic in free if topic.endswith(_COMPRESSED_DEPTH)]
+        free = sorted(reader.topics.keys() - set(used))
+        similar += [topic for topic in free if topic.endswith(COMPRESSED_DEPTH)]
     if similar:
         return f"{text}: add " + " or ".join(f"-r {entry.name}:={topic}" for topic in similar)
-    if entry.role is Role.IMAGE and (remedy := _other_transport(reader, entry, free)):
+    if entry.role is Role.IMAGE and (remedy := _other_transport(reader, entry, used)):
         return f"{text} nor another one of type {type_name(entry.kind)}: {remedy}"
     listing = ", ".join(f"{name} ({kind})" for name, kind in sorted(reader.topics.items()))
     return (
@@ -69,28 +68,12 @@ def _missing(reader: BagReader, entry: Input, used: Collection[str]) -> str:
     )
 
 
-def _other_transport(reader: BagReader, entry: Input, free: Sequence[str]) -> str:
+def _other_transport(reader: BagReader, entry: Input, used: Collection[str]) -> str:
     """Say how to use compressed images instead of raw ones, or the other way round."""
     if entry.kind is Image:
         other, transport, name = CompressedImage, "compressed", f"{entry.name}/compressed"
     else:
         other, transport, name = Image, "raw", entry.name.removesuffix("/compressed")
-    topics = _likely(_of_kind(reader, free, other), Role.IMAGE)
+    topics = likely(reader.topics.items(), other, Role.IMAGE, used)
     remaps = " or ".join(f"-r {name}:={topic}" for topic in topics)
     return f"add -p image_transport:={transport} {remaps}" if topics else ""
-
-
-def _of_kind(reader: BagReader, topics: Sequence[str], kind: type) -> list[str]:
-    """Return the topics of a type; compressed depth images have a type of their own here."""
-    return [
-        topic
-        for topic in topics
-        if reader.topics[topic] == type_name(kind) and not topic.endswith(_COMPRESSED_DEPTH)
-    ]
-
-
-def _likely(topics: list[str], role: Role) -> list[str]:
-    """Return the topics that tell by their name whether they have depth images, or else all."""
-    if role not in (Role.IMAGE, Role.DEPTH):
-        return topics
-    return [topic for topic in topics if ("depth" in topic) is (role is Role.DEPTH)] or topics

@@ -17,6 +17,7 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 _KEPT = DurabilityPolicy.TRANSIENT_LOCAL
+_LATCHED = QoSProfile(depth=1, durability=_KEPT)  # what was sent earlier; reliable
 _PERIOD = 1.0  # seconds between two looks at the publishers
 
 
@@ -58,7 +59,9 @@ class AdaptiveSubscription:
         qos: what is wanted; the node's qos_overrides parameters override it.
         say: called with a text when less must be asked for.
         on_lost: called with the number of messages that the middleware says it lost.
-        latched: whether messages sent earlier are wanted from publishers that keep them.
+        latched: whether messages sent earlier are wanted from publishers that keep them. Where only
+            some do, a second subscription asks them, and their messages come twice.
+        on_again: called after subscribing again; what is sent meanwhile is not received.
 
     Attributes:
         topic: its full name.
@@ -76,6 +79,7 @@ class AdaptiveSubscription:
         say: Callable[[str], object],
         on_lost: Callable[[int], None] = lambda count: None,
         latched: bool = False,
+        on_again: Callable[[], None] = lambda: None,
     ) -> None:
         self._node = node
         self._kind = kind
@@ -84,6 +88,8 @@ class AdaptiveSubscription:
         self._say = say
         self._on_lost = on_lost
         self._latched = latched
+        self._on_again = on_again
+        self._earlier: Subscription | None = None  # to the publishers that keep their messages
         self._asked = self._wanted = copy.copy(qos)
         options = QoSOverridingOptions.with_default_policies()
         self._subscription = self._subscribe(self._wanted, options)  # changes what is wanted
@@ -105,6 +111,7 @@ class AdaptiveSubscription:
         """Destroy the subscription."""
         self._node.destroy_timer(self._timer)
         self._node.destroy_subscription(self._subscription)
+        self._ask_for_earlier(False)
 
     def _subscribe(
         self, qos: QoSProfile, options: QoSOverridingOptions | None = None
@@ -129,14 +136,27 @@ class AdaptiveSubscription:
         ]
         asked = attainable(self._wanted, offers, self._latched)
         before = self._asked
-        if not offers or _demands(asked) == _demands(before):
+        if not offers:
+            return
+        keeping = any(_demands(offer) == _demands(_LATCHED) for offer in offers)
+        self._ask_for_earlier(self._latched and keeping and asked.durability != _KEPT)
+        if _demands(asked) == _demands(before):
             return
         self._asked = asked
-        self._node.destroy_subscription(self._subscription)
-        self._subscription = self._subscribe(asked)
+        former, self._subscription = self._subscription, self._subscribe(asked)
+        self._node.destroy_subscription(former)
+        self._on_again()
         if self.less_reliable and asked.reliability != before.reliability:
             self._say(
                 f"a publisher on {self.topic} offers best_effort only, so no more is asked and "
                 "what gets lost is not sent again: set the reliability of the publisher to "
                 "reliable if you can"
             )
+
+    def _ask_for_earlier(self, wanted: bool) -> None:
+        """Subscribe beside the subscription to what was sent earlier, or no longer."""
+        if wanted and self._earlier is None:
+            self._earlier = self._subscribe(_LATCHED)
+        elif not wanted and self._earlier is not None:
+            self._node.destroy_subscription(self._earlier)
+            self._earlier = None

@@ -13,13 +13,13 @@ import os
 import sys
 from collections.abc import Iterator
 
+from spyropose_ros.core import interrupts
 from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.ros.node import checks
 from spyropose_ros.ros.node.checks import Line
 
 _DISCOVERY = 3.0  # seconds that publishers may take to be found
 _PERIOD = 3.0  # seconds that messages are collected
-_INTERRUPTED = 130
 _WHEELS = {"7": "jazzy", "9": "kilted"}  # by the major version of rclpy
 
 
@@ -37,13 +37,10 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--ros-args", nargs=argparse.REMAINDER, help="as for the node")
     parser.parse_args(args)
     good = True
-    try:
+    with interrupts.handled("check"):
         for line in lines(args):
             print(line, flush=True)
             good &= line.good
-    except KeyboardInterrupt:
-        print("check: interrupted", file=sys.stderr)
-        return _INTERRUPTED
     return 0 if good else 1
 
 
@@ -58,6 +55,7 @@ def lines(args: list[str]) -> Iterator[Line]:
     """
     import rclpy
     from rclpy.node import Node
+    from rclpy.signals import SignalHandlerOptions
 
     from spyropose_ros.ros.node.listening import Listener
     from spyropose_ros.ros.node.parameter_server import ParameterServer
@@ -67,7 +65,8 @@ def lines(args: list[str]) -> Iterator[Line]:
     yield from checks.environment(_distribution(), middleware, os.environ)
     node = None
     try:
-        rclpy.init(args=args)
+        # Python's own handlers end the check, and what the shell had them ignore stays ignored
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         # named as the node, so that its sections of params files and its remappings apply
         node = Node("estimator", enable_rosout=False, start_parameter_services=False)
         parameters = ParameterServer(node, lambda _: None, lambda: False).current
@@ -77,7 +76,7 @@ def lines(args: list[str]) -> Iterator[Line]:
         objects = read_objects(parameters)
         if detections := listener.detections:
             yield checks.classes(detections, objects.classes)
-    except (SpyroposeError, ValueError, RuntimeError) as error:
+    except (SpyroposeError, ValueError, RuntimeError, OSError) as error:
         yield Line(False, " ".join(str(error).split()))
         return
     finally:

@@ -14,7 +14,7 @@ import numpy as np
 from ament_index_python.packages import get_package_share_directory
 
 from spyropose_ros.core.errors import SpyroposeError
-from spyropose_ros.ros.interfaces import Image
+from spyropose_ros.ros.interfaces import Image, type_name
 from spyropose_ros.ros.pipeline.assembler import Input
 from spyropose_ros.ros.pipeline.drops import BadInputError
 from spyropose_ros.ros.pipeline.frame_source import Role
@@ -88,11 +88,6 @@ def environment(distribution: str, middleware: str, variables: Mapping[str, str]
     return [*lines, Line(True, f"shared memory of Fast DDS is set up by {file}")]
 
 
-def type_name(entry: Input) -> str:
-    """Return the name of a topic's message type, such as sensor_msgs/msg/Image."""
-    return f"{entry.kind.__module__.partition('.')[0]}/msg/{entry.kind.__name__}"
-
-
 def publishers(
     entry: Input, offers: Sequence[Offer], others: Sequence[str], reliability: str
 ) -> Line:
@@ -101,17 +96,17 @@ def publishers(
     Args:
         entry: the topic.
         offers: its publishers.
-        others: topics with messages of that kind.
+        others: topics that may be meant.
         reliability: the parameter qos.reliability.
 
     Returns:
         A line about it.
     """
-    wanted = type_name(entry)
+    wanted = type_name(entry.kind)
     if not offers:
-        remap = f"remap it to one of {', '.join(others)}: " if others else "start one, or remap: "
-        rule = f"-r {entry.name}:={others[0] if others else '/topic'}"
-        return Line(False, f"{entry.topic} has no publisher: {remap}--ros-args {rule}")
+        rules = " or ".join(f"-r {entry.name}:={topic}" for topic in others or ["/topic"])
+        remedy = "" if others else "start one, or "
+        return Line(False, f"{entry.topic} has no publisher: {remedy}add --ros-args {rules}")
     if wrong := [offer.kind for offer in offers if offer.kind != wanted]:
         hint = ", or set image_transport" if entry.role is Role.IMAGE else ""
         text = f"{entry.topic} has messages of type {wrong[0]}, not {wanted}: remap {entry.name}"
@@ -202,8 +197,8 @@ def classes(detections: Sequence[Any], known: Mapping[str, str]) -> Line:
     some, name = sorted(seen)[0], next(iter(known.values()))
     return Line(
         False,
-        f"detected were only {', '.join(sorted(seen))}, without a model: add models to objects, or "
-        f"map a class, such as class_map: ['{some}={name}']",
+        f"no detected class has a model (seen: {', '.join(sorted(seen))}): add models to objects, "
+        f"or map a class, such as class_map: ['{some}={name}']",
     )
 
 

@@ -12,8 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from rcl_interfaces.msg import ParameterDescriptor
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
 
+from spyropose_ros.ros.node.adaptive_subscription import AdaptiveSubscription
 from spyropose_ros.ros.node.field_paths import (
     AdapterError,
     MissingElementError,
@@ -198,12 +202,6 @@ def make_node() -> Any:
     Raises:
         AdapterError: if the parameters do not fit the message type.
     """
-    from rcl_interfaces.msg import ParameterDescriptor
-    from rclpy.node import Node
-    from rclpy.qos import QoSProfile, ReliabilityPolicy
-
-    from spyropose_ros.ros.node.adaptive_subscription import AdaptiveSubscription
-
     node = Node("detection_adapter")
 
     def parameter(name: str, default: Any, text: str) -> Any:

@@ -50,9 +50,13 @@ class _SequenceNumbers:
         last = self._last.get(publisher, number)
         if len(self._last) == _MAX_PUBLISHERS and publisher not in self._last:
             self._last.clear()
-        self._last[publisher] = number
+        self._last[publisher] = max(number, last) if publisher else number  # some come twice
         gap = max(number - last - 1, 0)
         return gap if gap and (publisher or self._single()) else 0
+
+    def forget(self) -> None:
+        """Begin anew, after messages that nobody was subscribed to."""
+        self._last.clear()
 
 
 class Inputs:
@@ -119,6 +123,7 @@ class Inputs:
             say=lambda text: self._drop(Reason.INCOMPATIBLE_QOS, text),
             on_lost=on_lost,
             latched=entry.role is Role.CAMERA_INFO,  # some drivers publish it once
+            on_again=numbers.forget,
         )
         return subscription
 
@@ -129,11 +134,11 @@ def _remedy(entry: Input, subscription: AdaptiveSubscription) -> str:
     if subscription.less_reliable:
         remedies.append("set the reliability of its publisher to reliable")
     elif not subscription.reliable:
-        remedies.append("qos.reliability: reliable")
+        remedies.append("set qos.reliability: reliable")
     if entry.role is Role.IMAGE and not entry.name.endswith("compressed"):
-        remedies.append("image_transport: compressed")
+        remedies.append("use image_transport: compressed")
     depth = "qos.depth"
     if entry.role is Role.DETECTIONS:
         depth = f"qos_overrides.{entry.topic}.subscription.depth"
-    bursts = f"{'or ' if remedies else ''}for bursts a larger {depth}"
-    return f"messages on {entry.topic} were lost in transit: try {', '.join([*remedies, bursts])}"
+    remedies.append(f"raise {depth} for bursts")
+    return f"messages on {entry.topic} were lost in transit: {', or '.join(remedies)}"

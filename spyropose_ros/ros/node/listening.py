@@ -19,6 +19,7 @@ from spyropose_ros.ros.pipeline.drops import BadInputError
 from spyropose_ros.ros.pipeline.frame_source import Role
 from spyropose_ros.ros.pipeline.images import decode
 from spyropose_ros.ros.pipeline.parameters import Parameters
+from spyropose_ros.ros.pipeline.topic_choice import likely
 
 
 class Listener:
@@ -117,13 +118,14 @@ class Listener:
         ]
 
     def _others(self, entry: Input) -> list[str]:
-        """Return the topics with publishers of the kind of messages that is wanted."""
-        kind = checks.type_name(entry)
-        return [
-            topic
+        """Return the topics with publishers that may be meant instead of one without."""
+        published = [
+            (topic, kind)
             for topic, kinds in self._node.get_topic_names_and_types()
-            if kind in kinds and self._node.count_publishers(topic)
+            for kind in kinds
+            if self._node.count_publishers(topic)
         ]
+        return likely(published, entry.kind, entry.role, {other.topic for other in self._entries})
 
     def _spin(self, timeout: float, done: Callable[[], bool]) -> None:
         deadline = time.monotonic() + timeout

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
 
 from spyropose_ros.core.errors import SpyroposeError
-
-if TYPE_CHECKING:
-    from rclpy.node import Node
 
 
 def run(name: str, make_node: Callable[[], Node], args: list[str] | None) -> int:
@@ -23,9 +23,6 @@ def run(name: str, make_node: Callable[[], Node], args: list[str] | None) -> int
     Returns:
         The exit code: 0 after an interrupt, 1 if the node could not start.
     """
-    import rclpy
-    from rclpy.executors import ExternalShutdownException
-
     # rclpy's own handler ends the spinning; Python's would raise at any point of the program
     signal.signal(signal.SIGINT, lambda *_: None)
     rclpy.init(args=args)

@@ -194,7 +194,9 @@ class _Part:
         self._binning = np.array([max(info.binning_x, 1), max(info.binning_y, 1)])
         self._offset = np.array([region.x_offset, region.y_offset])
         full = np.array([region.width or info.width, region.height or info.height])
-        self._cropped = bool(self._offset.any() or (full != (info.width, info.height)).any())
+        sensor = info.width, info.height
+        cropped = bool(self._offset.any() or (full != sensor).any())
+        self._sensor = sensor if cropped else None
         if not full.all():
             raise _bad(
                 f"camera_info is for {full[0]}x{full[1]} pixels: publish the width and the height "
@@ -237,7 +239,7 @@ class _Part:
         reduced = matrix.copy()
         reduced[:2, 2] -= self._offset
         reduced[:2] /= self._binning[:, None]
-        return reduced, doubt(name, matrix, reduced, self._size, self._cropped)
+        return reduced, doubt(name, matrix, reduced, self._size, self._sensor)
 
 
 def _lens(info: Any, raw: np.ndarray, matrix: np.ndarray, size: tuple[int, int]) -> Lens:

@@ -21,8 +21,8 @@ SYNONYMS = {"fisheye": "equidistant", "kannala_brandt": "equidistant"}
 def read_distortion(info: Any) -> tuple[str, np.ndarray]:
     """Read the lens model of a camera.
 
-    Drivers fill D with zeros beyond what the model has, and leave the model empty where the image
-    is not distorted; both are certain in their meaning.
+    Drivers fill D with zeros beyond what the model has, and where the image is not distorted they
+    leave the model empty or write none; both are certain in their meaning.
 
     Args:
         info: sensor_msgs/CameraInfo.
@@ -38,9 +38,10 @@ def read_distortion(info: Any) -> tuple[str, np.ndarray]:
         raise _bad("camera_info has values in D that are not finite: calibrate the camera")
     given = len(coefficients)
     used = len(np.trim_zeros(coefficients, "b"))
-    if not info.distortion_model and not used:
+    named = info.distortion_model.lower()
+    if named in ("", "none") and not used:
         return "plumb_bob", np.zeros(4)
-    model = SYNONYMS.get(info.distortion_model.lower(), info.distortion_model.lower())
+    model = SYNONYMS.get(named, named)
     if model not in DISTORTION_MODELS:
         raise _bad(
             f"camera_info has the distortion model {info.distortion_model!r}"

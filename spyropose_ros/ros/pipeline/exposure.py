@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 SAMPLES = 10_000  # pixels looked at
-SHARE = 0.99  # of them, so that a few bright or dead ones do not count
+SHARE = 0.999  # of them: a few bright or dead ones do not count, a small object does
 BLACK = 16  # of 255: the rest is noise
 WHITE = 254
 CONTRAST = 8  # of 255, from the darkest to the brightest values

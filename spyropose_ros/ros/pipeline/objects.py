@@ -125,6 +125,11 @@ def naming_the_parameter() -> Iterator[None]:
         yield
     except BundleError as error:
         raise ParameterError(f"parameter 'objects': {error}") from error
+    except OSError as error:
+        raise ParameterError(
+            f"parameter 'objects': a file of a bundle cannot be read ({error}): check that you may "
+            "read it"
+        ) from error
 
 
 def _read(bundles: Sequence[str]) -> tuple[dict[str, ObjectInfo], dict[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-CENTERED = 0.25  # of the size: how far from the middle the principal point of a whole image lies
+CENTERED = 0.2  # of the size: how far from the middle the principal point of a whole image lies
 SCALES = (0.67, 1.5)  # of the principal point, over that of the middle; beyond, K of another size
 SAME_SCALE = 0.1  # relative difference of that factor between x and y
 SHORTEST, LONGEST = 0.1, 50.0  # focal length over the longer side: 157 and 1 degree wide
@@ -12,7 +12,11 @@ SQUARE = 1.25  # most that fx and fy differ; old analogue cameras reach 1.1
 
 
 def doubt(
-    name: str, given: np.ndarray, used: np.ndarray, size: tuple[int, int], cropped: bool
+    name: str,
+    given: np.ndarray,
+    used: np.ndarray,
+    size: tuple[int, int],
+    sensor: tuple[int, int] | None,
 ) -> str | None:
     """Tell why a camera matrix can hardly belong to an image.
 
@@ -21,7 +25,7 @@ def doubt(
         given: as in camera_info, [3, 3].
         used: after binning and region of interest, [3, 3].
         size: width and height of the image in pixels.
-        cropped: whether camera_info has a region of interest.
+        sensor: width and height of what the image is a part of, if camera_info says that it is.
 
     Returns:
         What is implausible and its likely cause; None if the matrix may be right.
@@ -31,7 +35,7 @@ def doubt(
     has = f"{name} has the principal point ({x:.0f}, {y:.0f}) of a {width}x{height} image"
     if x == y == 0:
         return f"{has}, a corner: fill cx and cy"
-    if _centered(given, size) and not _centered(used, size):
+    if _within(given, size, CENTERED) and not _within(used, size, CENTERED):
         return (
             f"after binning and region of interest, {has}; without them it would be in the middle, "
             f"so they seem to be applied already: publish {name} of the whole sensor, or no "
@@ -40,12 +44,13 @@ def doubt(
     scales = (2 * x + 1) / width, (2 * y + 1) / height
     scale = sum(scales) / 2
     alike = abs(scales[0] - scales[1]) <= SAME_SCALE * scale
-    if alike and not cropped and not SCALES[0] < scale < SCALES[1]:
+    if alike and sensor is None and not SCALES[0] < scale < SCALES[1]:
         return (
             f"{has}, which fits an image {scale:.2g} times as large: publish the calibration of "
             "this resolution, unless the image is a crop"
         )
-    if not (-width <= x <= 2 * width and -height <= y <= 2 * height):
+    inside = sensor is not None and _within(given, sensor, 0.5)  # and the image anywhere in it
+    if not (inside or _within(used, size, 1.5)):
         return (
             f"{has}, more than an image away: publish the calibration of this resolution and of "
             "this part of the sensor"
@@ -70,9 +75,13 @@ def _values(matrix: np.ndarray) -> list[float]:
     return matrix[[0, 1, 0, 1], [0, 1, 2, 2]].tolist()
 
 
-def _centered(matrix: np.ndarray, size: tuple[int, int]) -> bool:
-    """Tell whether the principal point of a matrix [3, 3] is near the middle of the image."""
-    _, _, x, y = _values(matrix)
-    width, height = size
-    middle = 0.5 - CENTERED, 0.5 + CENTERED
-    return middle[0] < (x + 0.5) / width < middle[1] and middle[0] < (y + 0.5) / height < middle[1]
+def _within(matrix: np.ndarray, size: tuple[int, int], limit: float) -> bool:
+    """Tell whether the principal point of a matrix [3, 3] is near the middle of an image.
+
+    Args:
+        matrix: the camera matrix.
+        size: width and height in pixels.
+        limit: how far it may be away, as a share of the size.
+    """
+    point = np.array(_values(matrix)[2:])
+    return bool((abs((point + 0.5) / size - 0.5) <= limit).all())
