@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 from scipy.spatial.transform import Rotation
 
 import bop_files
@@ -224,6 +225,13 @@ def test_images_go_by_number(dataset):
     with pytest.raises(ValueError, match=r"scene_gt\.json has an image 'frame_7'"):
         bop.BopScene(directory)
     bop_files.change(
+        directory / "scene_gt.json", lambda truth: truth.update({"²": truth["frame_7"]})
+    )
+    bop_files.change(directory / "scene_gt.json", lambda truth: truth.pop("frame_7"))
+    with pytest.raises(ValueError, match=r"scene_gt\.json has an image '²'"):
+        bop.BopScene(directory)
+    bop_files.change(directory / "scene_gt.json", lambda t: t.update(frame_7=t.pop("²")))
+    bop_files.change(
         directory / "scene_gt.json", lambda truth: truth.update({"7": truth.pop("frame_7")})
     )
     with pytest.raises(ValueError, match=r"scene_camera\.json .*image 7"):
@@ -429,6 +437,9 @@ def test_a_set_is_completed_by_the_command_that_the_error_names(whole):
     bop_files.write_scene(root / "val_kinect" / "000002", 91, n=1, camera="cam1")
     scenes = sorted(root.glob("train_pbr/*"))
     untouched = bop.visibility_path(scenes[1]).read_bytes()
+    bop_files.change(  # what is there stays, entry by entry, whatever it says
+        bop.visibility_path(scenes[2]), lambda info: info["0"][0].update(visib_fract=0.123)
+    )
     infos = [json.loads(path.read_text()) for path in sorted(root.glob("*/*/scene_gt_info*.json"))]
     models = json.loads((root / "models" / "models_info.json").read_text())
     (root / "models" / "models_info.json").unlink()
@@ -455,6 +466,61 @@ def test_a_set_is_completed_by_the_command_that_the_error_names(whole):
     assert before == {path: path.read_bytes() for path in root.rglob("*.json")}
     with pytest.raises(FileNotFoundError, match="there is no folder .*nowhere"):
         complete(str(root / "nowhere"))
+
+
+def test_textures_of_meshes_become_vertex_colours(dataset, caplog):
+    root, _ = dataset
+    path = root / "models" / "obj_000009.ply"
+    mesh = trimesh.load(path)
+    Image.new("RGB", (8, 8), (200, 10, 10)).save(root / "models" / "tex.png")
+    mesh.visual = trimesh.visual.TextureVisuals(np.full((len(mesh.vertices), 2), 0.5))
+    head = b"ply\nformat binary_little_endian 1.0\n"
+    content = mesh.export(file_type="ply")
+    path.write_bytes(content.replace(head, head + b"comment TextureFile tex.png\n"))
+    colours = bop.load_mesh(root, 9).visual.vertex_colors[:, :3]
+    assert {tuple(map(int, colour)) for colour in colours} == {(200, 10, 10)}
+    (root / "models" / "tex.png").unlink()
+    bop.load_mesh(root, 9)
+    assert "obj_000009.ply: texture tex.png is missing" in caplog.text
+
+
+def test_images_may_have_zeros_before_their_number(whole):
+    scene = whole / "val_kinect" / "000001"
+    for name in ("camera", "gt"):
+        path = scene / f"scene_{name}.json"
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({f"{int(key):06d}": entry for key, entry in content.items()}))
+    bop.visibility_path(scene).unlink()
+    complete(str(whole))
+    assert not bop.lacks_visibility(scene)
+    assert bop.BopDataset(whole).targets([scene], BLOCK, 0.0, 1)
+
+
+def test_the_only_camera_need_not_be_named(tmp_path):
+    bop_files.write_scene(tmp_path / "000001", 1, n=1, camera="cam1")
+    bop_files.write_models(tmp_path)
+    path = bop.visibility_path(tmp_path / "000001")
+    path.unlink()
+    bop.annotate_visibility(tmp_path / "000001", tmp_path)
+    assert path.name == "scene_gt_info_cam1.json" and path.is_file()
+    assert not bop.lacks_visibility(tmp_path / "000001")
+
+
+@pytest.mark.parametrize(
+    ("scale", "said"), [(1e-3, "millimetres, not in metres"), (-1, "m behind the camera")]
+)
+def test_poses_that_cannot_be_true_are_not_completed(whole, scale, said):
+    scene = whole / "train_pbr" / "000001"
+
+    def edit(truth):
+        truth["0"][0]["cam_t_m2c"] = [scale * x for x in truth["0"][0]["cam_t_m2c"]]
+
+    bop_files.change(scene / "scene_gt.json", edit)
+    complete(str(whole))  # its visibility is known
+    bop.visibility_path(scene).unlink()
+    with pytest.raises(ValueError, match=f"000001, image 0: cam_t_m2c is .*{said}"):
+        complete(str(whole))
+    assert not bop.visibility_path(scene).exists()
 
 
 def test_unpacking_repairs_only_what_is_damaged(tmp_path):

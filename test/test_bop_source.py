@@ -181,6 +181,41 @@ def test_translations_in_metres_are_refused(small):
     assert BopSource(small, CAN, EVERYTHING).targets("test")
 
 
+def test_small_parts_in_metres_are_refused(small):
+    """Of 10 mm: the origin is then more than a twentieth of its diameter from the camera."""
+    for number, mesh in bop_files.meshes().items():
+        mesh.apply_scale(0.1).export(small / "models" / f"obj_{number:06d}.ply")
+    bop_files.change(
+        small / "models" / "models_info.json",
+        lambda infos: [info.update(diameter=info["diameter"] / 10) for info in infos.values()],
+    )
+    assert BopSource(small, CAN, EVERYTHING).targets("test")
+    edit_translation(small, lambda t: (t / 1000).tolist())
+    with pytest.raises(ValueError, match="image 10: cam_t_m2c is .* inside .*millimetres"):
+        BopSource(small, BLOCK, EVERYTHING).targets("test")
+
+
+@pytest.mark.parametrize("scale", [1e-3, -1])
+def test_poses_are_checked_before_what_is_visible(small, scale):
+    """As after a completion of wrong poses: what is inside or behind is seen nowhere."""
+    edit_translation(small, lambda t: (scale * t).tolist())
+    bop_files.change(
+        small / "test" / "000003" / "scene_gt_info.json",
+        lambda infos: infos["10"][0].update(visib_fract=0.0),
+    )
+    with pytest.raises(ValueError, match="image 10: cam_t_m2c is"):
+        BopSource(small, BLOCK).targets("test")
+
+
+def test_hidden_objects_may_be_behind_the_camera(small):
+    edit_translation(small, lambda t: (-t).tolist())
+    bop_files.change(
+        small / "test" / "000003" / "scene_gt_info.json",
+        lambda infos: infos["10"][0].update(visib_fract=0.0, px_count_visib=0),
+    )
+    assert len(BopSource(small, BLOCK, EVERYTHING).targets("test")) == 2
+
+
 def test_objects_behind_the_camera_are_refused(small):
     edit_translation(small, lambda t: (-t).tolist())
     with pytest.raises(

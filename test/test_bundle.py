@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from spyropose_ros.core.bundle import CONFIG, MESH, WEIGHTS, BundleError, ModelBundle, ObjectInfo
+from spyropose_ros.core.network.keypoint_model import make_model
 
 MODELS = Path(__file__).parents[1] / "models"
 
@@ -177,6 +178,7 @@ def test_a_config_of_another_architecture(saved):
         lambda config: config["object"].update(colour="red"),
         lambda config: config["object"].update(diameter=0.0),
         lambda config: config["object"].update(diameter=math.nan),
+        lambda config: config["object"].update(diameter=10**400),
         lambda config: config["object"].update(size_ratio="large"),
         lambda config: config["object"].update(center=[0.0, 0.0]),
         lambda config: config["object"].update(keypoints=[[0.0, 1.0]]),
@@ -187,6 +189,8 @@ def test_a_config_of_another_architecture(saved):
         lambda config: config["object"].update(name="mug\nERROR all is lost"),
         lambda config: config["object"].update(name="../../etc/passwd"),
         lambda config: config["object"].update(name="a\\b"),
+        lambda config: config["object"].update(name="."),
+        lambda config: config["object"].update(name=".."),
         lambda config: config["object"].update(name="\x1b[2Jmug"),
         lambda config: config["object"].update(name="mug "),
         lambda config: config["object"].update(name=1000 * "m"),
@@ -207,8 +211,9 @@ def test_a_config_of_another_architecture(saved):
         lambda config: config["model"].update(embed_dim=10**9),
         lambda config: config["model"].update(dropout=math.nan),
         lambda config: config["model"].update(fourier_components=10**6),
-        lambda config: config["model"].update(depth=16, embed_dim=8192, hidden_dim=8192),
         lambda config: config["model"]["backbone"].update(hidden_sizes=[10**9]),
+        lambda config: config["model"]["backbone"].update(depths=[8192, 8192]),
+        lambda config: config["model"].update(backbone=[1]),
         lambda config: config["model"]["backbone"].update(embedding_size=math.inf),
         lambda config: config["model"].update(feature_stride=0),
         lambda config: config["model"].update(feature_channels=-1),
@@ -228,11 +233,28 @@ def test_names_that_detectors_give(saved, name):
     assert ModelBundle.from_pretrained(saved).object.name == name
 
 
-def test_sizes_are_checked_before_anything_is_built(saved, monkeypatch):
-    edit(saved, lambda config: config["model"].update(embed_dim=8192, hidden_dim=8192))
-    monkeypatch.setattr("spyropose_ros.core.bundle.make_model", lambda *_: pytest.fail("built"))
-    with pytest.raises(BundleError, match=r"heads of \d+ parameters, but model.safetensors has"):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda model: model.update(embed_dim=8192, hidden_dim=8192),
+        lambda model: model.update(decoder_channels=4 * [8192], feature_channels=8192),
+        lambda model: model["backbone"].update(hidden_sizes=[8192, 8192]),
+        lambda model: model["backbone"].update(embedding_size=10**7),
+        lambda model: model["backbone"].update(depths=[200, 1]),
+    ],
+)
+def test_weights_are_compared_before_memory_is_taken(saved, change, monkeypatch):
+    edit(saved, lambda config: change(config["model"]))
+    devices = []
+
+    def watched(*arguments):
+        devices.append(torch.empty(0).device.type)
+        return make_model(*arguments)
+
+    monkeypatch.setattr("spyropose_ros.core.bundle.make_model", watched)
+    with pytest.raises(BundleError, match="does not fit the architecture"):
         ModelBundle.from_pretrained(saved)
+    assert devices == ["meta"]
 
 
 def test_a_missing_checksum(saved):

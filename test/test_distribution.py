@@ -9,6 +9,7 @@ from scipy.integrate import quad
 from scipy.spatial.transform import Rotation
 from scipy.stats import chi2
 
+from spyropose_ros.core import distribution as distribution_module
 from spyropose_ros.core import se3_grid, so3, so3_grid
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
@@ -338,6 +339,23 @@ def test_the_mode_is_the_leading_mode_not_the_densest_leaf(product):
     assert float(so3.geodesic_angle(R, R0)) < math.radians(2)
     assert float(so3.geodesic_angle(found.densest()[0], far)) < math.radians(10)
     assert 0.5 < leading.mass < 0.7 and others
+
+
+def test_clusters_are_computed_once(rough, monkeypatch):
+    calls = []
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return find(*arguments)
+
+    find = distribution_module.modes
+    monkeypatch.setattr(distribution_module, "modes", counted)
+    first = rough.modes()
+    rough.mode()
+    rough.modes().clear()  # a list of one's own
+    assert len(calls) == 1 and all(a is b for a, b in zip(rough.modes(), first, strict=True))
+    rough.modes(rotation_radius=0.1)
+    assert len(calls) == 2
 
 
 def test_a_diffuse_distribution_has_no_modes_but_still_an_answer():

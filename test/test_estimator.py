@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 from scipy.spatial.transform import Rotation
 
 from gpu_tools import needs_gpu
-from spyropose_ros.core import camera, se3_grid, so3
+from spyropose_ros.core import camera, inputs, se3_grid, so3
 from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.estimator import Estimator, SearchSettings, resolve_device
 from spyropose_ros.core.kernels import torch_heads
@@ -45,6 +45,20 @@ def assert_same(a, b, n=300):
         close = (got - expected).abs() < 5e-3
         assert float(close.double().mean()) > 0.99
     assert a.entropy() == pytest.approx(b.entropy(), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        (lambda: inputs.check_intrinsics("K"), "K must be a 3x3 matrix, got 'K'"),
+        (lambda: inputs.check_intrinsics([[1, 0], [0]]), "K must be a 3x3 matrix, got"),
+        (lambda: inputs.check_boxes([[1, 2, 3, 4], [1, 2]], 64, 48), "boxes must be .N, 4. .*got"),
+        (lambda: inputs.check_boxes([{"x": 1}], 64, 48), "boxes must be .N, 4. .*got"),
+    ],
+)
+def test_what_is_no_array_of_numbers_is_refused(check, said):
+    with pytest.raises(InputError, match=said):
+        check()
 
 
 def test_it_is_its_parts_put_together(tiny_bundle, image, estimate):

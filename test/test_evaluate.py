@@ -263,8 +263,9 @@ def test_an_evaluation_ends_with_the_essence(bop_bundle, tmp_path, caplog):
     assert f"{tmp_path}/report.md, report_predictions.png" in text
     assert re.search(r"^verdict +too few images to judge \(4\)", text, re.MULTILINE)
     assert "](report_predictions.png)" in (tmp_path / "report.md").read_text()
+    assert not list(tmp_path.glob("*.partial"))
     sheet = cv2.imread(str(tmp_path / "report_predictions.png"))
-    assert sheet.shape == (256 + 2 * 22, 4 * 256, 3)
+    assert sheet.shape == (256 + 2 * 20, 4 * 256, 3)
     tiles = np.split(sheet[:256], 4, axis=1)
     assert all(np.ptp(tile) > 100 for tile in tiles)  # four images, none of them blank
     assert all((a != b).any() for a, b in itertools.pairwise(tiles))
@@ -299,7 +300,11 @@ def test_the_verdict_names_what_is_wrong(changes, begins):
     assert verdict(report).startswith(begins)
     if begins.startswith("overconfident"):
         assert verdict(report).endswith("calibrate it on more of them")
-        assert "training.calibrate" in verdict(report | {"protocol": "temperatures off"})
+        assert "-m training.calibrate" in verdict(report | {"protocol": "temperatures off"})
+        paper = verdict(report | {"protocol": Protocol(paper=True).temperatures(None)})
+        assert "training.calibrate" not in paper and "without --paper-protocol" in paper
+    if begins.startswith("has not learned"):
+        assert "new --run-id" in verdict(report)
 
 
 def test_rotations_alone_are_judged_by_what_they_can_gain():
@@ -408,12 +413,14 @@ def test_calibration_writes_temperatures_only(bop_bundle, split):
 
 
 def test_a_doubtful_calibration_says_so(bop_bundle, caplog):
-    assert doubts(50, [0.31, 1.001, 4.9]) == []
-    (few,) = doubts(49, [1.1])
+    assert doubts(50, [[0.31, 1.001, 4.9]]) == doubts(50, [[0.5, 2.0], [0.8, 2.0]]) == []
+    (few,) = doubts(49, [[1.1]])
     assert few.startswith("temperatures fitted on 49 images scatter: use 50 or more")
-    (bound,) = doubts(200, [1.1, 4.9999, 1.1, 0.3])
-    assert bound.startswith("the temperature of level 1, 3 is at its bound")
-    (unfitted,) = doubts(200, [1.1, 1.0, 1.0])
+    (bound,) = doubts(200, [[1.1, 4.9999, 1.1, 0.3]])
+    assert bound.startswith("the temperature of level 1, 3 is at a bound")
+    (together,) = doubts(200, [[4.9, 4.9, 5.0], [4.9, 0.9, 0.31]])  # 24 is beyond the bound of 5
+    assert together.startswith("the temperature of level 0 is at a bound")
+    (unfitted,) = doubts(200, [[1.1, 1.0, 1.0]])
     assert unfitted.startswith("level 1, 2 was not fitted: in no image")
     calibrate(str(bop_bundle), "train", images=3, beam=8)
     assert "WARNING: temperatures fitted on 2 images" in caplog.text

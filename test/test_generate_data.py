@@ -153,6 +153,7 @@ def test_without_occluders_our_reader_finds_the_same_visibility(cad, tmp_path):
     generate(cad, output, settings, [], workers=0)
     scene = output / "test" / "000000"
     written = read(scene / "scene_gt_info.json")
+    (scene / "scene_gt_info.json").unlink()
     bop.annotate_visibility(scene, output)
     for key, (computed,) in read(scene / "scene_gt_info.json").items():
         for name, value in written[key][0].items():

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import unicodedata
 import zipfile
 
@@ -149,6 +150,7 @@ def test_a_file_without_usemtl_has_its_only_material(tmp_path):
     [
         ("newmtl m0\nKd 1 1 1\nmap_Kd gone.png\n", "texture gone.png is missing"),
         ("newmtl m0\nmap_Kd broken.png\n", "texture broken.png is no readable image"),
+        (f"newmtl m0\nmap_Kd {300 * 'x'}.png\n", "xxx.png is missing"),
         ("newmtl m0\nmap_Kd -s 1 1 1 x\\gone.png\n", r"gone.png is missing"),
         ("newmtl m0\nmap_Kd größe.png\n".encode("latin-1"), "texture größe.png is missing"),
         ("newmtl other\nKd 1 0 0\n", "no material file defines m0"),
@@ -165,6 +167,14 @@ def test_what_cannot_be_read_is_said(tmp_path, caplog, material, said):
     (lost,) = lost_colours(mesh)
     assert said in lost and lost in caplog.text
     assert "Traceback" not in caplog.text
+
+
+def test_a_texture_of_obj_without_coordinates_is_said_to_be_lost(tmp_path):
+    picture().save(tmp_path / "tex.png")
+    write(tmp_path / "part.mtl", "newmtl m0\nmap_Kd tex.png\n")
+    mesh = load_cad(write(tmp_path / "part.obj", obj("mtllib part.mtl\n", textured=False)), "mm")
+    assert lost_colours(mesh) == ["material m0 has a texture but no coordinates for it"]
+    assert not has_colours(mesh)
 
 
 def test_parts_that_lost_their_texture_are_grey_beside_the_others(tmp_path):
@@ -189,6 +199,16 @@ def test_vertex_colours_that_some_lack_are_said_to_be_lost(tmp_path):
     mesh = load_cad(write(tmp_path / "part.obj", text), "mm")
     assert not has_colours(mesh)
     assert lost_colours(mesh) == ["only 7 of 8 vertices have a colour"]
+
+
+def test_the_scale_of_colours_is_that_of_the_whole_file(tmp_path):
+    """The second part is nearly black: 1 of 255, not of 1."""
+    light, dark = (obj(colour=f" {c} {c} {c}", use="", textured=False) for c in (204, 1))
+    faces = [line.split()[1:] for line in dark.splitlines() if line.startswith("f ")]
+    moved = "".join("f " + " ".join(str(int(i) + 8) for i in face) + "\n" for face in faces)
+    vertices = "".join(f"{line}\n" for line in dark.splitlines() if line.startswith("v "))
+    path = write(tmp_path / "part.obj", f"usemtl m0\n{light}{vertices}usemtl m1\n{moved}")
+    assert {tuple(c) for c in colours(load_cad(path, "mm"))} == {(204, 204, 204), (1, 1, 1)}
 
 
 def ply(kind, names, values, element="vertex", comment=b"", newline="\n"):
@@ -217,6 +237,8 @@ def ply(kind, names, values, element="vertex", comment=b"", newline="\n"):
         ("uchar", ("red", "green", "blue", "alpha"), (204, 26, 0, 255)),
         ("uchar", ("diffuse_red", "diffuse_green", "diffuse_blue"), (204, 26, 0)),
         ("uchar", ("r", "g", "b"), (204, 26, 0)),
+        ("uchar", ("Red", "Green", "Blue"), (204, 26, 0)),
+        ("uchar", ("Diffuse_Red", "Diffuse_Green", "Diffuse_Blue"), (204, 26, 0)),
         ("float", ("red", "green", "blue"), (0.8, 0.102, 0)),
         ("float", ("red", "green", "blue"), (204, 26, 0)),
         ("ushort", ("red", "green", "blue"), (204 * 257, 26 * 257, 0)),
@@ -227,6 +249,12 @@ def test_colours_of_ply(tmp_path, element, kind, names, values):
     path = write(tmp_path / "part.ply", ply(kind, names, values, element))
     mesh = load_cad(path, "mm")
     assert colours(mesh) == {(204, 26, 0)} and is_the_box(mesh)
+
+
+def test_comments_on_colours_are_no_colours(tmp_path):
+    names = ("diffuse_red", "diffuse_green", "diffuse_blue")
+    path = write(tmp_path / "part.ply", ply("uchar", names, (204, 26, 0), comment=b"a red part"))
+    assert colours(load_cad(path, "mm")) == {(204, 26, 0)}
 
 
 @pytest.mark.parametrize("comment", ["größe".encode("latin-1"), "表面".encode("cp932"), b"a\\"])
@@ -251,6 +279,25 @@ def test_the_texture_of_ply(tmp_path):
     (tmp_path / "textures").mkdir()
     picture().save(tmp_path / "textures" / "tex.png")
     assert colours(load_cad(path, "mm")) == {GREEN, VIOLET}
+
+
+def test_a_texture_of_ply_without_coordinates_is_said_to_be_lost(tmp_path):
+    picture().save(tmp_path / "tex.png")
+    content = box().export(file_type="ply")
+    head = b"ply\nformat binary_little_endian 1.0\n"
+    content = content.replace(head, head + b"comment TextureFile tex.png\n")
+    mesh = load_cad(write(tmp_path / "part.ply", content), "mm")
+    assert lost_colours(mesh) == ["it names a texture but has no texture coordinates"]
+    assert not has_colours(mesh)
+
+
+def test_points_in_ascii_ply_are_not_called_cut_off(tmp_path):
+    text = "ply\nformat ascii 1.0\nelement vertex 3\n"
+    text += "".join(f"property float {axis}\n" for axis in "xyz")
+    text += "element face 0\nproperty list uchar int vertex_indices\nend_header\n"
+    path = write(tmp_path / "points.ply", text + "0 0 0\n4 0 0\n9 1 0\n")
+    with pytest.raises(DataError, match="has no faces: export it as a triangle mesh, not as point"):
+        load_cad(path, "mm")
 
 
 def stl(header, attribute):
@@ -309,6 +356,29 @@ def test_colours_of_glb(tmp_path):
     assert len(lost_colours(lost)) == 1 and not has_colours(lost)
 
 
+def test_a_texture_that_several_parts_of_gltf_lack_is_told_once(tmp_path):
+    uv = np.tile([[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9]], (2, 1))
+    scene = trimesh.Scene()
+    for number in range(2):
+        part = box().apply_translation([50 * number, 0, 0])
+        material = PBRMaterial("paint", baseColorTexture=picture())
+        part.visual = TextureVisuals(uv, material=material)
+        scene.add_geometry(part)
+    for name, content in scene.export(file_type="gltf").items():
+        write(tmp_path / name, content)
+    tree = json.loads((tmp_path / "model.gltf").read_text())
+    whole = json.dumps(tree)
+    for image in tree["images"]:
+        image.pop("bufferView")
+        image["uri"] = "gone.png"
+    write(tmp_path / "model.gltf", json.dumps(tree))
+    mesh = load_cad(tmp_path / "model.gltf", "mm")
+    assert lost_colours(mesh) == ["texture gone.png is missing"] and not has_colours(mesh)
+    write(tmp_path / "model.gltf", whole.replace("image/png", "image/ktx2"))
+    mesh = load_cad(tmp_path / "model.gltf", "mm")
+    assert lost_colours(mesh) == ["the texture of material paint cannot be read"]
+
+
 # --- geometry --------------------------------------------------------------------------------
 
 
@@ -349,26 +419,49 @@ def test_files_that_are_cut_off_are_said_to_be(tmp_path, name):
         assert "No module" not in str(error.value) and name in str(error.value)
 
 
-def test_kinds_that_need_a_package_say_which(tmp_path):
-    with zipfile.ZipFile(tmp_path / "part.3mf", "w") as archive:
+@pytest.mark.parametrize(
+    ("kind", "module", "package"), [("3mf", "lxml", "lxml"), ("dae", "collada", "pycollada")]
+)
+def test_kinds_that_need_a_package_say_which(tmp_path, monkeypatch, kind, module, package):
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    path = write(tmp_path / f"part.{kind}", coloured_3mf() if kind == "3mf" else "<COLLADA/>")
+    with pytest.raises(DataError, match=f"'.{kind}' files need the Python package {package}: inst"):
+        read_mesh_file(path)
+
+
+def coloured_3mf():
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
         archive.writestr("3D/3dmodel.model", "<model><basematerials/></model>")
-    if not _has("lxml"):
-        with pytest.raises(DataError, match="'.3mf' files need the Python package lxml: install"):
-            read_mesh_file(tmp_path / "part.3mf")
-    write(tmp_path / "cut.3mf", (tmp_path / "part.3mf").read_bytes()[:40])
+    return stream.getvalue()
+
+
+def test_3mf_is_read_without_its_colours(tmp_path):
+    pytest.importorskip("lxml")
+    mesh = box()
+    vertices = "".join(f'<vertex x="{x}" y="{y}" z="{z}"/>' for x, y, z in mesh.vertices)
+    faces = "".join(f'<triangle v1="{a}" v2="{b}" v3="{c}"/>' for a, b, c in mesh.faces)
+    space = "http://schemas.microsoft.com/3dmanufacturing/core/2015/02"
+    model = (
+        f'<model unit="millimeter" xmlns="{space}"><resources><basematerials id="2"/>'
+        f'<object id="1" type="model"><mesh><vertices>{vertices}</vertices>'
+        f"<triangles>{faces}</triangles></mesh></object></resources>"
+        '<build><item objectid="1"/></build></model>'
+    )
+    with zipfile.ZipFile(tmp_path / "part.3mf", "w") as archive:
+        archive.writestr("3D/3dmodel.model", model)
+    found = load_cad(tmp_path / "part.3mf", "mm")
+    assert is_the_box(found) and not has_colours(found)
+    assert lost_colours(found) == [
+        "colours in 3MF files cannot be read: export it as GLB, OBJ or PLY"
+    ]
+
+
+def test_3mf_that_is_cut_off_and_kinds_that_are_unknown(tmp_path):
     with pytest.raises(DataError, match="cut off or damaged"):
-        read_mesh_file(tmp_path / "cut.3mf")
-    if not _has("collada"):
-        with pytest.raises(DataError, match="'.dae' files need the Python package pycollada"):
-            read_mesh_file(write(tmp_path / "part.dae", "<COLLADA/>"))
+        read_mesh_file(write(tmp_path / "cut.3mf", coloured_3mf()[:40]))
     with pytest.raises(DataError, match="a '.fbx' file cannot be read"):
         read_mesh_file(write(tmp_path / "part.fbx", "Kaydara"))
-
-
-def _has(module):
-    import importlib.util
-
-    return importlib.util.find_spec(module) is not None
 
 
 def test_gltf_without_its_buffer_says_so(tmp_path):

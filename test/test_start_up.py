@@ -161,7 +161,7 @@ def test_ctrl_c_ends_a_command_in_one_line(capsys):
 
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(SystemExit) as ended:
-        cli.run(work, [])
+        cli.run(work, [], kept="nothing is lost")
     assert ended.value.code == 130
-    assert capsys.readouterr().err == "work: interrupted\n"
+    assert capsys.readouterr().err == "work: interrupted; nothing is lost\n"
     assert signal.getsignal(signal.SIGINT) is handler

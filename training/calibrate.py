@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _SEED_OFFSET = 10_000  # apart from every evaluation seed
-_BOUNDS = (0.3, 5.0)  # of what a pass changes
+_BOUNDS = (0.3, 5.0)  # of what a pass changes, and of what can be trusted in all
+_REMEDY = "train again for longer (more --hours and a new --run-id), or on images like these"
 _FEW_IMAGES = 50  # below which the temperatures scatter
 _UNFITTED = 1.0
 _PASSES = 2  # an overconfident model's beam misses the truth until its temperatures are about right
@@ -93,6 +94,7 @@ def calibrate(
             )
     batches = list(_validation_batches(estimator, source, images, seed)) if split is None else []
     searched: Iterable[Searched]
+    passes = []
     for _ in range(_PASSES):
         if split is None:
             searched = map(partial(_searched, estimator), batches)
@@ -100,6 +102,7 @@ def calibrate(
             searched = _evaluation(estimator, source, split, images, seed)
         found = [_true_cells(*one) for one in tqdm(searched, unit="image")]
         factors = [_fit([pair for pair in level if pair]) for level in zip(*found, strict=True)]
+        passes.append(factors)
         bundle.temperatures = [
             round(t * f, 4) for t, f in zip(bundle.temperatures, factors, strict=True)
         ]
@@ -108,18 +111,18 @@ def calibrate(
     data = f"{split or 'validation'} images of {source.name}"
     record = {"images": len(found), "data": data, "seed": seed, "beam": beam}
     _store(Path(bundle.name) / CONFIG, bundle.temperatures, record)
-    for doubt in doubts(len(found), factors):
+    for doubt in doubts(len(found), passes):
         log.warning("WARNING: %s", doubt)
     log.info("stored in %s", Path(bundle.name) / CONFIG)
     return bundle.temperatures
 
 
-def doubts(images: int, factors: list[float]) -> list[str]:
+def doubts(images: int, passes: list[list[float]]) -> list[str]:
     """Say why temperatures may be wrong.
 
     Args:
         images: that they were fitted on.
-        factors: what the last pass multiplied them by, coarse to fine.
+        passes: what each pass multiplied them by, coarse to fine.
 
     Returns:
         Sentences; none if the temperatures can be trusted.
@@ -130,18 +133,22 @@ def doubts(images: int, factors: list[float]) -> list[str]:
             f"temperatures fitted on {images} images scatter: use {_FEW_IMAGES} or more (--images, "
             "or a data set with more images for validation)"
         )
-    low, high = _BOUNDS
-    ended = [str(level) for level, f in enumerate(factors) if not 1.01 * low < f < high / 1.01]
-    unreached = [str(level) for level, factor in enumerate(factors) if factor == _UNFITTED]
+    last, together = passes[-1], np.prod(passes, axis=0)
+    ended = [
+        str(level)
+        for level, factors in enumerate(zip(last, together, strict=True))
+        if not all(1.01 * _BOUNDS[0] < factor < _BOUNDS[1] / 1.01 for factor in factors)
+    ]
+    unreached = [str(level) for level, factor in enumerate(last) if factor == _UNFITTED]
     if ended:
         found.append(
-            f"the temperature of level {', '.join(ended)} is at its bound, not at its best value: "
-            "the model has not learned that level; train longer, or on images like these"
+            f"the temperature of level {', '.join(ended)} is at a bound or beyond, not at its best "
+            f"value: the model has not learned that level; {_REMEDY}"
         )
     if unreached:
         found.append(
             f"level {', '.join(unreached)} was not fitted: in no image does the search reach the "
-            "true pose there; train longer, or on images like these"
+            f"true pose there; {_REMEDY}"
         )
     return found
 

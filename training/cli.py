@@ -20,6 +20,9 @@ from spyropose_ros.core.errors import SpyroposeError
 from training import provenance
 from training.one_line import one_line
 
+NOTHING_KEPT = interrupts.NOTHING_KEPT
+"""What becomes of the work of a command that writes its results at its end."""
+
 _STOPPED = 128  # plus the number of the signal: the exit code
 
 
@@ -57,7 +60,7 @@ class Interrupted(Exception):
 
 
 @contextmanager
-def one_line_errors(name: str, kept: str = "") -> Iterator[None]:
+def one_line_errors(name: str, kept: str) -> Iterator[None]:
     """End the process with "name: what is wrong" where a user can fix it, and after Ctrl-C.
 
     Missing or damaged files, settings that do not go together.
@@ -110,7 +113,7 @@ def normalise(
     return out
 
 
-def run(function: Callable, arguments: list[str] | None = None, kept: str = ""):
+def run(function: Callable, arguments: list[str] | None = None, *, kept: str):
     """Call a function with the command line's arguments; its docstring is the help.
 
     What a user can fix ends the process with one line.

@@ -1,7 +1,7 @@
 """Complete a data set in the BOP format: `python -m training.complete data/my_set`.
 
 Computes what is missing from meshes and poses: models/models_info.json, and scene_gt_info.json of
-every scene that has poses. Files that are there stay as they are.
+every scene that has poses. What is there stays as it is.
 """
 
 import logging
@@ -52,4 +52,4 @@ def complete(dataset: str) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run(complete)
+    run(complete, kept="the scenes that were written are kept: the same command goes on")

@@ -108,8 +108,8 @@ def evaluate(
         write_results(results_csv, with_image_times(map(_bop_estimate, records)))
     seconds = (r["seconds"] for r in records)
     picture = evaluation.directory / f"{stem}_predictions.png"
-    draw_predictions(picture, evaluation, records)
     report = evaluation.write(stem, head, visibility_groups(records), seconds, [picture])
+    draw_predictions(picture, evaluation, records)
     _conclude(report, picture.with_name(f"{stem}.md"), picture)
     return report
 

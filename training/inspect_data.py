@@ -242,7 +242,7 @@ def _sample(sample: Sample, source: Source, resolution: int) -> Check:
 
 
 def _items(source: Source, split: str, n: int, crop: CropSettings, seed: int) -> list[View]:
-    """Yield crops of the training, spread over it."""
+    """Return crops of the training, spread over it."""
     from training.data.inspection_sheet import View, sphere_pixels
 
     items = (source.training_items if split == "train" else source.validation_items)(crop)

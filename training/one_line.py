@@ -6,7 +6,7 @@ import re
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 _FROM_WORKER = "Caught "  # PyTorch puts the traceback of a loader process into the message
-_OS_ERROR = re.compile(r"\[Errno (\d+)\] ([^:]*)(?:: '(.*)')?$")
+_OS_ERROR = re.compile(r"""\[Errno (\d+)\] ([^:]*)(?:: (?:(['"])(.*)\3))?$""")
 
 
 def one_line(error: Exception) -> str:
@@ -21,17 +21,18 @@ def one_line(error: Exception) -> str:
     text = str(error).strip()
     if text.startswith(_FROM_WORKER):
         text = text.splitlines()[-1].partition(": ")[2]
-    system = _OS_ERROR.match(text)
-    if system is None:
+        told = _OS_ERROR.match(text)
+        error = OSError(int(told[1]), told[2], told[4]) if told else error
+    if not isinstance(error, OSError):
         return text
-    number, reason, path = int(system[1]), system[2], system[3]
-    where = path.rpartition("' -> '")[2] if path else None
-    if number in _FULL:
+    where = error.filename2 or error.filename
+    if error.errno in _FULL:
         disk = f"the disk of {where}" if where else "the disk"
+        return f"{disk} is full: free some space and run the command again, or give another folder"
+    if error.errno in _FORBIDDEN and where:
+        readable = "" if error.errno == errno.EROFS else "make it readable, or "
         return (
-            f"{disk} is full: free some space, then run the command again, which continues from "
-            "what is complete; or give another folder"
+            f"no permission for {where} ({error.strerror}): {readable}give a folder that you may "
+            "write to"
         )
-    if number in _FORBIDDEN and where:
-        return f"no permission for {where} ({reason}): give a folder that you may write to"
     return text

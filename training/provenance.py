@@ -46,11 +46,6 @@ def hardware(device: str = "cpu") -> str:
     return f"{name}, torch {torch.__version__}"
 
 
-def starter() -> str:
-    """Return how to start Python in this environment: with ./run where that has made it."""
-    return "./run exec python" if Path(sys.prefix).resolve() == _ROOT / ".venv" else "python"
-
-
 def program() -> str:
     """Return how this process was started, without its arguments."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)

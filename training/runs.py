@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from spyropose_ros.core.bundle_files import read_object
+from spyropose_ros.core.commands import starter
 from spyropose_ros.core.errors import DataError
 from spyropose_ros.core.files import sha256
-from training import provenance
 from training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def next_command(module: str, run_dir: Path) -> str:
         The command line, as it is typed in the folder that this process was started in.
     """
     run = run_dir.name if run_dir.parent == RUNS else str(run_dir)
-    return f"{provenance.starter()} -m training.{module} {shlex.quote(run)}"
+    return f"{starter()} -m training.{module} {shlex.quote(run)}"
 
 
 def require_bundle(run_or_bundle: str) -> None:

@@ -17,6 +17,7 @@ from spyropose_ros.bop.models import (
     load_models_info,
     models_directory,
 )
+from spyropose_ros.bop.placement import check_place
 from spyropose_ros.bop.scene import BopFrame, BopInstance, BopScene, Visibility, scene_cameras
 from spyropose_ros.bop.visibility import annotate_visibility, lacks_visibility, visibility_path
 
@@ -32,6 +33,7 @@ __all__ = [
     "ModelInfo",
     "Visibility",
     "annotate_visibility",
+    "check_place",
     "complete_models_info",
     "describe_model",
     "lacks_visibility",

@@ -31,12 +31,12 @@ class Visibility:
 
 
 @contextmanager
-def entry_of(path: Path, image: str) -> Iterator[None]:
+def entry_of(path: Path, image: int) -> Iterator[None]:
     """Name the file and the image in the errors of an entry.
 
     Args:
         path: of the file that the entry is in.
-        image: the entry's key.
+        image: number of the image.
 
     Raises:
         DataError: the entry is damaged or cannot be true.

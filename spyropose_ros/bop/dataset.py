@@ -1,7 +1,7 @@
 """A whole BOP data set: its splits, scenes and objects, and the images that show an object."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,6 +167,7 @@ class BopDataset:
         object_id: int,
         min_fraction: float,
         min_pixels: int,
+        check: Callable[[BopFrame, BopInstance], None] = lambda frame, instance: None,
     ) -> list[BopTarget]:
         """Return all images that show enough of an object; reads the annotation only.
 
@@ -175,6 +176,7 @@ class BopDataset:
             object_id: the object's number.
             min_fraction: least visible share of its silhouette.
             min_pixels: least number of visible pixels.
+            check: raises for annotations that cannot be true, of whatever visibility.
 
         Returns:
             By scene, image and place in the annotation.
@@ -187,6 +189,8 @@ class BopDataset:
         for scene in scenes:
             for frame in BopScene(scene, self._camera, object_id).frames:
                 annotated += len(frame.instances)
+                for instance in frame.instances:
+                    check(frame, instance)
                 targets += [
                     BopTarget(frame, instance)
                     for instance in frame.instances

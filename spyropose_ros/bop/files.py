@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from spyropose_ros.core.commands import starter
 from spyropose_ros.core.errors import DataError, MissingFileError
 
 MM = 1e-3
@@ -16,7 +17,7 @@ MM = 1e-3
 def hint(path: Path) -> str:
     """Return a hint on how to get the data set that a path belongs to."""
     if "lmo" in path.parts:
-        return "fetch it again with: python -m training.download lmo"
+        return f"fetch it again with: {starter()} -m training.download lmo"
     return (
         "check the folder against docs/data/bop.md, or download the data set again from "
         "https://bop.felk.cvut.cz/datasets"
@@ -25,7 +26,7 @@ def hint(path: Path) -> str:
 
 def completion(root: str | Path) -> str:
     """Return the command that computes what a data set lacks."""
-    return f"compute it with: python -m training.complete {shlex.quote(str(root))}"
+    return f"compute it with: {starter()} -m training.complete {shlex.quote(str(root))}"
 
 
 def require(path: Path) -> None:

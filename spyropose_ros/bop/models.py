@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from spyropose_ros.core.files import write_text
 
 if TYPE_CHECKING:
     import trimesh
+
+log = logging.getLogger(__name__)
 
 LMO_OBJECTS = {
     "ape": 1,
@@ -88,23 +91,30 @@ def load_mesh(root: str | Path, object_id: int, evaluation: bool = False) -> tri
         evaluation: as for `models_directory`.
 
     Returns:
-        The mesh in metres with its vertex colours.
+        The mesh in metres with colours at its vertices; those of a texture are taken there. What
+        is lost of them is logged.
 
     Raises:
         MissingFileError: the file is missing.
         DataError: the file is damaged.
     """
+    from trimesh.visual import TextureVisuals
+
     from spyropose_ros.scenes.meshes import read_mesh_file
 
     path = models_directory(root, evaluation) / f"obj_{object_id:06d}.ply"
     require(path)
     try:
-        parts, _ = read_mesh_file(path)
+        parts, lost = read_mesh_file(path)
     except DataError as error:
         raise DataError(f"{path} is not a readable mesh ({error}): {hint(path)}") from error
     if not parts or not np.isfinite(parts[0].vertices).all():
         raise DataError(f"{path} holds no usable mesh: {hint(path)}")
+    for text in lost:
+        log.warning("WARNING: %s: %s", path, text)
     mesh = parts[0]
+    if isinstance(mesh.visual, TextureVisuals):
+        mesh.visual = mesh.visual.to_color()
     mesh.apply_scale(MM)
     return mesh
 

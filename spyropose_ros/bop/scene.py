@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -123,17 +124,16 @@ class BopScene:
             DataError: a file is damaged, or there are several cameras and none was chosen.
         """
         directory = Path(directory)
-        suffix = _suffix(directory, camera)
+        suffix = camera_suffix(directory, camera)
         truth_path = directory / f"scene_gt{suffix}.json"
         camera_path = directory / f"scene_camera{suffix}.json"
         info_path = directory / f"scene_gt_info{suffix}.json"
-        truth, cameras = read_json(truth_path), read_json(camera_path)
-        info = read_json(info_path) if info_path.exists() else {}
+        truth, cameras = entries_by_image(truth_path), entries_by_image(camera_path)
+        info = entries_by_image(info_path) if info_path.exists() else {}
         images, extension = _images(directory, suffix)
-        _check_image_ids(truth_path, truth)
         self.scene_id = int(directory.name)
         self.frames = []
-        for key in sorted(truth, key=int):
+        for key in sorted(truth):
             with entry_of(truth_path, key):
                 instances = _instances(truth[key], object_id)
             if instances or object_id is None:
@@ -143,8 +143,8 @@ class BopScene:
                     instances = _with_visibility(instances, info.get(key), len(truth[key]))
                 frame = BopFrame(
                     self.scene_id,
-                    int(key),
-                    images / f"{int(key):06d}{extension}",
+                    key,
+                    images / f"{key:06d}{extension}",
                     directory / f"mask_visib{suffix}",
                     K,
                     instances,
@@ -164,7 +164,7 @@ def scene_cameras(directory: Path) -> list[str | None]:
     return [*_cameras(directory)]
 
 
-def _suffix(directory: Path, camera: str | None) -> str:
+def camera_suffix(directory: Path, camera: str | None) -> str:
     """Return the suffix of a camera's file names."""
     if (directory / "scene_gt.json").is_file():
         return ""  # such as the training images of a data set whose test images have cameras
@@ -207,13 +207,20 @@ def _images(directory: Path, suffix: str) -> tuple[Path, str]:
     )
 
 
-def _check_image_ids(path: Path, truth: dict) -> None:
-    """Refuse entries whose key is not the number of an image."""
-    for key in truth:
-        if not key.isdigit():
+def entries_by_image(path: Path) -> dict[int, Any]:
+    """Read a file of a scene; return its entries by the number of the image.
+
+    Raises:
+        MissingFileError: the file is missing.
+        DataError: it is damaged, or a key is no number.
+    """
+    entries = read_json(path)
+    for key in entries:
+        if not key.isdecimal():
             raise DataError(
                 f"{path} has an image '{key}': name images by their number, as their files are"
             )
+    return {int(key): entry for key, entry in entries.items()}
 
 
 def _instances(truths: list[dict], object_id: int | None) -> list[BopInstance]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spyropose_ros.bop.models import load_mesh
-from spyropose_ros.bop.scene import BopFrame, BopScene
+from spyropose_ros.bop.placement import check_place
+from spyropose_ros.bop.scene import BopFrame, BopScene, camera_suffix, entries_by_image
 from spyropose_ros.core.files import write_text
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 def visibility_path(scene_directory: str | Path, camera: str | None = None) -> Path:
     """Return the file with the visibility of a scene's, or one of its cameras', objects."""
-    suffix = f"_{camera}" if camera else ""
-    return Path(scene_directory) / f"scene_gt_info{suffix}.json"
+    directory = Path(scene_directory)
+    return directory / f"scene_gt_info{camera_suffix(directory, camera)}.json"
 
 
 def lacks_visibility(scene_directory: str | Path, camera: str | None = None) -> bool:
@@ -35,7 +36,7 @@ def annotate_visibility(
     camera: str | None = None,
     progress: Callable[[list[BopFrame]], Iterable[BopFrame]] = iter,
 ) -> None:
-    """Compute what is visible of every annotated object and write scene_gt_info.json.
+    """Compute what is visible of every annotated object, where scene_gt_info.json does not say it.
 
     All annotated objects are rendered together. What is not annotated is not known to hide
     anything, so the visible fractions are upper bounds.
@@ -48,17 +49,24 @@ def annotate_visibility(
 
     Raises:
         MissingFileError: a file is missing.
-        DataError: a file is damaged.
+        DataError: a file is damaged, or a pose cannot be true.
     """
-    from spyropose_ros.scenes.renderer import Renderer
+    from spyropose_ros.scenes.renderer import Renderer, bounding_sphere
 
-    scene = BopScene(scene_directory, camera)
-    object_ids = {i.object_id for frame in scene.frames for i in frame.instances}
-    renderers = {number: Renderer(load_mesh(root, number)) for number in sorted(object_ids)}
-    info = {
-        str(frame.frame_id): _frame_visibility(frame, renderers) for frame in progress(scene.frames)
-    }
-    write_text(visibility_path(scene_directory, camera), json.dumps(info))
+    path = visibility_path(scene_directory, camera)
+    info = entries_by_image(path) if path.exists() else {}
+    frames = [f for f in BopScene(scene_directory, camera).frames if f.frame_id not in info]
+    numbers = sorted({i.object_id for frame in frames for i in frame.instances})
+    meshes = {number: load_mesh(root, number) for number in numbers}
+    spheres = {number: bounding_sphere(mesh) for number, mesh in meshes.items()}
+    for frame in frames:
+        for instance in frame.instances:
+            center, radius = spheres[instance.object_id]
+            check_place(frame, instance, center, 2 * radius)
+    renderers = {number: Renderer(mesh) for number, mesh in meshes.items()}
+    for frame in progress(frames):
+        info[frame.frame_id] = _frame_visibility(frame, renderers)
+    write_text(path, json.dumps(dict(sorted(info.items()))))
 
 
 def _frame_visibility(frame: BopFrame, renderers: dict[int, Renderer]) -> list[dict]:

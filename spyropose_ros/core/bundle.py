@@ -28,7 +28,7 @@ from spyropose_ros.core.bundle_files import (
     undescribed,
     write_config,
 )
-from spyropose_ros.core.errors import BundleError, InputError
+from spyropose_ros.core.errors import BundleError
 from spyropose_ros.core.files import sha256, write_bytes
 from spyropose_ros.core.network.config import ModelConfig
 from spyropose_ros.core.network.keypoint_model import PoseModel, make_model
@@ -102,8 +102,9 @@ class ModelBundle:
             model_config = ModelConfig.from_dict(config["model"])
             temperatures = [float(t) for t in config["temperatures"]]
             record = dict(config.get("record", {}))
-            _check_size(model_config, len(info.keypoints), state)
-            model = make_model(model_config, torch.tensor(info.keypoints))
+            keypoints = torch.tensor(info.keypoints)
+            with torch.device("meta"):  # shapes alone, whatever size they claim
+                outline = make_model(model_config, keypoints)
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise undescribed(directory, error) from error
         usable = all(0 < t < math.inf for t in temperatures)
@@ -112,11 +113,13 @@ class ModelBundle:
                 f"{directory / CONFIG} needs {model_config.depth} positive temperatures"
             )
         try:
-            model.load_state_dict(state)
+            outline.load_state_dict(state, assign=True)
         except RuntimeError as error:
             raise BundleError(
                 f"{directory / WEIGHTS} does not fit the architecture in {CONFIG}: {error}"
             ) from error
+        model = make_model(model_config, keypoints)
+        model.load_state_dict(state)
         mesh = directory / MESH
         return cls(
             model.eval().requires_grad_(False),
@@ -151,13 +154,3 @@ def _read_weights(path: Path, checksum: str | None) -> dict[str, Tensor]:
     if bad:
         raise BundleError(f"{path} holds NaN or infinite weights in {bad[0]}")
     return state
-
-
-def _check_size(config: ModelConfig, n_keypoints: int, state: dict[str, Tensor]) -> None:
-    """Refuse heads that have more parameters than there are weights, before they are built."""
-    width = config.hidden_dim if config.hidden_layers else 1
-    inner = max(config.hidden_layers - 1, 0) * width
-    needed = config.depth * width * (n_keypoints * config.embed_dim + inner)
-    stored = sum(tensor.numel() for tensor in state.values())
-    if needed > stored:
-        raise InputError(f"heads of {needed} parameters, but {WEIGHTS} has {stored}")

@@ -54,11 +54,11 @@ def check_name(name: object) -> None:
         name: of the object.
 
     Raises:
-        InputError: it is no text of one line, or has slashes or spaces around it.
+        InputError: it is no text of one line, has slashes or spaces around it, or means a folder.
     """
     text = name if isinstance(name, str) else ""
     usable = 0 < len(text) <= _LONGEST_NAME and text.isprintable() and text == text.strip()
-    if not usable or set(text) & {"/", "\\"}:
+    if not usable or set(text) & {"/", "\\"} or text in (".", ".."):
         raise InputError(
             f"an object's name is one line of up to {_LONGEST_NAME} characters without slashes, "
             f"got {str(name)[:_LONGEST_NAME]!r}"
@@ -93,7 +93,7 @@ def described_object(config: dict, directory: Path) -> ObjectInfo:
     """Return the object that a config.json describes."""
     try:
         return ObjectInfo(**config["object"])
-    except (LookupError, TypeError, ValueError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         raise undescribed(directory, error) from error
 
 

@@ -322,17 +322,17 @@ class PoseDistribution:
         """
         if translation_radius is None and self.diameter is not None:
             translation_radius = self.diameter / 4
-        return modes(
-            self._head_poses,
-            self._log_p.index_select(0, self._head).exp(),
-            self._densities_of(self._head),
-            self.box,
-            self.center,
-            rotation_radius,
-            translation_radius,
-            max_modes,
-            min_mass,
-        )
+        limits = rotation_radius, translation_radius, max_modes, min_mass
+        if limits not in self._clusters:
+            self._clusters[limits] = modes(
+                self._head_poses,
+                self._log_p.index_select(0, self._head).exp(),
+                self._densities_of(self._head),
+                self.box,
+                self.center,
+                *limits,
+            )
+        return list(self._clusters[limits])
 
     def credible_region(self, mass: float) -> CredibleRegion:
         """Find the smallest set of leaves that holds a mass, highest density first.
@@ -413,6 +413,11 @@ class PoseDistribution:
         return so3.twist_entropy(rotation, reference, axis.to(rotation), bins)
 
     # --- internals: indices are of the cells as they were given ---
+
+    @cached_property
+    def _clusters(self) -> dict[tuple[float | None, ...], list[Mode]]:
+        """What `modes` has found, by its limits."""
+        return {}
 
     @cached_property
     def _count(self) -> int:

@@ -57,7 +57,7 @@ def check_intrinsics(K: object) -> np.ndarray:
     Raises:
         InputError: if it is no camera matrix.
     """
-    matrix = np.asarray(K, dtype=np.float64)
+    matrix = _numbers(K, "K must be a 3x3 matrix")
     if (
         matrix.shape != (3, 3)
         or not np.isfinite(matrix).all()
@@ -86,7 +86,7 @@ def check_boxes(boxes: object, width: int, height: int) -> np.ndarray:
     Raises:
         InputError: if one cannot be used; it names the first.
     """
-    array = np.array(boxes, dtype=np.float64)
+    array = _numbers(boxes, "boxes must be [N, 4] (x0, y0, x1, y1)")
     if array.size == 0:
         return np.zeros((0, 4), np.float32)
     if array.ndim != 2 or array.shape[1] != 4:
@@ -97,6 +97,14 @@ def check_boxes(boxes: object, width: int, height: int) -> np.ndarray:
         except InputError as error:
             raise InputError(f"boxes[{index}]: {error}") from None
     return array.astype(np.float32)
+
+
+def _numbers(values: object, what: str) -> np.ndarray:
+    """Return numbers as a float64 array; refuse text and rows of unequal lengths."""
+    try:
+        return np.array(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what}, got {str(values)[:60]!r}") from error
 
 
 def check_box(box: Box, width: int, height: int) -> None:

@@ -9,6 +9,7 @@ from functools import partial
 from types import FrameType
 
 EXIT_CODE = 128 + signal.SIGINT
+NOTHING_KEPT = "nothing is kept: the same command starts again"
 
 
 def guard_start() -> None:
@@ -30,14 +31,14 @@ def expect() -> None:
 
 
 @contextmanager
-def handled(name: str, kept: str = "") -> Iterator[None]:
+def handled(name: str, kept: str) -> Iterator[None]:
     """End the process in one line after Ctrl-C.
 
     Args:
         name: of the command.
         kept: what becomes of its work.
     """
-    text = f"{name}: interrupted" + (f"; {kept}" if kept else "")
+    text = f"{name}: interrupted; {kept}"
     former = signal.getsignal(signal.SIGINT)
     if former is not signal.SIG_IGN:  # as it is in the background
         signal.signal(signal.SIGINT, partial(_interrupt, text))

@@ -145,7 +145,7 @@ def camera_info(K: np.ndarray, width: int, height: int) -> CameraInfo:
         height=height,
         distortion_model="plumb_bob",
         d=[0.0] * 5,
-        k=K.ravel(),
+        k=K.flatten(),  # a copy: the message must not share the camera's matrix
         r=np.eye(3).ravel(),
         p=np.column_stack([K, np.zeros(3)]).ravel(),
     )

@@ -310,4 +310,4 @@ def _detach(lock: Lock, directory: Path, arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%d %b %H:%M")
-    cli.run(campaign)
+    cli.run(campaign, kept="what is done is kept: the same command goes on")

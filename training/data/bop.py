@@ -19,6 +19,7 @@ from spyropose_ros.bop import (
     BopFrame,
     BopScene,
     BopTarget,
+    check_place,
     load_mesh,
     load_models_info,
     models_directory,
@@ -36,7 +37,6 @@ _TRAINING = ("train_pbr", "train")
 _TEST = ("test", "val")  # the poses of many test sets are not public, those of val are
 _HELD_OUT_SCENES = 2
 _HELD_OUT_IMAGES = 0.05  # share, where there are too few scenes
-_TOUCHING = 0.05  # diameters: nobody takes a picture from as near to the object's origin
 _SMALLEST, _LARGEST = 1e-3, 20.0  # diameters of an object, metres
 _AGREEMENT = 1.5  # a bounding sphere's diameter over the largest distance of two vertices: <= 1.23
 
@@ -206,35 +206,13 @@ class BopSource(Source):
         return parts
 
     def _read(self, split: str, scenes: tuple[int, int] | None) -> list[BopTarget]:
-        options = self.options
-        targets = self.dataset.targets(
+        return self.dataset.targets(
             self.dataset.scenes(split, scenes),
             self.object_id,
-            options.min_visible,
-            options.min_pixels,
+            self.options.min_visible,
+            self.options.min_pixels,
+            lambda frame, instance: check_place(frame, instance, self.center, self.diameter),
         )
-        for target in targets:
-            self._check_place(target)
-        return targets
-
-    def _check_place(self, target: BopTarget) -> None:
-        """Raise DataError where the camera is inside the object, or has it behind itself."""
-        frame, instance = target.frame, target.instance
-        center = instance.rotation @ self.center + instance.translation
-        mm = (instance.translation / MM).round(4).tolist()
-        where = f"{frame.image_path.parents[1]}, image {frame.frame_id}: cam_t_m2c is {mm}"
-        near = np.linalg.norm(instance.translation) < _TOUCHING * self.diameter
-        if near and np.linalg.norm(center) < self.diameter:
-            raise DataError(
-                f"{where} mm, inside object {self.object_id} of {self.diameter / MM:.4g} mm: give "
-                "translations in millimetres, not in metres"
-            )
-        if not center[2] > 0:
-            raise DataError(
-                f"{where}, the object's centre {-center[2]:.3f} m behind the camera: poses must "
-                "take the object frame to the camera frame (not the inverse), x right, y down, z "
-                "forward (not OpenGL's z)"
-            )
 
 
 def _check_size(dataset: BopDataset, object_id: int, diameter: float) -> None:

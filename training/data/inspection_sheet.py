@@ -11,7 +11,6 @@ from spyropose_ros.core.plots.drawing import AXIS_COLOURS
 
 _TILE = 256  # least side of a tile, pixels
 _COLUMNS = 4
-_LINE = 20  # height of a line of text, pixels
 _GREEN, _YELLOW, _WHITE = (60, 220, 90), (255, 210, 40), (255, 255, 255)
 
 
@@ -85,9 +84,8 @@ def draw_sheet(
         RGB uint8.
     """
     tiles = [_tile(view, mesh, keypoints, diameter) for view in views]
-    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % _COLUMNS)
-    rows = [np.concatenate(tiles[i : i + _COLUMNS], 1) for i in range(0, len(tiles), _COLUMNS)]
-    return np.concatenate([*rows, _legend(rows[0].shape[1], mesh is not None)])
+    rows = drawing.rows_of(tiles, _COLUMNS)
+    return np.concatenate([rows, _legend(rows.shape[1], mesh is not None)])
 
 
 def _tile(
@@ -113,13 +111,14 @@ def _tile(
     origin, *tips = project(K, view.in_camera(np.vstack([np.zeros(3), np.eye(3) * diameter / 2])))
     for tip, colour in zip(tips, AXIS_COLOURS, strict=True):
         drawing.line(image, origin, tip, colour, 2)
-    return np.concatenate([image, _text(view.caption, image), _text(_facts(view), image)])
+    lines = [drawing.caption(words, image.shape[1]) for words in (view.caption, _facts(view))]
+    return np.concatenate([image, *lines])
 
 
 def _legend(width: int, has_mesh: bool) -> np.ndarray:
     """Return a line that explains the drawings."""
-    line = np.full((_LINE, width, 3), 255, np.uint8)
-    x, y = 10.0, _LINE / 2
+    line = drawing.caption("", width)
+    x, y = 10.0, drawing.LINE / 2
     entries = (
         *([(_GREEN, "outline of the mesh")] if has_mesh else []),
         *zip(AXIS_COLOURS, ("x", "y", "z"), strict=True),
@@ -158,10 +157,3 @@ def _disc(
     """Draw a disc or circle where that can be seen."""
     if np.abs((*pixel, radius)).max() < 1e4:  # false for NaN
         drawing.disc(image, pixel, radius, colour, thickness)
-
-
-def _text(words: str, image: np.ndarray) -> np.ndarray:
-    """Return a white line as wide as an image."""
-    line = np.full((_LINE, image.shape[1], 3), 255, np.uint8)
-    drawing.text(line, words, (4, _LINE / 2), 0.42, centred=False)
-    return line

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import trimesh
 
+from spyropose_ros.core.files import write_bytes
 from spyropose_ros.core.plots import close_up, drawing, overlay
 from training.evaluation.metrics import equivalent_rotations
 
@@ -21,7 +22,6 @@ _LOOKED_AT = 64  # of the first images, which are read or rendered again
 _SHOWN = 8
 _COLUMNS = 4
 _TILE = 256  # side of a tile, pixels
-_LINE = 22  # height of a line of text, pixels
 _MESH_POINTS = 1500
 _LEGEND = (
     "solid axes: leading mode; coloured haze: the other poses; yellow: where the object may be; "
@@ -30,7 +30,7 @@ _LEGEND = (
 
 
 def draw_predictions(path: Path, evaluation: Evaluation, records: list[dict]) -> None:
-    """Draw predictions over images, from the smallest to the largest rotation error.
+    """Draw predictions over some of the first images, from the smallest to the largest error.
 
     Args:
         path: of the picture.
@@ -46,11 +46,10 @@ def draw_predictions(path: Path, evaluation: Evaluation, records: list[dict]) ->
     for index, sample in zip(range(max(chosen) + 1), samples, strict=False):
         if index in chosen:
             tiles[index] = _tile(evaluation, sample, records[index], points)
-    ordered = [tiles[index] for index in chosen]
-    ordered += [np.full_like(ordered[0], 255)] * (-len(ordered) % _COLUMNS)
-    rows = [np.hstack(ordered[i : i + _COLUMNS]) for i in range(0, len(ordered), _COLUMNS)]
-    sheet = np.vstack([*rows, _text(_LEGEND, _COLUMNS * _TILE)])
-    cv2.imwrite(str(path), cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    rows = drawing.rows_of([tiles[index] for index in chosen], _COLUMNS)
+    sheet = np.vstack([rows, drawing.caption(_LEGEND, _COLUMNS * _TILE)])
+    _, content = cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))
+    write_bytes(path, content.tobytes())
 
 
 def choose(errors: list[float]) -> list[int]:
@@ -78,7 +77,7 @@ def _tile(
     if "lateral_error" in record:
         caption += f", {1e3 * record['lateral_error']:.1f} mm"
     caption += f", mode {record['mode_mass']:.0%}" if record["n_modes"] else ", no mode"
-    return np.vstack([drawn, _text(caption, _TILE)])
+    return np.vstack([drawn, drawing.caption(caption, _TILE)])
 
 
 def _nearest_truth(
@@ -92,10 +91,3 @@ def _nearest_truth(
         shift = evaluation.target.symmetries[nearest, :3, 3]
         translation = translation + sample.rotation @ shift
     return rotations[nearest], translation
-
-
-def _text(words: str, width: int) -> np.ndarray:
-    """Return a white line of text, RGB uint8 [_LINE, width, 3]."""
-    line = np.full((_LINE, width, 3), 255, np.uint8)
-    drawing.text(line, words, (4, _LINE / 2), 0.42, centred=False)
-    return line

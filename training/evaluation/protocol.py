@@ -16,7 +16,7 @@ from spyropose_ros.core.search import PosePyramid
 from spyropose_ros.core.translation_grid import TranslationBox
 from training.data.crops import PAPER_LIMIT, PAPER_SIGMA, truncated_offset
 from training.data.source import Sample
-from training.evaluation.verdict import TEMPERATURES_OFF
+from training.evaluation.verdict import TEMPERATURES_OFF, TEMPERATURES_UNUSED
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,10 @@ class Protocol:
 
     def temperatures(self, bundle: ModelBundle) -> str:
         """Describe where the temperatures come from."""
+        if self.paper:
+            return TEMPERATURES_UNUSED
         fitted = bundle.record.get("calibration")
-        if self.paper or fitted is None:  # a bundle comes with ones
+        if fitted is None:  # a bundle comes with ones
             return TEMPERATURES_OFF
         return f"temperatures fitted on {fitted['images']} {fitted['data']}"
 

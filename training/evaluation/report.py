@@ -4,12 +4,14 @@
 command line are in <stem>_times.json. The Markdown shows both.
 """
 
+import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from spyropose_ros.core.files import write_bytes, write_text
 from training import markdown
 from training.evaluation.verdict import verdict
 
@@ -39,16 +41,15 @@ def write_report(
         records: per-image metrics, for the figure.
         pictures: of single images, in the same folder.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     for name, content in ((stem, report), (stem + _TIMES, times)):
         text = json.dumps(content, indent=1, allow_nan=False)
-        (directory / f"{name}.json").write_text(text + "\n")
+        write_text(directory / f"{name}.json", text + "\n")
     lines = [f"# {title(report)}", ""]
     if "groups" not in report:  # what is calibrated is a single view
         lines += [f"Verdict: {verdict(report)}.", ""]
     lines += [*report_lines(report, times), "", f"![figures]({stem}.png)", ""]
     lines += [f"![predictions]({picture.name})\n" for picture in pictures]
-    (directory / f"{stem}.md").write_text("\n".join(lines))
+    write_text(directory / f"{stem}.md", "\n".join(lines))
     _figure(directory / f"{stem}.png", report, records)
 
 
@@ -188,4 +189,6 @@ def _figure(path: Path, report: dict, records: list[dict]) -> None:
     for axes in ambiguity:
         axes.scatter(fractions, [r[key] for r in records], s=6, alpha=0.5)
         axes.set(xlabel=visible.replace("_", " "), ylabel=label, title="ambiguity")
-    figure.savefig(path, dpi=110)
+    image = io.BytesIO()
+    figure.savefig(image, dpi=110)
+    write_bytes(path, image.getvalue())

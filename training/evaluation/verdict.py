@@ -2,8 +2,13 @@
 
 import math
 
+from spyropose_ros.core.commands import starter
+
 TEMPERATURES_OFF = "temperatures off"
-"""How a report's protocol says that the model is not calibrated, or not used so."""
+"""How a report's protocol says that the model is not calibrated."""
+
+TEMPERATURES_UNUSED = "temperatures off, as in the paper"
+"""How it says that the temperatures, if there are any, are not used."""
 
 _FEWEST_IMAGES = 20
 _INSIDE = 0.8  # least share of truths in the box that is searched
@@ -29,18 +34,21 @@ def verdict(report: dict) -> str:
         return (
             f"looks in the wrong place: in {1 - inside:.0%} of the images the true pose is outside "
             "the region that is searched around the detector's box; look at the data with "
-            "training.inspect_data"
+            f"'{starter()} -m training.inspect_data'"
         )
     if not _has_learned(summary, report["search"]["depth"]):
         return (
-            "has not learned: it knows hardly more than the box of the detector; train longer, or "
-            "look at the data with training.inspect_data"
+            "has not learned: it knows hardly more than the box of the detector; train again for "
+            "longer (more --hours and a new --run-id), or look at the data with "
+            f"'{starter()} -m training.inspect_data'"
         )
     share = f"the 90 % region holds the true pose in {covered:.0%} of the images"
     slack = max(_TOLERANCE, 2 * math.sqrt(_MASS * (1 - _MASS) / images))  # two standard errors
     if covered < _MASS - slack:
-        if TEMPERATURES_OFF in report["protocol"]:
-            remedy = "calibrate it (training.calibrate)"
+        if TEMPERATURES_UNUSED in report["protocol"]:
+            remedy = "judge its calibration without --paper-protocol, which leaves it out"
+        elif TEMPERATURES_OFF in report["protocol"]:
+            remedy = f"calibrate it with '{starter()} -m training.calibrate'"
         else:
             remedy = "train on more images like these, and calibrate it on more of them"
         return f"overconfident: {share}; {remedy}"
@@ -54,9 +62,12 @@ def _has_learned(summary: dict, depth: int) -> bool:
 
     The best level, as an overconfident model loses at the finest what it has gained before.
     """
+    from spyropose_ros.core import so3_grid  # imports PyTorch
+
     gains = [mean for mean, _ in summary["ll_uniform_zero_per_level"]]
-    base, children = (576, 64) if "lateral_median_m" in summary else (72, 8)
-    return max(gains) >= _LEARNED * (math.log(base) + (depth - 1) * math.log(children))
+    axes = 3 if "lateral_median_m" in summary else 0
+    cells = so3_grid.cell_count(depth - 1) * 2 ** (depth * axes)
+    return max(gains) >= _LEARNED * math.log(cells)
 
 
 def summary_lines(report: dict) -> list[str]:

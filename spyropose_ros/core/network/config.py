@@ -20,7 +20,11 @@ _BOUNDS = {
 _PADDINGS = (0.5, 10.0)
 _MOST_STEPS = 8
 _WIDEST = 8192
-"""Largest number in a backbone's configuration: wider or deeper networks do not exist."""
+"""Most channels of a decoder's step."""
+
+_DEPTHS = ("depths", "num_hidden_layers", "num_layers", "num_stages", "stages")
+_DEEPEST = 256
+"""Most layers of a backbone, which each take time to build; its widths must fit the weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +94,7 @@ class ModelConfig(Architecture):
             raise InputError("the vector scorer sees no translation: it needs rotation_only")
 
     def _check_bounds(self) -> None:
-        """Refuse sizes that no network has, before memory is asked for them."""
+        """Refuse sizes that no network has, before time and memory are spent on them."""
         named = {name: getattr(self, name) for name in _BOUNDS}
         for name, value in named.items():
             low, high = _BOUNDS[name]
@@ -126,14 +130,12 @@ def _is_width(value: object) -> bool:
     return type(value) is int and 1 <= value <= _WIDEST
 
 
-def _check_backbone(entry: object, name: str = "backbone") -> None:
-    """Refuse a number beyond any network's, wherever it stands; classes may have any number."""
-    if isinstance(entry, dict):
-        for key, value in entry.items():
-            if key not in ("id2label", "label2id"):
-                _check_backbone(value, str(key))
-    elif isinstance(entry, (list, tuple)):
-        for value in entry:
-            _check_backbone(value, name)
-    elif isinstance(entry, (int, float)) and not abs(entry) <= _WIDEST:
-        raise InputError(f"{name} of the backbone must be up to {_WIDEST}, got {entry}")
+def _check_backbone(backbone: dict) -> None:
+    """Refuse what is no configuration, and numbers of layers beyond any network's."""
+    if not isinstance(backbone, dict):
+        raise InputError(f"backbone must be a configuration with its model_type, got {backbone}")
+    for name in _DEPTHS:
+        value = backbone.get(name, 0)
+        layers = sum(value) + len(value) if isinstance(value, (list, tuple)) else value
+        if not 0 <= layers <= _DEEPEST:
+            raise InputError(f"{name} of the backbone must be up to {_DEEPEST} layers in all")

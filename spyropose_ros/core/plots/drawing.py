@@ -10,6 +10,7 @@ import numpy as np
 
 AXIS_COLOURS = ((230, 45, 50), (40, 190, 75), (45, 105, 245))  # x, y, z, RGB
 INK = (70, 74, 82)
+LINE = 20  # height of a caption, pixels
 _PLATE = (30, 32, 36)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _SHIFT = 4  # fractional bits of cv2 coordinates
@@ -55,6 +56,20 @@ def text(
     (width, height), _ = cv2.getTextSize(words, _FONT, scale, thickness)
     origin = round(pixel[0] - width / 2 * centred), round(pixel[1] + height / 2)
     cv2.putText(image, words, origin, _FONT, scale, colour, thickness, cv2.LINE_AA)
+
+
+def caption(words: str, width: int) -> np.ndarray:
+    """Return a white line of text, RGB uint8 [LINE, width, 3]."""
+    strip = np.full((LINE, width, 3), 255, np.uint8)
+    text(strip, words, (4, LINE / 2), 0.42, centred=False)
+    return strip
+
+
+def rows_of(tiles: list[np.ndarray], columns: int) -> np.ndarray:
+    """Join tiles of one size [H, W, 3] to rows; the last is filled with white."""
+    filled = [*tiles, *[np.full_like(tiles[0], 255)] * (-len(tiles) % columns)]
+    rows = [np.hstack(filled[i : i + columns]) for i in range(0, len(filled), columns)]
+    return np.vstack(rows)
 
 
 def label(image: np.ndarray, words: str, pixel: Pixel, unit: float) -> None:

@@ -37,7 +37,7 @@ def main(args: list[str] | None = None) -> int:
     parser.add_argument("--ros-args", nargs=argparse.REMAINDER, help="as for the node")
     parser.parse_args(args)
     good = True
-    with interrupts.handled("check"):
+    with interrupts.handled("check", interrupts.NOTHING_KEPT):
         for line in lines(args):
             print(line, flush=True)
             good &= line.good

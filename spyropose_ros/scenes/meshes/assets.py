@@ -3,6 +3,7 @@
 import io
 import unicodedata
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
@@ -80,9 +81,10 @@ class Assets:
         for text in _spellings(name):
             parts = PurePosixPath(text).parts
             for start in range(len(parts)):
-                found = _find(self._folder, parts[start:])
-                if found is not None:
-                    return found
+                with suppress(OSError, ValueError):  # too long for a name, or with a null character
+                    found = _find(self._folder, parts[start:])
+                    if found is not None:
+                        return found
         return None
 
     def get(self, name: str) -> bytes | str:

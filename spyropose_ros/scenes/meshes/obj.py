@@ -39,9 +39,13 @@ def load(content: bytes, stem: str, assets: Assets) -> list[dict[str, Any]]:
     loaded = load_obj(stream, resolver=cast(Any, assets))  # duck-typed
     parts = list(loaded["geometry"].values()) if "geometry" in loaded else [loaded]
     for part in parts:
-        material = getattr(part.get("visual"), "material", None)
-        name = getattr(material, "name", None)
-        if name not in textures or textures[name] in assets.failed:
+        visual: Any = part.get("visual")
+        name: Any = getattr(getattr(visual, "material", None), "name", None)
+        failed = name not in textures or textures[name] in assets.failed
+        if not failed and textures[name] is not None and visual.uv is None:
+            assets.lost.append(f"material {readable(name)} has a texture but no coordinates for it")
+            failed = True
+        if failed:
             part["visual"] = None
     return parts
 

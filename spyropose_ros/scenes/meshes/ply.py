@@ -13,6 +13,7 @@ _HEADER = re.compile(rb"(?s)\s*ply\s.*?end_header[^\n\r]*(\r\n|\n|\r)")
 _ENDS_WITH_LISTS = re.compile(r"element \S+ \d+\nproperty list (?:(?!element).)*$", re.DOTALL)
 _COLOURS = {"diffuse_red": "red", "diffuse_green": "green", "diffuse_blue": "blue"}
 _COLOURS |= {"r": "red", "g": "green", "b": "blue"}
+_PLAIN = ("red", "green", "blue", "alpha")
 
 
 def load(content: bytes, assets: Assets) -> list[dict[str, Any]]:
@@ -39,9 +40,10 @@ def load(content: bytes, assets: Assets) -> list[dict[str, Any]]:
         lines = [line for line in body.splitlines() if line.strip()]
         if len(lines) < sum(counts):
             raise DataError(f"it is cut off: {len(lines)} of {sum(counts)} lines are there")
-        last = lines[sum(counts) - 1].split()
-        if _ENDS_WITH_LISTS.search(text) and len(last) <= int(last[0]):
-            raise DataError("it is cut off within its last line")
+        if counts and counts[-1] > 0 and _ENDS_WITH_LISTS.search(text):
+            last = lines[sum(counts) - 1].split()
+            if len(last) <= int(last[0]):
+                raise DataError("it is cut off within its last line")
         body = b"\n".join(lines) + b"\n"
     try:
         stream = io.BytesIO(text.encode("utf-8", "surrogateescape") + body)
@@ -50,6 +52,8 @@ def load(content: bytes, assets: Assets) -> list[dict[str, Any]]:
         if "unexpected length" not in str(error):
             raise
         raise DataError("it is cut off, or longer than its header says") from error
+    if image and not assets.failed and part.get("visual") is None:
+        assets.lost.append("it names a texture but has no texture coordinates")
     if not image or assets.failed:
         part["visual"] = None  # trimesh makes up a texture for coordinates without one
     return [part]
@@ -62,8 +66,9 @@ def _plain_header(header: str) -> tuple[str, list[int], bool]:
         Text, sizes of the elements, and whether a texture is named.
     """
     kept, counts, image = [], [], False
-    has_colours = re.search(r"\sred\s", header) is not None
-    for line in re.split("[\r\n]+", header.strip()):
+    lines = re.split("[\r\n]+", header.strip())
+    has_colours = any(re.match(r"(?i)property\s.*\sred\s*$", line) for line in lines)
+    for line in lines:
         words = line.split()
         is_texture = "texturefile" in line.lower()
         image |= is_texture
@@ -71,7 +76,9 @@ def _plain_header(header: str) -> tuple[str, list[int], bool]:
             continue
         if words[0] == "element":
             counts.append(int(words[2]))
-        if words[0] == "property" and not has_colours:
-            line = " ".join([*words[:-1], _COLOURS.get(words[-1], words[-1])])
+        if words[0] == "property":
+            name = words[-1].lower()
+            if name in _PLAIN or (name in _COLOURS and not has_colours):
+                line = " ".join([*words[:-1], _COLOURS.get(name, name)])
         kept.append(line)
     return "\n".join(kept) + "\n", counts, image

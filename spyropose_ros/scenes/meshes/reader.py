@@ -1,5 +1,6 @@
 """Read a mesh file of any kind: its parts, and what of its colours is lost."""
 
+import importlib
 import io
 import json
 import zipfile
@@ -12,13 +13,15 @@ import numpy as np
 import trimesh
 from trimesh.visual import TextureVisuals
 
+from spyropose_ros.core.commands import starter
 from spyropose_ros.core.errors import DataError
 from spyropose_ros.scenes.meshes import obj, ply, stl
 from spyropose_ros.scenes.meshes.assets import Assets, is_whole
 
-_PACKAGES = {".3mf": "lxml", ".dae": "pycollada"}
-"""What trimesh needs for formats that few people use."""
+_PACKAGES = {".3mf": ("lxml", "lxml"), ".dae": ("collada", "pycollada")}
+"""What trimesh needs for formats that few people use: module and package."""
 
+_COLOURS = ("vertex_colors", "face_colors")
 _OTHERS = (".glb", ".gltf", ".off", *_PACKAGES)
 _GLB_HEADER = 20  # bytes before the JSON text
 _COMPRESSED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression")
@@ -65,7 +68,7 @@ def read_mesh_file(path: Path) -> MeshFile:
             raise DataError(f"it refers to {error}, which is missing") from error
         except Exception as error:  # trimesh raises whatever its parser stumbles over
             raise DataError(f"it is cut off or damaged: {error}") from error
-    return MeshFile([part for part in parts if len(part.faces)], assets.lost)
+    return MeshFile([part for part in parts if len(part.faces)], list(dict.fromkeys(assets.lost)))
 
 
 def _parts(path: Path, content: bytes, assets: Assets) -> list[trimesh.Trimesh]:
@@ -80,53 +83,67 @@ def _parts(path: Path, content: bytes, assets: Assets) -> list[trimesh.Trimesh]:
         return _other_parts(kind, content, assets)
     else:
         raise DataError(f"a '{kind}' file cannot be read")
-    return [_part(arguments) for arguments in loaded if arguments.get("faces") is not None]
+    loaded = [arguments for arguments in loaded if arguments.get("faces") is not None]
+    for key in _COLOURS:
+        coloured = [arguments for arguments in loaded if arguments.get(key) is not None]
+        colours = _to_uint8([np.asarray(arguments[key]) for arguments in coloured])
+        for arguments, values in zip(coloured, colours, strict=True):
+            arguments[key] = values
+    return [_part(arguments) for arguments in loaded]
 
 
 def _part(arguments: dict[str, Any]) -> trimesh.Trimesh:
     """Return a mesh with the one kind of colour that counts."""
     if arguments.get("visual") is None:
         arguments.pop("visual", None)
-        for key in ("vertex_colors", "face_colors"):
-            if arguments.get(key) is not None:
-                arguments[key] = _to_uint8(np.asarray(arguments[key]))
     else:
-        arguments |= {"vertex_colors": None, "face_colors": None}
+        arguments |= dict.fromkeys(_COLOURS)
     return trimesh.Trimesh(**arguments, process=False)
 
 
-def _to_uint8(colours: np.ndarray) -> np.ndarray:
-    """Return colours that are stored from 0 to 1, 255 or 65535."""
-    highest = colours[:, :3].max(initial=0)
-    if colours.dtype.kind == "f":
+def _to_uint8(parts: list[np.ndarray]) -> list[np.ndarray]:
+    """Return the colours of a file's parts, which are stored from 0 to 1, 255 or 65535."""
+    highest = max((colours[:, :3].max(initial=0) for colours in parts), default=0)
+    if any(colours.dtype.kind == "f" for colours in parts):
         scale = 255.0 if highest <= 1 else 1.0
     else:
         scale = 1.0 if highest <= 255 else 255 / 65535
-    return np.clip(np.round(np.nan_to_num(colours) * scale), 0, 255).astype(np.uint8)
+    return [
+        np.clip(np.round(np.nan_to_num(colours) * scale), 0, 255).astype(np.uint8)
+        for colours in parts
+    ]
 
 
 def _other_parts(kind: str, content: bytes, assets: Assets) -> list[trimesh.Trimesh]:
     """Read what trimesh reads well by itself."""
-    textured: set[str | None] = set()
+    textured: dict[str | None, str | None] = {}
     if kind in (".glb", ".gltf"):
         textured = _check_gltf(kind, content)
     if kind == ".3mf":
         _check_3mf(content, assets)
-    try:
-        scene = trimesh.load_scene(
-            io.BytesIO(content), file_type=kind[1:], resolver=cast(Any, assets), process=False
-        )
-    except ImportError as error:
-        raise DataError(
-            f"'{kind}' files need the Python package {_PACKAGES[kind]}: install it with pip"
-        ) from error
+    if kind in _PACKAGES:
+        _require_package(kind)
+    scene = trimesh.load_scene(
+        io.BytesIO(content), file_type=kind[1:], resolver=cast(Any, assets), process=False
+    )
     parts = [part for part in scene.dump() if isinstance(part, trimesh.Trimesh)]
     for part in parts:
         _settle_material(part, textured, assets)
     return parts
 
 
-def _settle_material(part: trimesh.Trimesh, textured: set[str | None], assets: Assets) -> None:
+def _require_package(kind: str) -> None:
+    module, package = _PACKAGES[kind]
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        remedy = f"install it with '{starter()} -m pip install {package}'"
+        raise DataError(f"'{kind}' files need the Python package {package}: {remedy}") from error
+
+
+def _settle_material(
+    part: trimesh.Trimesh, textured: dict[str | None, str | None], assets: Assets
+) -> None:
     """Take colours at vertices where there is no texture; note a texture that is not there."""
     visual = part.visual
     if not isinstance(visual, TextureVisuals):
@@ -136,16 +153,23 @@ def _settle_material(part: trimesh.Trimesh, textured: set[str | None], assets: A
     if image is not None and visual.uv is not None and is_whole(image):
         return
     colours = visual.vertex_attributes.get("color")
-    if colours is not None:
-        part.visual = trimesh.visual.ColorVisuals(part, vertex_colors=_to_uint8(colours))
-    elif image is not None or material.name in textured:
+    lost = image is not None or material.name in textured
+    if lost and textured.get(material.name) not in assets.failed:  # which are told by their name
         whose = f" of material {material.name}" if material.name else ""
         assets.lost.append(f"the texture{whose} cannot be read")
+    if colours is not None:
+        full = 1.0 if colours.dtype.kind == "f" else np.iinfo(colours.dtype).max
+        colours = np.clip(np.round(colours / full * 255), 0, 255).astype(np.uint8)
+        part.visual = trimesh.visual.ColorVisuals(part, vertex_colors=colours)
+    elif lost:
         part.visual = trimesh.visual.ColorVisuals(part)
 
 
-def _check_gltf(kind: str, content: bytes) -> set[str | None]:
-    """Return the names of the materials with a texture; refuse what trimesh cannot read."""
+def _check_gltf(kind: str, content: bytes) -> dict[str | None, str | None]:
+    """Return the files of the materials' textures by name; refuse what trimesh cannot read.
+
+    A texture within the file is there as None.
+    """
     text = content
     if kind == ".glb":
         if content[:4] != b"glTF" or len(content) < _GLB_HEADER:
@@ -161,11 +185,14 @@ def _check_gltf(kind: str, content: bytes) -> set[str | None]:
     compressed = set(tree.get("extensionsRequired", ())) & set(_COMPRESSED)
     if compressed:
         raise DataError(f"it is compressed with {compressed.pop()}: export it uncompressed")
-    return {
-        material.get("name")
-        for material in tree.get("materials", [])
-        if "baseColorTexture" in material.get("pbrMetallicRoughness", {})
-    }
+    files = {}
+    for material in tree.get("materials", []):
+        texture = material.get("pbrMetallicRoughness", {}).get("baseColorTexture")
+        if texture is not None:
+            source = tree["textures"][texture["index"]].get("source")
+            image = {} if source is None else tree["images"][source]
+            files[material.get("name")] = image.get("uri")
+    return files
 
 
 def _check_3mf(content: bytes, assets: Assets) -> None:
