@@ -83,7 +83,7 @@ def test_ctrl_c_while_an_executable_starts_is_no_traceback(script, tmp_path):
         capture_output=True,
         text=True,
     )
-    expected = (0, "") if script == "estimator" else (130, f"{script}: interrupted\n")
+    expected = (0, "") if script == "estimator" else (130, f"{script}: interrupted; nothing began\n")
     assert (ended.returncode, ended.stderr) == expected
 
 
