@@ -83,7 +83,8 @@ def test_ctrl_c_while_an_executable_starts_is_no_traceback(script, tmp_path):
         capture_output=True,
         text=True,
     )
-    expected = (0, "") if script == "estimator" else (130, f"{script}: interrupted; nothing began\n")
+    text = f"{script}: interrupted; nothing began\n"
+    expected = (0, "") if script == "estimator" else (130, text)
     assert (ended.returncode, ended.stderr) == expected
 
 
