@@ -208,7 +208,13 @@ def _images(directory: Path, suffix: str) -> tuple[Path, str]:
 
 
 def entries_by_image(path: Path) -> dict[int, Any]:
-    """Read a file of a scene; return its entries by the number of the image.
+    """Read a file of a scene.
+
+    Args:
+        path: of the file, with an entry for each image.
+
+    Returns:
+        The entries by the number of the image.
 
     Raises:
         MissingFileError: the file is missing.

@@ -219,6 +219,10 @@ class _Part:
     def reduce(self, name: str, matrix: np.ndarray) -> tuple[np.ndarray, str | None]:
         """Check a camera matrix of the full image.
 
+        Args:
+            name: of the field, for messages.
+            matrix: [3, 3].
+
         Returns:
             That of this part, [3, 3], and why it is implausible, if it is.
         """
