@@ -49,7 +49,7 @@ class KeepGradient(lightning.Callback):
 
 def main():
     torch.manual_seed(0)
-    network = tiny(dropout=0.0, point_dropout=0.0).network
+    network = tiny(dropout=0.0, point_dropout=0.0, crop_padding=1.5).network
     model = PoseModel(ModelConfig(BACKBONE, **network.shared()), 0.05 * torch.randn((8, 3)))
     optim = OptimConfig(max_steps=1, batch_size=2)
     still = AugmentationConfig(image_augmentations=False)
