@@ -20,6 +20,7 @@ from spyropose_ros.demo import node
 from spyropose_ros.demo.frames import Frame, open_frames
 from spyropose_ros.msg import PoseDistributionArray
 from spyropose_ros.ros.messages.conversions import poses
+from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
 from spyropose_ros.ros.pipeline.images import image_message
 
 FRAME_ID = "camera_optical_frame"
@@ -61,7 +62,7 @@ class Camera(node.DemoNode):
 
     def _on_distributions(self, message: PoseDistributionArray) -> None:
         self._answered = True
-        if node.nanoseconds(message.header) == self._awaited:
+        if nanoseconds(message.header.stamp) == self._awaited:
             self._awaited = None
             self._missed = 0
 
@@ -113,7 +114,7 @@ class Camera(node.DemoNode):
         frame = self._frames[self._next]
         self._next += 1
         header = self._header()
-        self._awaited = node.nanoseconds(header)
+        self._awaited = nanoseconds(header.stamp)
         (pose,) = poses(frame.rotation[None], frame.translation[None])
         self._truth.publish(PoseStamped(header=header, pose=pose))
         self._publish(header, frame, visible_message(header, frame, self._class_id))

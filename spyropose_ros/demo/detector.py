@@ -15,6 +15,7 @@ from vision_msgs.msg import Detection2D, Detection2DArray
 
 from spyropose_ros.demo import node
 from spyropose_ros.demo.camera import detection
+from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
 from spyropose_ros.scenes.detector import noisy_box
 
 
@@ -32,11 +33,11 @@ class Detector(node.DemoNode):
         self.create_subscription(Detection2DArray, node.VISIBLE, self._on_visible, node.QUEUE)
 
     def _on_image(self, message: Image) -> None:
-        self._images[node.nanoseconds(message.header)] = message
+        self._images[nanoseconds(message.header.stamp)] = message
         self._detect()
 
     def _on_visible(self, message: Detection2DArray) -> None:
-        self._exact[node.nanoseconds(message.header)] = message
+        self._exact[nanoseconds(message.header.stamp)] = message
         self._detect()
 
     def _detect(self) -> None:

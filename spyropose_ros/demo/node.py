@@ -82,8 +82,3 @@ def run(make_node: Callable[[], DemoNode], interrupted: int = 0) -> int:
         if executor is not None:
             executor.shutdown(0)  # before the context, or its destructor complains
         rclpy.try_shutdown()
-
-
-def nanoseconds(header: Any) -> int:
-    """Return the stamp of a header as one integer, which identifies a frame."""
-    return header.stamp.sec * 10**9 + header.stamp.nanosec

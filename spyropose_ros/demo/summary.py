@@ -27,6 +27,7 @@ from spyropose_ros.demo.received import ReceivedDistribution
 from spyropose_ros.demo.results import Check, FrameResult, pose_errors, verdict
 from spyropose_ros.msg import PoseDistributionArray
 from spyropose_ros.ros.messages.conversions import pose_matrix
+from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
 from spyropose_ros.ros.pipeline.images import rgb_image
 
 FAILED = 2  # exit code; 1 means that the summary itself broke
@@ -68,7 +69,7 @@ class Summary(node.DemoNode):
 
     def _receiver(self, topic: str) -> Callable[[Any], None]:
         def receive(message: Any) -> None:
-            stamp = node.nanoseconds(message.header)
+            stamp = nanoseconds(message.header.stamp)
             if topic == node.VISIBLE and not message.detections:
                 self._idle.add(stamp)
                 self._parts.pop(stamp, None)

@@ -17,7 +17,9 @@ except ImportError:  # Humble
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 _KEPT = DurabilityPolicy.TRANSIENT_LOCAL
-_LATCHED = QoSProfile(depth=1, durability=_KEPT)  # what was sent earlier; reliable
+LATCHED = QoSProfile(depth=1, durability=_KEPT)
+"""Reliable, and what was sent last reaches those that come later."""
+
 _PERIOD = 1.0  # seconds between two looks at the publishers
 
 
@@ -138,7 +140,7 @@ class AdaptiveSubscription:
         before = self._asked
         if not offers:
             return
-        keeping = any(_demands(offer) == _demands(_LATCHED) for offer in offers)
+        keeping = any(_demands(offer) == _demands(LATCHED) for offer in offers)
         self._ask_for_earlier(self._latched and keeping and asked.durability != _KEPT)
         if _demands(asked) == _demands(before):
             return
@@ -156,7 +158,7 @@ class AdaptiveSubscription:
     def _ask_for_earlier(self, wanted: bool) -> None:
         """Subscribe beside the subscription to what was sent earlier, or no longer."""
         if wanted and self._earlier is None:
-            self._earlier = self._subscribe(_LATCHED)
+            self._earlier = self._subscribe(LATCHED)
         elif not wanted and self._earlier is not None:
             self._node.destroy_subscription(self._earlier)
             self._earlier = None

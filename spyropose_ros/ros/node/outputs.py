@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from spyropose_ros.ros.interfaces import String
 from spyropose_ros.ros.messages.model_info import model_info
 from spyropose_ros.ros.messages.result_messages import TOPICS, messages
 from spyropose_ros.ros.messages.tf_poses import TransformChooser
+from spyropose_ros.ros.node.adaptive_subscription import LATCHED
 from spyropose_ros.ros.pipeline.camera_frame import Result
 from spyropose_ros.ros.pipeline.parameters import Parameters
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from spyropose_ros.ros.pipeline.models import Models
 
 _DEPTHS = {"~/distributions": 5, "/tf": 100}  # tf2 broadcasts with 100
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Outputs:
@@ -33,7 +32,7 @@ class Outputs:
             topic: node.create_publisher(kind, topic, _DEPTHS.get(topic, 1))
             for topic, kind in TOPICS.items()
         }
-        self._model_info = node.create_publisher(String, "~/model_info", _LATCHED)
+        self._model_info = node.create_publisher(String, "~/model_info", LATCHED)
         self._chooser = TransformChooser()
 
     def publish(self, result: Result, models: Models, parameters: Parameters) -> None:

@@ -8,12 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 
 from spyropose_ros.ros.interfaces import Detection3DArray, Header, TFMessage, TransformStamped
+from spyropose_ros.ros.node.adaptive_subscription import LATCHED
 from spyropose_ros.ros.node.process import run
-
-_LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 def view_frame(namespace: str) -> str:
@@ -31,7 +29,7 @@ class RvizFrame(Node):
     def __init__(self, **options: Any) -> None:
         super().__init__("rviz_frame", **options)
         self._parent = ""
-        self._publisher = self.create_publisher(TFMessage, "/tf_static", _LATCHED)
+        self._publisher = self.create_publisher(TFMessage, "/tf_static", LATCHED)
         self.create_subscription(Detection3DArray, "detections_3d", self._on_results, 1)
 
     def _on_results(self, results: Detection3DArray) -> None:
