@@ -7,6 +7,9 @@ README.md          optional, the model card
 """
 
 import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +17,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from spyropose_ros.core.bundle_files import (
     CONFIG,
@@ -102,9 +106,8 @@ class ModelBundle:
             model_config = ModelConfig.from_dict(config["model"])
             temperatures = [float(t) for t in config["temperatures"]]
             record = dict(config.get("record", {}))
-            keypoints = torch.tensor(info.keypoints)
-            with torch.device("meta"):  # shapes alone, whatever size they claim
-                outline = make_model(model_config, keypoints)
+            with _no_more_than(state, directory):
+                model = make_model(model_config, torch.tensor(info.keypoints))
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise undescribed(directory, error) from error
         usable = all(0 < t < math.inf for t in temperatures)
@@ -113,13 +116,9 @@ class ModelBundle:
                 f"{directory / CONFIG} needs {model_config.depth} positive temperatures"
             )
         try:
-            outline.load_state_dict(state, assign=True)
+            model.load_state_dict(state)
         except RuntimeError as error:
-            raise BundleError(
-                f"{directory / WEIGHTS} does not fit the architecture in {CONFIG}: {error}"
-            ) from error
-        model = make_model(model_config, keypoints)
-        model.load_state_dict(state)
+            raise _unfitting(directory, str(error)) from error
         mesh = directory / MESH
         return cls(
             model.eval().requires_grad_(False),
@@ -129,6 +128,33 @@ class ModelBundle:
             mesh if mesh.is_file() else None,
             name,
         )
+
+
+@contextmanager
+def _no_more_than(state: dict[str, Tensor], directory: Path) -> Iterator[None]:
+    """End the construction of a network that claims more weights than its file holds.
+
+    PyTorch takes a weight's memory when it is first written, which is after its registration.
+    """
+    left = sum(tensor.numel() for tensor in state.values())
+    builder = threading.get_ident()
+
+    def count(_module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal left
+        if parameter is not None and threading.get_ident() == builder:  # hooks are for all threads
+            left -= parameter.numel()
+            if left < 0:
+                raise _unfitting(directory, f"too few values for a {name} of {parameter.shape}")
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _unfitting(directory: Path, reason: str) -> BundleError:
+    return BundleError(f"{directory / WEIGHTS} does not fit the architecture in {CONFIG}: {reason}")
 
 
 def _read_weights(path: Path, checksum: str | None) -> dict[str, Tensor]:

@@ -69,7 +69,7 @@ def test_the_next_command_is_as_it_is_typed(monkeypatch):
         " -m training.evaluate 'my part'"
     )
     assert runs.next_command("evaluate", Path("/far/part")).endswith(" /far/part")
-    monkeypatch.setattr(sys, "prefix", str(ROOT.parent / ".venv"))  # what ./run makes
+    monkeypatch.setattr(sys, "prefix", str(ROOT / ".venv"))  # what ./run makes
     assert runs.next_command("x", Path("p")).startswith("./run exec python -m")
     monkeypatch.setattr(sys, "prefix", "/usr")
     assert runs.next_command("x", Path("p")).startswith("python -m")

@@ -130,7 +130,7 @@ def test_hidden_objects_have_truth_but_no_box(tmp_path, photographs):
     ("arguments", "text"),
     [
         (["lmo", "out", "--objects", "can,banana"], "no object 'banana': choose from ape, can"),
-        (["lmo", "out", "--data", "nowhere"], "fetch it again with: python -m training.download"),
+        (["lmo", "out", "--data", "nowhere"], "python -m training.download lmo"),
         (["mug", "out", "--frames", "-1"], "--frames is -1"),
     ],
 )
