@@ -23,7 +23,8 @@ setup(
     packages=find_packages(
         include=[
             "spyropose_ros",
-            *("spyropose_ros.core*", "spyropose_ros.scenes*", "spyropose_ros.bop*", "training*"),
+            *("spyropose_ros.core*", "spyropose_ros.detector*"),
+            *("spyropose_ros.scenes*", "spyropose_ros.bop*", "training*"),
         ]
     ),
     package_data={"": ["py.typed", "*.yaml"]},

@@ -15,10 +15,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Which packages of this project each room may import. No other room imports training or demo.
 CORE, SCENES, BOP = "spyropose_ros.core", "spyropose_ros.scenes", "spyropose_ros.bop"
+DETECTOR = "spyropose_ros.detector"
 MESSAGES = {"spyropose_ros.ros.interfaces", "spyropose_ros.msg"}
 PIPELINE, OUTPUT = "spyropose_ros.ros.pipeline", "spyropose_ros.ros.messages"
 MAY_IMPORT = {
     "spyropose_ros/core": {CORE},
+    "spyropose_ros/detector": {CORE, DETECTOR},
     "spyropose_ros/scenes": {CORE, SCENES},
     "spyropose_ros/bop": {CORE, SCENES, BOP},
     "spyropose_ros/ros": {CORE, "spyropose_ros.ros", "spyropose_ros.msg"},
@@ -29,10 +31,13 @@ MAY_IMPORT = {
     "spyropose_ros/demo": {
         *(CORE, SCENES, BOP, "spyropose_ros.demo", "spyropose_ros.ros", "spyropose_ros.msg"),
     },
-    "training": {CORE, SCENES, BOP, "training"},
+    "training": {CORE, DETECTOR, SCENES, BOP, "training"},
 }
 PROJECT = ("spyropose_ros", "training", "benchmarks", "test")
-NEEDS_NO_ROS = ("spyropose_ros/core", "spyropose_ros/scenes", "spyropose_ros/bop", "training")
+NEEDS_NO_ROS = (
+    *("spyropose_ros/core", "spyropose_ros/detector", "spyropose_ros/scenes", "spyropose_ros/bop"),
+    "training",
+)
 NEEDS_NO_RCLPY = ("spyropose_ros/ros/pipeline", "spyropose_ros/ros/messages")
 ROS_MODULES = re.compile(
     r"(rclpy|ament_index_python|launch|launch_ros|cv_bridge|tf_transformations|\w+_msgs|\w+_interfaces)(\.|$)"
@@ -135,10 +140,10 @@ def test_one_version():
 IMPORT_WITHOUT_ROS = """
 import importlib.util, pkgutil, sys
 sys.modules["rclpy"] = None  # importing it fails
-for room in ("spyropose_ros.core", "spyropose_ros.scenes", "spyropose_ros.bop"):
-    package = importlib.import_module(room)
+for room in ("core", "detector", "scenes", "bop"):
+    package = importlib.import_module("spyropose_ros." + room)
     print(package.__file__)
-    for module in pkgutil.walk_packages(package.__path__, room + "."):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         if not module.name.endswith(".triton_kernel") or importlib.util.find_spec("triton"):
             importlib.import_module(module.name)
 """
@@ -155,7 +160,9 @@ def test_pip_installs_core_scenes_and_training_without_ros(tmp_path):
     subprocess.run([*pip, "--target", installed, source], check=True)
 
     packages = {str(f.parent.relative_to(installed)) for f in installed.rglob("__init__.py")}
-    rooms = {f"spyropose_ros/{room}" for room in ("core", "core/kernels", "scenes", "bop")}
+    rooms = {
+        f"spyropose_ros/{room}" for room in ("core", "core/kernels", "detector", "scenes", "bop")
+    }
     assert rooms | {"spyropose_ros", "training", "training/fitting"} <= packages
     assert not packages & {"spyropose_ros/ros", "spyropose_ros/demo", "test"}
     result = subprocess.run(

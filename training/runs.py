@@ -7,10 +7,14 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+from jsonargparse import Namespace
+
 from spyropose_ros.core.bundle_files import read_object
 from spyropose_ros.core.commands import starter
 from spyropose_ros.core.errors import DataError
 from spyropose_ros.core.files import sha256
+from training.cli import Parser
 from training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -115,3 +119,35 @@ def variant(bundle: ModelBundle) -> str:
     lacks = ["KP"] * (keypoints == "none") + ["IS"] * (not config.get("importance_sampling", True))
     parts = ["w/ box KP"] * (keypoints == "box") + [f"w/o {' & '.join(lacks)}"] * bool(lacks)
     return " ".join(parts) or "Ours"
+
+
+def stored_settings(run_dir: Path) -> dict:
+    """Return what an existing run was started with; empty for a new one."""
+    paths = [run_dir / name for name in (IDENTITY, SETTINGS)]
+    if not all(path.is_file() for path in paths):
+        return {}
+    identity, settings = (yaml.safe_load(path.read_text()) for path in paths)
+    return identity | settings
+
+
+def check_same(parser: Parser, args: Namespace, given: Namespace, stored: dict) -> None:
+    """End the process if the command line asks for other settings than a run was started with.
+
+    Args:
+        parser: of the command.
+        args: all arguments, the id of the run among them.
+        given: those that were typed.
+        stored: as `stored_settings` returns it.
+    """
+    other = [k for k in stored if k in given and _plain(args[k]) != stored[k]]
+    if other:
+        changes = ", ".join(f"{k} {stored[k]}, not {_plain(args[k])}" for k in other)
+        parser.error(
+            f"run '{args.run_id}' was started with {changes}: leave these out to resume it, or "
+            "choose another --run-id"
+        )
+
+
+def _plain(value):
+    """Return the value as YAML gives it back."""
+    return list(value) if isinstance(value, tuple) else value

@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
 from jsonargparse import Namespace
 
 from spyropose_ros.core.bundle_files import CONFIG as BUNDLE_CONFIG
@@ -29,7 +28,7 @@ from training.config import (
     TrainConfig,
 )
 from training.console import console
-from training.runs import IDENTITY, SETTINGS, next_command
+from training.runs import check_same, next_command, stored_settings
 
 if TYPE_CHECKING:
     from training.data.source import Source
@@ -112,19 +111,13 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     if args.run_id is None:
         name = f"{Path(args.dataset).name}-{args.object}-{time.strftime('%Y%m%d-%H%M%S')}"
         args.run_id = os.environ.get(_RUN_ID, name)
-    stored = _stored(Path(args.runs) / args.run_id)
+    stored = stored_settings(Path(args.runs) / args.run_id)
     given = parser.parse_args(arguments, defaults=False)
     if args.hours and "max_steps" not in given:
         args.max_steps = 0
     if args.precision == "auto":  # the run has what that was
         given.pop("precision", None)
-    other = [k for k in stored if k in given and _plain(args[k]) != stored[k]]
-    if other:
-        changes = ", ".join(f"{k} {stored[k]}, not {_plain(args[k])}" for k in other)
-        parser.error(
-            f"run '{args.run_id}' was started with {changes}: leave these out to resume it, or "
-            "choose another --run-id"
-        )
+    check_same(parser, args, given, stored)
     args.command = provenance.command()
     for name, value in stored.items():
         args[name] = value
@@ -138,20 +131,6 @@ def _low_data_defaults(batch_size: int) -> dict[str, int]:
         "patience": _PATIENCE,
         "validation_images": LOW_DATA_VALIDATION,
     }
-
-
-def _stored(run_dir: Path) -> dict:
-    """Return what an existing run was started with; empty for a new one."""
-    paths = [run_dir / name for name in (IDENTITY, SETTINGS)]
-    if not all(path.is_file() for path in paths):
-        return {}
-    identity, settings = (yaml.safe_load(path.read_text()) for path in paths)
-    return identity | settings
-
-
-def _plain(value):
-    """Return the value as YAML gives it back."""
-    return list(value) if isinstance(value, tuple) else value
 
 
 def settings_of(args: Namespace) -> TrainConfig:
@@ -192,7 +171,7 @@ def train(args: Namespace) -> Path:
     run_dir = Path(args.runs) / args.run_id
     if args.debug and run_dir.exists():
         raise InputError(f"run '{args.run_id}' exists: choose another --run-id for --debug")
-    if _stored(run_dir) and (run_dir / "bundle" / BUNDLE_CONFIG).is_file():
+    if stored_settings(run_dir) and (run_dir / "bundle" / BUNDLE_CONFIG).is_file():
         log.info("run %s is finished: its bundle is %s", args.run_id, run_dir / "bundle")
         log.info("see how good it is: %s", next_command("evaluate", run_dir))
         return run_dir / "bundle"

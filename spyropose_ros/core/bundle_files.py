@@ -111,8 +111,19 @@ def is_hub_id(name: str) -> bool:
     return not directory.is_dir() and not directory.is_absolute() and bool(_HUB_ID.fullmatch(name))
 
 
-def locate(name: str) -> Path:
-    """Return the local folder of a bundle; download it when the name is a hub id."""
+def locate(name: str, needed: tuple[str, str] = (CONFIG, WEIGHTS)) -> Path:
+    """Return the local folder of a bundle; download it when the name is a hub id.
+
+    Args:
+        name: folder, or name of a repository such as owner/name.
+        needed: names of the files that make the bundle.
+
+    Returns:
+        The folder; what is in it is not checked.
+
+    Raises:
+        BundleError: no such folder, or the hub does not provide it.
+    """
     directory = Path(name).expanduser()
     if directory.is_dir():
         return directory
@@ -121,29 +132,28 @@ def locate(name: str) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         try:
-            files = [WEIGHTS, CONFIG, MESH]
-            return Path(snapshot_download(name, allow_patterns=files))
+            return Path(snapshot_download(name, allow_patterns=[*needed, MESH]))
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
             raise BundleError(
                 f"no model bundle at '{name}': no such folder, and the hub did not provide it "
-                f"({type(error).__name__}); give the path of a folder with {CONFIG} and {WEIGHTS}"
+                f"({type(error).__name__}); give the path of a folder with {' and '.join(needed)}"
             ) from error
     raise BundleError(
-        f"no model bundle at '{name}': no such folder; give the path of a folder with {CONFIG} "
-        f"and {WEIGHTS}"
+        f"no model bundle at '{name}': no such folder; give the path of a folder with "
+        f"{' and '.join(needed)}"
     )
 
 
-def read_config(directory: Path) -> dict:
-    """Read config.json and check its format."""
-    path = directory / CONFIG
+def read_config(directory: Path, name: str = CONFIG, format: str = FORMAT) -> dict:
+    """Read a bundle's config.json, or another such file, and check its format."""
+    path = directory / name
     if not path.is_file():
-        raise BundleError(f"{directory} is not a model bundle: {CONFIG} is missing")
+        raise BundleError(f"{directory} is not a model bundle: {name} is missing")
     try:
         config = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is damaged, not valid JSON: {error}") from error
     found = config.get("format") if isinstance(config, dict) else None
-    if found != FORMAT:
-        raise BundleError(f"{path} is of format {found!r}, this package reads {FORMAT!r}")
+    if found != format:
+        raise BundleError(f"{path} is of format {found!r}, this package reads {format!r}")
     return config

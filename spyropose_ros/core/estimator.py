@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spyropose_ros.core import camera
 from spyropose_ros.core.bundle import ModelBundle
+from spyropose_ros.core.device import resolve_device, upload
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.inputs import check_boxes, check_image, check_intrinsics
@@ -167,7 +168,7 @@ class Estimator:
             InputError: malformed image or intrinsics.
         """
         config, diameter = self.model.config, self.bundle.object.diameter
-        pixels, intrinsics = self._image(image), self._intrinsics(K)
+        pixels, intrinsics = upload(image, self.device), self._intrinsics(K)
         resolution, views = config.crop_resolution, self.settings.crops
         size, roll = torch.tensor(CROPS[:views], device=self.device).T.repeat(1, len(estimate))
         K_crop = camera.crop_intrinsics(
@@ -327,10 +328,6 @@ class Estimator:
         """Compute the model's `features` of crops [B, 3, H, W]."""
         return self.model.features(crops.to(self._dtype))
 
-    def _image(self, image: np.ndarray) -> Tensor:
-        """Check an image and put it on the device, uint8 [3, H, W]."""
-        return torch.from_numpy(check_image(image)).to(self.device).permute(2, 0, 1)
-
     def _intrinsics(self, K: np.ndarray) -> Tensor:
         """Check intrinsics and put them on the device, float32 [3, 3]."""
         return torch.tensor(check_intrinsics(K), dtype=torch.float32, device=self.device)
@@ -350,29 +347,3 @@ def _fusion_divisor(fusion: str | float, n_views: int) -> float:
             f"fusion must be 'sum', 'root', 'mean' or a positive number, got {fusion!r}"
         )
     return divisor
-
-
-def resolve_device(name: str | torch.device | None) -> torch.device:
-    """Choose a device; one that is named is tried out.
-
-    Args:
-        name: such as 'cuda:1'; by default, or with 'auto', the first GPU, else the CPU.
-
-    Returns:
-        The device.
-
-    Raises:
-        InputError: unknown or absent, with the list of those that exist.
-    """
-    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    if name is None or name == "auto":
-        return torch.device(gpus[0] if gpus else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        available = ", ".join(["cpu", *gpus])
-        raise InputError(
-            f"device '{name}' is not available here; choose from {available}"
-        ) from error
-    return device

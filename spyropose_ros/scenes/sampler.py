@@ -1,7 +1,7 @@
 """Random scenes: images of one object with the pose, the box and the visibility known."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -187,27 +187,14 @@ class SceneSampler:
         if width <= 0 or height <= 0:
             return None
 
-        # The object's own rectangle; it may reach over the border of the window.
-        bounds = self._renderer.bounds(rotation, translation, K)
-        if not np.isfinite(bounds).all():
+        placed = place(self._renderer, rotation, translation, K, width, height)
+        if placed is None:
             return None
-        left, top = np.floor(bounds[:2]).astype(int)
-        right, bottom = np.ceil(bounds[2:]).astype(int) + 1
-        K_object = K.copy()
-        K_object[:2, 2] -= [left, top]
-        buffer = self._renderer.render(rotation, translation, K_object, right - left, bottom - top)
-        total = np.count_nonzero(buffer.mask)
-        rows = slice(max(top, 0), min(bottom, height))
-        columns = slice(max(left, 0), min(right, width))
-        inside = (
-            slice(rows.start - top, rows.stop - top),
-            slice(columns.start - left, columns.stop - left),
-        )
-        mask = np.zeros((height, width), bool)
-        mask[rows, columns] = buffer.mask[inside]
+        buffer, total, rows, columns, inside = placed
+        mask = placed.mask(height, width)
         silhouette = mask
         least = settings.min_visible_fraction * total
-        if total == 0 or np.count_nonzero(mask) < max(least, 1):
+        if np.count_nonzero(mask) < max(least, 1):
             return None
 
         image = self._backdrops.draw(rng, height, width)
@@ -215,10 +202,10 @@ class SceneSampler:
         self._sprites.scatter(image, focal_over_z, int(rng.integers(0, settings.clutter + 1)), rng)
         if rng.random() < 0.5:
             cast_shadow(image, mask, rng)
-        colours, opacity = self._paint(buffer, rng)
+        colours, opacity = paint(self.model, buffer, rng)
         paste(image[rows, columns], colours[inside], opacity[inside])
         if rng.random() < settings.occlusion_probability:
-            mask = self._sprites.occlude(image, mask, focal_over_z, least, rng)
+            mask = mask & ~self._sprites.occlude(image, mask, focal_over_z, least, rng)
 
         if settings.uneven_light > 0 and rng.random() < settings.uneven_light:
             light = uneven_light(rng, height, width)
@@ -240,8 +227,8 @@ class SceneSampler:
             mask=mask,
             depth=depth,
             silhouette=silhouette,
-            full_box=mask_box(buffer.mask) + [left, top, left, top],
-            full_count=int(total),
+            full_box=mask_box(buffer.mask) + np.tile(placed.corner, 2),
+            full_count=total,
         )
 
     def _window(self, center: np.ndarray) -> tuple[np.ndarray, int, int]:
@@ -261,23 +248,6 @@ class SceneSampler:
         K[:2, 2] -= low
         width, height = high - low
         return K, int(width), int(height)
-
-    def _paint(self, buffer: GBuffer, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return colours and opacity (uint8) of the rendered object, soft at the silhouette."""
-        model = self.model
-        if model.recolour:
-            albedo = np.broadcast_to(random_colour(rng), buffer.albedo.shape)
-            if model.handle_faces is not None and rng.random() < 0.25:
-                handle = model.handle_faces[buffer.face] & buffer.mask
-                albedo = np.where(handle[..., None], random_colour(rng), albedo)
-        else:
-            albedo = buffer.albedo * rng.uniform(0.85, 1.15, 3).astype(np.float32)
-        image = shade(albedo, buffer.normals, Light.random(rng))
-        image *= buffer.mask[..., None]
-        image = cv2.convertScaleAbs(np.clip(image, 0, 1), alpha=255)
-        sigma = rng.uniform(0.35, 0.7)
-        mask = buffer.mask.astype(np.uint8) * 255
-        return cv2.GaussianBlur(image, (3, 3), sigma), cv2.GaussianBlur(mask, (3, 3), sigma)
 
     def _handle_fraction(self, face: np.ndarray, mask: np.ndarray) -> float:
         """Return the visible pixels of the handle over all visible pixels."""
@@ -324,3 +294,102 @@ def mask_box(mask: np.ndarray) -> np.ndarray:
     """
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     return np.array([columns[0] - 0.5, rows[0] - 0.5, columns[-1] + 0.5, rows[-1] + 0.5])
+
+
+class Placed(NamedTuple):
+    """An object's own rectangle, which may reach over the border of the image.
+
+    Attributes:
+        buffer: what is seen of the object alone in its rectangle.
+        total: number of its pixels.
+        rows: of the image that the rectangle covers.
+        columns: the same.
+        inside: the same part, in the rectangle.
+    """
+
+    buffer: GBuffer
+    total: int
+    rows: slice
+    columns: slice
+    inside: tuple[slice, slice]
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Column and row of the image where the rectangle begins."""
+        rows, columns = self.inside
+        return self.columns.start - columns.start, self.rows.start - rows.start
+
+    def mask(self, height: int, width: int) -> np.ndarray:
+        """Return which pixels of the image the object takes, [height, width] bool."""
+        mask = np.zeros((height, width), bool)
+        mask[self.rows, self.columns] = self.buffer.mask[self.inside]
+        return mask
+
+
+def place(
+    renderer: Renderer,
+    rotation: np.ndarray,
+    translation: np.ndarray,
+    K: np.ndarray,
+    width: int,
+    height: int,
+) -> Placed | None:
+    """Render an object as a whole, and find its part inside the image.
+
+    Args:
+        renderer: of the object.
+        rotation: [3, 3], object to camera.
+        translation: [3], object to camera, metres.
+        K: [3, 3] intrinsics of the image.
+        width: of the image, pixels.
+        height: of the image, pixels.
+
+    Returns:
+        The object; None where it takes no pixel or reaches behind the camera.
+    """
+    bounds = renderer.bounds(rotation, translation, K)
+    if not np.isfinite(bounds).all():
+        return None
+    left, top = np.floor(bounds[:2]).astype(int)
+    right, bottom = np.ceil(bounds[2:]).astype(int) + 1
+    K_object = K.copy()
+    K_object[:2, 2] -= [left, top]
+    buffer = renderer.render(rotation, translation, K_object, right - left, bottom - top)
+    total = np.count_nonzero(buffer.mask)
+    if total == 0:
+        return None
+    rows = slice(max(top, 0), min(bottom, height))
+    columns = slice(max(left, 0), min(right, width))
+    inside = (
+        slice(rows.start - top, rows.stop - top),
+        slice(columns.start - left, columns.stop - left),
+    )
+    return Placed(buffer, int(total), rows, columns, inside)
+
+
+def paint(
+    model: ObjectModel, buffer: GBuffer, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give a rendered object colours and light.
+
+    Args:
+        model: the object.
+        buffer: what is seen of it.
+        rng: source of randomness.
+
+    Returns:
+        Colours [h, w, 3] and opacity [h, w], uint8, soft at the silhouette.
+    """
+    if model.recolour:
+        albedo = np.broadcast_to(random_colour(rng), buffer.albedo.shape)
+        if model.handle_faces is not None and rng.random() < 0.25:
+            handle = model.handle_faces[buffer.face] & buffer.mask
+            albedo = np.where(handle[..., None], random_colour(rng), albedo)
+    else:
+        albedo = buffer.albedo * rng.uniform(0.85, 1.15, 3).astype(np.float32)
+    image = shade(albedo, buffer.normals, Light.random(rng))
+    image *= buffer.mask[..., None]
+    image = cv2.convertScaleAbs(np.clip(image, 0, 1), alpha=255)
+    sigma = rng.uniform(0.35, 0.7)
+    mask = buffer.mask.astype(np.uint8) * 255
+    return cv2.GaussianBlur(image, (3, 3), sigma), cv2.GaussianBlur(mask, (3, 3), sigma)

@@ -90,8 +90,9 @@ class SpriteBank:
             rng: source of randomness.
 
         Returns:
-            [h, w] bool, what stays visible. The mask itself when no place was found.
+            [h, w] bool, what the things cover; at least `least` of the object's pixels are not.
         """
+        covered = np.zeros_like(mask)
         rows, columns = np.nonzero(mask)
         spread = 0.15 * np.sqrt(len(rows))
         wanted = rng.integers(1, 3)
@@ -102,16 +103,16 @@ class SpriteBank:
             if placed is None:
                 continue
             where, coloured, opacity = placed
-            visible = mask.copy()
-            visible[where] &= opacity < 128
-            if np.count_nonzero(visible) < max(least, 1):
+            more = covered.copy()
+            more[where] |= opacity >= 128
+            if np.count_nonzero(mask & ~more) < max(least, 1):
                 continue
             paste(image[where], coloured, opacity)
-            mask = visible
+            covered = more
             wanted -= 1
             if wanted == 0:
                 break
-        return mask
+        return covered
 
     def _place(self, center, focal_over_z, shape, rng):
         """Paste a random sprite at a pixel, rotated and more or less bright."""

@@ -187,9 +187,14 @@ class LmoSource(RenderedSource):
         self.check_split(split)
         if split == "renderings":
             return super().frames(split)
-        frames = BopScene(self._root / LMO_SCENE).frames
-        middle = len(frames) // 2
-        return frames[:middle] if split == "dev" else frames[middle:]
+        return lmo_frames(self._root, split)
+
+
+def lmo_frames(root: Path, split: str) -> list[BopFrame]:
+    """Return the photographs of LM-O in a folder, the first half for "dev", else the last."""
+    frames = BopScene(root / LMO_SCENE).frames
+    middle = len(frames) // 2
+    return frames[:middle] if split == "dev" else frames[middle:]
 
 
 class ViewItems:

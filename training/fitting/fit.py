@@ -2,39 +2,38 @@
 
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
 import cv2
 import lightning
-import torch
-import yaml
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from spyropose_ros.core.bundle import MESH, ModelBundle
 from spyropose_ros.core.errors import InputError
-from spyropose_ros.core.files import write_text
-from training import provenance
 from training.config import TrainConfig
 from training.data.source import Source
 from training.fitting.assembly import assemble
 from training.fitting.checkpoints import Checkpoints, Interrupted
 from training.fitting.clock import TrainingClock
 from training.fitting.memory import keep_freed_memory
-from training.fitting.module import PoseModule
 from training.fitting.precision import trainer_precision
 from training.fitting.progress import Progress, silence_lightning
-from training.fitting.stream_data import ENDLESS_STEPS, StreamData
+from training.fitting.running import (
+    count,
+    log_file,
+    make_logger,
+    make_trainer,
+    train_or_resume,
+    training_record,
+    write_yaml,
+)
+from training.fitting.stream_data import StreamData
 from training.runs import IDENTITY, SETTINGS, next_command
 
 log = logging.getLogger(__name__)
 
 _BEST = "val/ll_gain"
-_DEBUG_STEPS = 5
 
 
 def fit(
@@ -77,7 +76,6 @@ def fit(
     keep_freed_memory()
     lightning.seed_everything(config.seed, verbose=False)
     cv2.setNumThreads(1)
-    steps = config.optim.max_steps or ENDLESS_STEPS
     clock = TrainingClock(config.optim.hours)
     assembly = assemble(source, config, clock)
     module = assembly.module
@@ -89,35 +87,26 @@ def fit(
         config.seed,
         source.composer(assembly.crop),
     )
-    processes = _count(devices) * num_nodes
+    processes = count(devices) * num_nodes
     progress = Progress(clock, config.optim.max_steps, config.optim.batch_size * processes)
-    trainer = lightning.Trainer(
-        accelerator=accelerator,
-        devices=devices,
-        num_nodes=num_nodes,
-        strategy="ddp" if processes > 1 else "auto",
-        precision=cast(Any, precision),  # Lightning checks the name
-        max_steps=_DEBUG_STEPS if debug else steps,
-        use_distributed_sampler=False,  # the streams share themselves
-        logger=False if debug else _logger(logger, run_dir),
-        callbacks=[clock, progress, *_callbacks(config, run_dir, debug)],
-        enable_checkpointing=not debug,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        log_every_n_steps=25,
-        val_check_interval=min(config.optim.steps_per_epoch, steps),
-        check_val_every_n_epoch=None,  # to Lightning, the whole training is one epoch
-        num_sanity_val_steps=0,
+    trainer = make_trainer(
+        config.optim,
+        [clock, progress, *_callbacks(config, run_dir, debug)],
+        False if debug else make_logger(logger, run_dir),
+        debug,
+        accelerator,
+        devices,
+        num_nodes,
     )
     bundle = run_dir / "bundle"
     if not debug and trainer.is_global_zero:
         shutil.rmtree(bundle, ignore_errors=True)  # of an earlier --debug
-        shared = {"devices": _count(devices), "num_nodes": num_nodes}
-        _write_yaml(run_dir / IDENTITY, identity | shared)
-        _write_yaml(run_dir / SETTINGS, config.to_flat())
-    with _log_file(None if debug else run_dir / "log.txt"):
+        shared = {"devices": count(devices), "num_nodes": num_nodes}
+        write_yaml(run_dir / IDENTITY, identity | shared)
+        write_yaml(run_dir / SETTINGS, config.to_flat())
+    with log_file(None if debug else run_dir / "log.txt"):
         try:
-            steps = _run(trainer, clock, module, data, config)
+            steps = train_or_resume(trainer, clock, module, data, config.optim.patience)
         except Interrupted as stop:
             if trainer.is_global_zero:
                 log.info("%s; to resume, add --run-id %s to the command", stop, run_dir.name)
@@ -161,73 +150,10 @@ def _record(
     trainer: lightning.Trainer, clock: TrainingClock, steps: int, config: TrainConfig
 ) -> dict[str, object]:
     """Return how the weights were made."""
-    record = {
-        "package_version": provenance.package_version(),
-        "git_commit": provenance.git_commit(),
-        "config": config.to_flat(),
-        "steps": steps,
-        "processes": trainer.world_size,
-        "precision": trainer.precision,
-        "hardware": provenance.hardware(str(trainer.strategy.root_device)),
-        "seconds": round(clock.seconds.wall),
-        "core_hours": round(clock.seconds.core / 3600, 4),
-    }
+    record = training_record(trainer, clock, steps, config.to_flat())
     if config.network.start_from:
         record["started_from"] = ModelBundle.from_pretrained(config.network.start_from).record
     return record
-
-
-def _run(
-    trainer: lightning.Trainer,
-    clock: TrainingClock,
-    module: PoseModule,
-    data: StreamData,
-    config: TrainConfig,
-) -> int:
-    """Train from the start or the latest checkpoint; the module ends with the weights to export.
-
-    Returns:
-        Steps that these weights took.
-    """
-    found = trainer.checkpoint_callback
-    checkpoints = found if isinstance(found, Checkpoints) else None  # none of --debug
-    resume, finished = None, False
-    if checkpoints and checkpoints.last.is_file():
-        resume = checkpoints.last
-        log.info("resuming from %s", resume)
-        state = torch.load(resume, map_location="cpu", weights_only=True)
-        if clock.state_key not in state["callbacks"]:
-            raise InputError(f"{resume} is of an earlier version: choose another --run-id")
-        clock.load_state_dict(state["callbacks"][clock.state_key])
-        steps = state["global_step"]
-        finished = clock.enough(trainer) or steps >= trainer.max_steps
-    if finished:  # but not exported yet
-        module.load_state_dict(state["state_dict"])  # the average, where there is one
-    else:
-        trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-        steps = trainer.global_step
-    if config.optim.patience == 0 or not (checkpoints and checkpoints.best.is_file()):
-        return steps
-    state = torch.load(checkpoints.best, map_location="cpu", weights_only=True)
-    module.load_state_dict(state["state_dict"])
-    return state["global_step"]
-
-
-def _write_yaml(path: Path, values: dict) -> None:
-    write_text(path, yaml.safe_dump(values, sort_keys=False))
-
-
-@contextmanager
-def _log_file(path: Path | None) -> Iterator[None]:
-    """Also log to a file, at its end."""
-    handler = logging.NullHandler() if path is None else logging.FileHandler(path)
-    logging.getLogger("training").setLevel(logging.INFO)
-    logging.getLogger().addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
-        handler.close()
 
 
 def _callbacks(config: TrainConfig, run_dir: Path, debug: bool) -> list[Callback]:
@@ -241,16 +167,3 @@ def _callbacks(config: TrainConfig, run_dir: Path, debug: bool) -> list[Callback
     if optim.patience > 0:
         callbacks.append(EarlyStopping(_BEST, mode="max", patience=optim.patience))
     return callbacks
-
-
-def _logger(kind: str, run_dir: Path) -> Logger | bool:
-    """Return Lightning's logger; a resumed run continues its TensorBoard log, or a new CSV."""
-    if kind == "none":
-        return False
-    if kind == "csv":
-        return CSVLogger(run_dir, name=kind)
-    return TensorBoardLogger(run_dir, name="", version=kind)
-
-
-def _count(devices: int | list[int]) -> int:
-    return devices if isinstance(devices, int) else len(devices)

@@ -21,7 +21,7 @@ from training.config import AugmentationConfig, OptimConfig
 from training.fitting.augment import make_augmentation
 from training.fitting.clock import TrainingClock
 from training.fitting.objective import BatchRandom, ObjectiveConfig, TrainingGrid, level_losses
-from training.fitting.schedule import relative_rate
+from training.fitting.schedule import schedule_of
 
 _BEAM, _ROTATIONS_BEAM = 64, 512  # of the validation; rotations alone are cheap
 _STEP_STRIDE = 7919  # apart from the seeds that people choose
@@ -204,13 +204,7 @@ class PoseModule(lightning.LightningModule):
             groups, lr=optim.lr, weight_decay=optim.weight_decay, fused=fused
         )
 
-        def rate(step: int) -> float:
-            if optim.hours:
-                assert self.clock is not None
-                return relative_rate(self.clock.share, optim.warmup_share)
-            return relative_rate(step / optim.max_steps, optim.warmup_steps / optim.max_steps)
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule_of(optim, self.clock))
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 

@@ -57,7 +57,7 @@ class Progress(Callback):
         self._terminal = sys.stderr.isatty()
         self._recent: deque[_Reading] = deque(maxlen=_RECENT)
         self._logged = 0.0
-        self._gain: float | None = None
+        self._found = ""  # by the latest validation
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Look for the first time."""
@@ -82,10 +82,13 @@ class Progress(Callback):
         """Log what the validation has found, level by level."""
         metrics = trainer.callback_metrics
         if trainer.is_global_zero and "val/ll_gain" in metrics:
-            self._gain = float(metrics["val/ll_gain"])
+            self._found = f"LL {metrics['val/ll_gain']:.2f}"
             depth = cast(PoseModule, module).model.config.depth
             levels = [f"{metrics[f'val/ll_gain_{r}']:.2f}" for r in range(depth)]
             log.info("step %d: validation LL %s", trainer.global_step, " ".join(levels))
+        if trainer.is_global_zero and "val/loss" in metrics:  # of a detector
+            self._found = f"validation {metrics['val/loss']:.3f}"
+            log.info("step %d: validation loss %.3f", trainer.global_step, metrics["val/loss"])
 
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Leave the last state on the screen."""
@@ -119,8 +122,8 @@ class Progress(Callback):
         parts.append(f"{rate:.1f} images/s")
         if losses:
             parts.append(f"loss {sum(losses) / len(losses):.3f}")
-        if self._gain is not None:
-            parts.append(f"LL {self._gain:.2f}")
+        if self._found:
+            parts.append(self._found)
         return ", ".join(parts)
 
 

@@ -13,7 +13,8 @@ from spyropose_ros.scenes.sampler import ObjectModel, Scene, SceneSampler, Scene
 from training.generate.cad import has_colours
 from training.generate.settings import ViewSettings
 
-_HOUSEHOLD_SIZE = 0.12  # metres: the sampler's clutter goes with objects of about this size
+HOUSEHOLD_SIZE = 0.12
+"""Metres: the sampler's clutter goes with objects of about this size."""
 
 
 class Part:
@@ -39,38 +40,22 @@ class Part:
             distance: smallest and largest z of the part's centre, metres.
         """
         self._center, radius = bounding_sphere(mesh)
-        self._scale = _HOUSEHOLD_SIZE / (2 * radius)
+        self._scale = HOUSEHOLD_SIZE / (2 * radius)
         model = ObjectModel(
             name="part",
-            mesh=self._normalised(mesh, self._center),
+            mesh=normalised(mesh, self._center, self._scale),
             handle_faces=None,
             center=np.zeros(3),
-            diameter=_HOUSEHOLD_SIZE,
+            diameter=HOUSEHOLD_SIZE,
             distractors=[
-                self._normalised(_painted(other, index), other.bounds.mean(0))
+                normalised(_painted(other, index), other.bounds.mean(0), self._scale)
                 for index, other in enumerate(occluders)
             ],
             recolour=not has_colours(mesh),
             symmetries=np.eye(3)[None],
         )
-        width, height = views.resolution
-        camera = views.camera
-        settings = SceneSettings(
-            fx=camera["fx"],
-            fy=camera["fy"],
-            cx=camera["cx"],
-            cy=camera["cy"],
-            width=width,
-            height=height,
-            distance=(distance[0] * self._scale, distance[1] * self._scale),
-            rotations="table" if views.views == "upright" else "uniform",
-            table_share=1.0,
-            occlusion_probability=views.occlusion,
-            min_visible_fraction=0.4,
-            full_frame=True,
-            clutter=12,
-            effects=CameraEffects(hue=0.1, blur=1.4),
-        )
+        near, far = distance
+        settings = part_scenes(views, (near * self._scale, far * self._scale))
         self._sampler = SceneSampler(model, settings)
 
     def sample(self, rng: np.random.Generator) -> Scene:
@@ -86,12 +71,51 @@ class Part:
         translation = scene.translation / self._scale - scene.rotation @ self._center
         return replace(scene, translation=translation, depth=scene.depth / self._scale)
 
-    def _normalised(self, mesh: trimesh.Trimesh, center: np.ndarray) -> trimesh.Trimesh:
-        """Return a copy around the origin at the sampler's scale."""
-        mesh = mesh.copy()
-        mesh.apply_translation(-center)
-        mesh.apply_scale(self._scale)
-        return mesh
+
+def part_scenes(views: ViewSettings, distance: tuple[float, float]) -> SceneSettings:
+    """Return how scenes of parts look.
+
+    Args:
+        views: what the camera sees.
+        distance: smallest and largest z of a part's centre at the sampler's scale, metres.
+
+    Returns:
+        Settings for whole images.
+    """
+    (width, height), camera = views.resolution, views.camera
+    return SceneSettings(
+        fx=camera["fx"],
+        fy=camera["fy"],
+        cx=camera["cx"],
+        cy=camera["cy"],
+        width=width,
+        height=height,
+        distance=distance,
+        rotations="table" if views.views == "upright" else "uniform",
+        table_share=1.0,
+        occlusion_probability=views.occlusion,
+        min_visible_fraction=0.4,
+        full_frame=True,
+        clutter=12,
+        effects=CameraEffects(hue=0.1, blur=1.4),
+    )
+
+
+def normalised(mesh: trimesh.Trimesh, center: np.ndarray, scale: float) -> trimesh.Trimesh:
+    """Return a copy at another scale, with a point at the origin.
+
+    Args:
+        mesh: metres.
+        center: the point, [3].
+        scale: of the copy.
+
+    Returns:
+        The copy.
+    """
+    mesh = mesh.copy()
+    mesh.apply_translation(-center)
+    mesh.apply_scale(scale)
+    return mesh
 
 
 def _painted(mesh: trimesh.Trimesh, index: int) -> trimesh.Trimesh:

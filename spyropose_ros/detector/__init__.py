@@ -1,0 +1,1 @@
+"""Boxes of known objects in an image: network, bundle, detections."""

@@ -1,0 +1,126 @@
+"""A trained detector on disk: alone, or as the second part of a pose model's bundle.
+
+detector.safetensors  weights (float16 or float32)
+detector.json         classes, size of the image, calibration, training record and metrics
+"""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from spyropose_ros.core.bundle_files import locate, read_config
+from spyropose_ros.core.errors import BundleError, InputError
+from spyropose_ros.core.files import write_text
+from spyropose_ros.core.weights import fill, read_weights, save_weights
+from spyropose_ros.detector.network import STRIDES, DetectionNetwork
+
+FORMAT = "spyropose_ros/detector/1"
+WEIGHTS = "detector.safetensors"
+CONFIG = "detector.json"
+
+
+@dataclass(frozen=True)
+class DetectorInfo:
+    """What a detector finds, and how large its image is.
+
+    Attributes:
+        classes: names of the objects, as in detections.
+        side: images are scaled so that their longer side has this many pixels.
+        calibration: slope and offset of the class logits, whose sigmoid is then the probability
+            that a box is right; a positive slope.
+    """
+
+    classes: tuple[str, ...]
+    side: int = 416
+    calibration: tuple[float, float] = (1.0, 0.0)
+
+    def __post_init__(self) -> None:
+        classes = self.classes
+        named = all(isinstance(name, str) and name for name in classes)
+        if not classes or not named or len(set(classes)) < len(classes):
+            raise InputError(f"a detector needs classes with different names, got {classes}")
+        if not isinstance(self.side, int) or self.side < STRIDES[-1] or self.side % STRIDES[-1]:
+            raise InputError(f"side must be a multiple of {STRIDES[-1]}, got {self.side!r}")
+        slope, offset = self.calibration
+        if not (0 < slope < math.inf and math.isfinite(offset)):
+            raise InputError(f"calibration must be slope > 0 and offset, got {self.calibration}")
+
+
+@dataclass
+class DetectorBundle:
+    """A detector with its record.
+
+    Attributes:
+        network: in eval mode, float32.
+        info: what it finds.
+        record: free-form provenance: command, configuration, hardware, metrics, package version.
+        name: folder or hub id it came from.
+    """
+
+    network: DetectionNetwork
+    info: DetectorInfo
+    record: dict = field(default_factory=dict)
+    name: str = ""
+
+    def save_pretrained(self, directory: str | Path, half: bool = True) -> None:
+        """Write the bundle's two files; others in the folder stay.
+
+        Args:
+            directory: created when missing; may be the folder of a pose model's bundle.
+            half: store the weights as float16.
+        """
+        directory = Path(directory)
+        self._write(directory, save_weights(self.network, directory / WEIGHTS, half))
+
+    def save_config(self, directory: str | Path) -> None:
+        """Write detector.json again, as after a change of the record.
+
+        Args:
+            directory: of the bundle that this was loaded from.
+        """
+        directory = Path(directory)
+        self._write(directory, read_config(directory, CONFIG, FORMAT)["weights_sha256"])
+
+    def _write(self, directory: Path, checksum: str) -> None:
+        config = {
+            "format": FORMAT,
+            "weights_sha256": checksum,
+            "classes": self.info.classes,
+            "side": self.info.side,
+            "calibration": self.info.calibration,
+            "record": self.record,
+        }
+        write_text(directory / CONFIG, json.dumps(config, indent=1) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, directory_or_hub_id: str | Path) -> "DetectorBundle":
+        """Load a detector from a folder or from the Hugging Face hub.
+
+        Args:
+            directory_or_hub_id: folder, or name of a repository such as owner/name.
+
+        Returns:
+            The bundle, with its network on the CPU.
+
+        Raises:
+            BundleError: missing, damaged or foreign, with the reason.
+        """
+        name = str(directory_or_hub_id)
+        directory = locate(name, (CONFIG, WEIGHTS))
+        if not (directory / CONFIG).is_file():
+            raise BundleError(f"{directory} holds no detector: {CONFIG} is missing")
+        config = read_config(directory, CONFIG, FORMAT)
+        try:
+            calibration = tuple(config.get("calibration", DetectorInfo.calibration))
+            info = DetectorInfo(tuple(config["classes"]), config["side"], calibration)
+        except (LookupError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"{directory / CONFIG} does not describe a detector of this version "
+                f"({type(error).__name__}: {error}); export the bundle again"
+            ) from error
+        network = DetectionNetwork(len(info.classes))
+        state = read_weights(directory / WEIGHTS, config.get("weights_sha256"), CONFIG)
+        fill(network, state, directory / WEIGHTS, CONFIG)
+        network.eval().requires_grad_(False)
+        return cls(network, info, config.get("record", {}), name)

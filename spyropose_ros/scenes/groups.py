@@ -1,0 +1,170 @@
+"""Random camera images of several known objects among other things, for detectors."""
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import trimesh
+
+from spyropose_ros.scenes.backdrops import BackdropBank
+from spyropose_ros.scenes.clutter import cast_shadow, uneven_light
+from spyropose_ros.scenes.renderer import Renderer
+from spyropose_ros.scenes.sampler import (
+    ObjectModel,
+    Placed,
+    SceneSettings,
+    mask_box,
+    paint,
+    place,
+    random_pose,
+)
+from spyropose_ros.scenes.sprites import SpriteBank, paste
+
+
+@dataclass(frozen=True)
+class GroupSettings:
+    """What is in the images.
+
+    Attributes:
+        scenes: how they look; the camera's image is made as a whole.
+        side: the camera's image is scaled so that its longer side has this many pixels.
+        empty: share of images without any known object.
+        most: largest number of known objects.
+    """
+
+    scenes: SceneSettings
+    side: int = 416
+    empty: float = 0.15
+    most: int = 5
+
+
+@dataclass(frozen=True)
+class Group:
+    """An image and the known objects in it; those of which nothing is visible are left out.
+
+    Attributes:
+        image: [H, W, 3] uint8 RGB.
+        boxes: [N, 4] xyxy around the visible pixels; pixel centres lie at integers.
+        classes: [N] which of the models.
+        visible: [N] visible pixels over the pixels that would be visible alone.
+    """
+
+    image: np.ndarray
+    boxes: np.ndarray
+    classes: np.ndarray
+    visible: np.ndarray
+
+
+class GroupSampler:
+    """Makes random images. Can be pickled; forked workers can share one.
+
+    Args:
+        models: the known objects. None is among the other things, however near they are found.
+        settings: what is in the images.
+
+    Attributes:
+        models: those given.
+        settings: those given.
+    """
+
+    models: list[ObjectModel]
+    settings: GroupSettings
+
+    def __init__(self, models: list[ObjectModel], settings: GroupSettings):
+        self.models = models
+        scenes = settings.scenes
+        scale = settings.side / max(scenes.width, scenes.height)
+        self._scenes = replace(
+            scenes,
+            fx=scenes.fx * scale,
+            fy=scenes.fy * scale,
+            cx=(scenes.cx + 0.5) * scale - 0.5,  # pixel centres lie at integers
+            cy=(scenes.cy + 0.5) * scale - 0.5,
+            width=round(scenes.width * scale),
+            height=round(scenes.height * scale),
+        )
+        self.settings = settings
+        self._renderers = [Renderer(model.mesh) for model in models]
+        others = _others(models)
+        self._sprites = SpriteBank(others, scenes.sprites, np.random.default_rng(0))
+        crowds = scenes.backdrops, scenes.backdrop_share
+        self._backdrops = BackdropBank(self._sprites, *crowds, np.random.default_rng(1))
+
+    def sample(self, rng: np.random.Generator) -> Group:
+        """Make an image.
+
+        Args:
+            rng: the only source of randomness: the same state gives the same image.
+
+        Returns:
+            The image.
+        """
+        scenes = self._scenes
+        image = self._backdrops.draw(rng, scenes.height, scenes.width)
+        things = int(rng.integers(0, 2 * scenes.clutter + 1))
+        self._sprites.scatter(image, scenes.fx / rng.uniform(*scenes.distance), things, rng)
+        owner = np.full(image.shape[:2], -1)
+        placed = self._place_all(rng)
+        for number, (kind, z, item) in enumerate(placed):
+            self._add(image, owner, number, kind, z, item, rng)
+        if rng.random() < scenes.uneven_light:
+            light = uneven_light(rng, *image.shape[:2])
+            cv2.multiply(image, cv2.merge([light] * 3), dst=image, dtype=cv2.CV_8U)
+        seen = [number for number in range(len(placed)) if (owner == number).any()]
+        boxes = [mask_box(owner == number) for number in seen]
+        return Group(
+            scenes.effects.apply(image, rng),
+            np.array(boxes, np.float32).reshape(-1, 4),
+            np.array([placed[number][0] for number in seen], np.int64),
+            np.array([(owner == n).sum() / placed[n][2].total for n in seen], np.float32),
+        )
+
+    def _place_all(self, rng: np.random.Generator) -> list[tuple[int, float, Placed]]:
+        """Return kind, distance and pixels of random objects, the farthest first."""
+        scenes, settings = self._scenes, self.settings
+        count = 0 if rng.random() < settings.empty else int(rng.integers(1, settings.most + 1))
+        placed = []
+        for _ in range(count):
+            kind = int(rng.integers(len(self.models)))
+            rotation, translation = random_pose(self.models[kind], scenes, rng)
+            size = scenes.width, scenes.height
+            item = place(self._renderers[kind], rotation, translation, scenes.K, *size)
+            if item is not None:
+                placed.append((kind, float(translation[2]), item))
+        return sorted(placed, key=lambda each: -each[1])
+
+    def _add(
+        self,
+        image: np.ndarray,
+        owner: np.ndarray,
+        number: int,
+        kind: int,
+        z: float,
+        item: Placed,
+        rng: np.random.Generator,
+    ) -> None:
+        """Put an object, and perhaps things before it, in front of what is there, in place."""
+        scenes = self._scenes
+        mask = item.mask(*owner.shape)
+        if not mask.any():
+            return
+        if rng.random() < 0.5:
+            cast_shadow(image, mask, rng)
+        colours, opacity = paint(self.models[kind], item.buffer, rng)
+        paste(image[item.rows, item.columns], colours[item.inside], opacity[item.inside])
+        owner[mask] = number
+        if rng.random() < scenes.occlusion_probability:
+            least = scenes.min_visible_fraction * item.total
+            owner[self._sprites.occlude(image, mask, scenes.fx / z, least, rng)] = -1
+
+
+def _others(models: list[ObjectModel]) -> list[trimesh.Trimesh]:
+    """Return what is found near the objects and is none of them."""
+    known = [model.mesh for model in models]
+    return [
+        thing for thing in models[0].distractors if not any(_same(thing, mesh) for mesh in known)
+    ]
+
+
+def _same(a: trimesh.Trimesh, b: trimesh.Trimesh) -> bool:
+    return a.vertices.shape == b.vertices.shape and bool((a.vertices == b.vertices).all())

@@ -1,0 +1,1 @@
+"""Training of detectors: which cell answers for which object, losses, published weights."""
