@@ -47,6 +47,10 @@ class DetectionNetwork(nn.Module):
 
     Args:
         num_classes: number of classes.
+
+    Attributes:
+        mean: RGB of the images that the published weights were trained on, [3, 1, 1].
+        std: likewise.
     """
 
     mean: Tensor
@@ -58,7 +62,6 @@ class DetectionNetwork(nn.Module):
         self.backbone = Backbone()
         self.neck = Neck([2 * channels for channels, *_ in _STAGES[1:]])
         self.heads = nn.ModuleList(Head(num_classes) for _ in STRIDES)
-        # RGB of the images that the published weights were trained on; constants, not weights.
         mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) / 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1) / 255, persistent=False)
