@@ -11,11 +11,12 @@ import torch
 import bop_files
 from bop_files import BLOCK, CAN
 from spyropose_ros.core.translation_grid import TranslationBox
+from spyropose_ros.scenes.detector import BoxNoise
 from training.config import BopOptions
 from training.data.bop import BopSource
 from training.data.source import CropSettings
 
-CROP = CropSettings(48, 24, 1.5, "boxes", 180.0, True)
+CROP = CropSettings(48, 24, 1.5, BoxNoise(), 180.0, True)
 EVERYTHING = BopOptions(min_visible=0.0, min_pixels=1)
 
 
@@ -116,7 +117,7 @@ def test_items_are_crops_around_the_object(root):
 
 def test_items_show_only_the_visible_surface(root, tmp_path):
     source = BopSource(root, BLOCK, EVERYTHING)
-    upright = CropSettings(48, 24, 1.5, "paper", 0.0, True)
+    upright = CropSettings(48, 24, 1.5, None, 0.0, True)
     index = int(np.argmin([t.instance.visibility.fraction for t in source.targets("train")]))
     item = source.training_items(upright).item(index, np.random.default_rng(0))
     mask, surface = item["surface"][0] > 0, item["surface"][1:]
@@ -129,7 +130,7 @@ def test_items_show_only_the_visible_surface(root, tmp_path):
     pixels = pixels[:, :2] / pixels[:, 2:]
     expected = torch.stack([columns, rows], 1) * 2 + 0.5
     assert (pixels - expected).norm(dim=1).max() < 1.5
-    without = CropSettings(48, 24, 1.5, "boxes", 0.0, False)
+    without = CropSettings(48, 24, 1.5, BoxNoise(), 0.0, False)
     assert "surface" not in source.training_items(without).item(0, np.random.default_rng(0))
 
 

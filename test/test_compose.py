@@ -17,6 +17,7 @@ from spyropose_ros.scenes.batch_effects import BatchEffects
 from spyropose_ros.scenes.camera_effects import CameraEffects
 from spyropose_ros.scenes.chance import Chance
 from spyropose_ros.scenes.compositing import random_colours, shade
+from spyropose_ros.scenes.detector import BoxNoise, MeasuredNoise
 from spyropose_ros.scenes.renderer import Light, Renderer
 from spyropose_ros.scenes.renderer import shade as shade_one
 from spyropose_ros.scenes.sampler import SceneSettings, mask_box
@@ -30,6 +31,7 @@ from training_tools import crop, distance_to_surface
 FEW = {"sprites": 20, "appearance": Appearance(plain_backdrops=4)}
 PLAIN = CameraEffects(0, 0, 0, 0, 0, 0, 0, 0, 0)
 CROP = crop(resolution=96, map_size=48)
+ERRORS = np.array([[0.05, 0, 0.1, -0.1], [0, -0.05, 0, 0.05]], np.float32)  # of boxes
 
 
 def mug(**changes):
@@ -226,20 +228,14 @@ def test_boxes_enclose_what_is_visible(source, composer, items):
         np.testing.assert_allclose(box.numpy(), expected.ravel(), atol=1e-2)
 
 
-@pytest.mark.parametrize("noise", ["boxes", "paper"])
+@pytest.mark.parametrize("noise", [BoxNoise(), MeasuredNoise(ERRORS), None])
 def test_truths_lie_in_the_box_of_every_orientation(source, noise):
-    settings = replace(CROP, detector_noise=noise)
+    settings = replace(CROP, box_noise=noise)
     stream = Stream(source.training_items(settings), TRAIN, 0, 100)
     batch = source.composer(settings)(default_collate([stream[i] for i in range(40)]))
     box = TranslationBox.from_view(batch["estimate"], source.diameter)
     distance = (box.coordinates(batch["translation"].unsqueeze(1))[:, 0] - 0.5).norm(dim=1)
     assert float(distance.max()) < 0.5 and float(distance.mean()) > 0.03
-
-
-def test_unknown_noise_is_named(source, items):
-    composer = source.composer(replace(CROP, detector_noise="none"))
-    with pytest.raises(ValueError, match="'boxes' or 'paper', got 'none'"):
-        composer(default_collate(items[:1]))
 
 
 # --- repeatability ---------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 from spyropose_ros.core import camera
 from spyropose_ros.core.estimator import Estimator
 from spyropose_ros.core.translation_grid import TranslationBox
-from spyropose_ros.scenes.detector import noisy_box
+from spyropose_ros.scenes.detector import BoxNoise, noisy_box
 from spyropose_ros.scenes.sampler import SceneSampler
 from training.data.crops import surface_map, training_item
 from training.data.source import ENDLESS
@@ -58,9 +58,9 @@ def test_items_repeat_and_streams_differ(sampler):
     assert len(draws) == 3
 
 
-@pytest.mark.parametrize("noise", ["boxes", "paper"])
+@pytest.mark.parametrize("noise", [BoxNoise(), None])
 def test_truths_lie_in_the_box_of_every_orientation(sampler, noise):
-    data = stream(sampler, crop(detector_noise=noise))
+    data = stream(sampler, crop(box_noise=noise))
     distances = []
     for index in range(30):
         item = data[index]
@@ -125,7 +125,7 @@ def test_an_item_shows_where_the_detector_s_box_is_in_its_crop(sampler):
     assert abs(float(across @ down)) < 1e-2  # still a rectangle
     assert float(across[0] * down[1] - across[1] * down[0]) > 0  # not mirrored
     assert abs(float(torch.atan2(across[1], across[0]))) > 0.05  # and turned
-    paper = SceneItems(sampler, crop(detector_noise="paper")).item(0, item_generator(0, TRAIN, 0))
+    paper = SceneItems(sampler, crop(box_noise=None)).item(0, item_generator(0, TRAIN, 0))
     assert bool(paper["box"].isnan().all())
 
 
@@ -147,8 +147,3 @@ def test_nothing_visible_gives_an_empty_map(sampler):
     empty = surface_map(depth, K[None], R, center[None], diameter, K_crop, CROP)
     assert empty.shape == (1, 4, 12, 12) and not bool(empty.any())
     assert "surface" not in stream(sampler, crop(surface=False))[0]
-
-
-def test_unknown_noise_is_named(sampler):
-    with pytest.raises(ValueError, match="'boxes' or 'paper', got 'none'"):
-        stream(sampler, crop(detector_noise="none"))[0]

@@ -1,6 +1,7 @@
 """The detector: boxes in the pixels of the image that came in, and bundles of its own."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,19 @@ from PIL import Image
 from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.errors import BundleError, InputError
 from spyropose_ros.detector.boxes import overlap
-from spyropose_ros.detector.bundle import CONFIG, WEIGHTS, DetectorBundle, DetectorInfo
+from spyropose_ros.detector.bundle import (
+    BOX_ERRORS,
+    CONFIG,
+    WEIGHTS,
+    DetectorBundle,
+    DetectorInfo,
+    read_box_errors,
+)
 from spyropose_ros.detector.detector import Detector, frame, resize
 from spyropose_ros.detector.network import STRIDES, DetectionNetwork, cells
+from spyropose_ros.scenes.detector import BoxNoise
+from training.config import DataConfig
+from training.data.box_noise import box_noise, bundle_noise
 
 SHIPPED = Path(__file__).parents[1] / "models" / "nanodet_coco"
 
@@ -52,6 +63,43 @@ def saved(small, tmp_path):
 def edit(directory, **values):
     path = directory / CONFIG
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_measured_box_errors_are_kept(small, tmp_path):
+    errors = np.array([[0.1, 0, 0.2, -0.1]], np.float32)
+    replace(small, box_errors=errors).save_pretrained(tmp_path)
+    np.testing.assert_array_equal(DetectorBundle.from_pretrained(tmp_path).box_errors, errors)
+    noise = box_noise(DataConfig("measured", str(tmp_path)))
+    np.testing.assert_allclose(
+        noise.draw(np.random.default_rng(0)),
+        [0.1 - 0.1107, 0.0476, 0.1 + 0.1107, -0.0476],
+        atol=1e-4,
+    )
+
+
+def test_measured_box_errors_need_a_detector_that_has_them(saved):
+    assert read_box_errors(saved) is None
+    with pytest.raises(InputError, match="needs --detector"):
+        box_noise(DataConfig("measured"))
+    with pytest.raises(InputError, match="does not say how far its boxes are off"):
+        box_noise(DataConfig("measured", str(saved)))
+    assert bundle_noise(saved) == BoxNoise()
+
+
+@pytest.mark.parametrize(
+    ("errors", "reason"),
+    [
+        (np.zeros((0, 4), np.float32), r"float32 \[0, 4\]"),
+        (np.zeros((3, 3), np.float32), r"float32 \[3, 3\]"),
+        (np.zeros((3, 4)), "float64"),
+        (np.full((1, 4), np.nan, np.float32), "NaN"),
+        (np.array([{}]), "damaged"),
+    ],
+)
+def test_box_errors_that_cannot_be_true(saved, errors, reason):
+    np.save(saved / BOX_ERRORS, errors)
+    with pytest.raises(BundleError, match=reason):
+        DetectorBundle.from_pretrained(saved)
 
 
 def test_it_finds_a_person_and_her_tie(detector, photograph):

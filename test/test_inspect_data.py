@@ -9,6 +9,7 @@ import pytest
 
 import bop_files
 from bop_files import BLOCK, CAN
+from spyropose_ros.scenes.detector import BoxNoise
 from training.config import PRESETS
 from training.data.source import CropSettings
 from training.inspect_data import _crop_settings, inspect_data
@@ -135,9 +136,9 @@ def test_sources_without_boxes_or_meshes_are_drawn(tmp_path):
 def test_the_crops_are_those_of_the_preset(good):
     """In size, in turn and in the detector; flags go before the preset."""
     crops = {name: _crop_settings(name, None, None) for name in PRESETS}
-    assert crops["default"] == CropSettings(96, 96, 0.0, "boxes", 0.0, False)
-    assert crops["paper"] == CropSettings(224, 224, 0.0, "paper", 180.0, False)
-    assert _crop_settings("paper", 64, 0.0) == CropSettings(64, 64, 0.0, "paper", 0.0, False)
+    assert crops["default"] == CropSettings(96, 96, 0.0, BoxNoise(), 0.0, False)
+    assert crops["paper"] == CropSettings(224, 224, 0.0, None, 180.0, False)
+    assert _crop_settings("paper", 64, 0.0) == CropSettings(64, 64, 0.0, None, 0.0, False)
     with pytest.raises(ValueError, match="no preset 'papr': choose from paper, default"):
         inspect(good, preset="papr")
     upright = sheet(inspect(good, split="train", n=1))[:288, :288]  # boxes stay upright

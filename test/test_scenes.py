@@ -12,12 +12,14 @@ from scipy.spatial.transform import Rotation
 
 from spyropose_ros.core.camera import apparent_size_ratio, translation_from_boxes
 from spyropose_ros.scenes.camera_effects import CameraEffects
+from spyropose_ros.scenes.chance import Chance
 from spyropose_ros.scenes.clutter import background, uneven_light
-from spyropose_ros.scenes.detector import BoxNoise, noisy_box
+from spyropose_ros.scenes.detector import BoxNoise, MeasuredNoise, noisy_box, noisy_boxes
 from spyropose_ros.scenes.mug import HANDLE_REACH, HEIGHT, RADIUS, make_mug
 from spyropose_ros.scenes.renderer import Light, Renderer, bounding_sphere, shade
 from spyropose_ros.scenes.sampler import SceneSampler, SceneSettings, mask_box
 from training.data.rendered_objects import load_object_model, scene_settings
+from training.detector.matching import box_errors
 
 K = np.array([[300.0, 0, 70.3], [0, 310.0, 55.8], [0, 0, 1]])
 WIDTH, HEIGHT_PX = 160, 120
@@ -347,6 +349,23 @@ def test_noisy_boxes_are_unbiased_and_never_empty():
     wild = BoxNoise(edge=2.0)
     boxes = np.stack([noisy_box(box, rng, wild) for _ in range(1000)])
     assert (boxes[:, 2:] > boxes[:, :2]).all()
+
+
+def test_measured_errors_come_back():
+    """Boxes that are off as given, whether one by one or in a batch."""
+    errors = np.array([[0.1, -0.05, 0.2, -0.3], [0.0, 0.02, -0.1, 0.1]], np.float32)
+    noise, rng = MeasuredNoise(errors), np.random.default_rng(0)
+    true = np.array([10.0, 20, 110, 70])
+    boxes = [noisy_box(true, rng, noise) for _ in range(64)]
+    chance = Chance(torch.from_numpy(rng.random((2, 512), np.float32)))
+    boxes += list(noisy_boxes(torch.tensor(true).expand(2, 4), 64, chance, noise).flatten(0, 1))
+    counts = [0, 0]
+    for box in boxes:
+        found = box_errors(np.asarray(box), true)
+        nearest = int(np.abs(errors - found).sum(1).argmin())
+        np.testing.assert_allclose(found, errors[nearest], atol=1e-6)
+        counts[nearest] += 1
+    assert min(counts) > 60
 
 
 @pytest.mark.parametrize("box", [[0, 0, 0, 5], [0, 0, np.nan, 5], [5, 5, 1, 9]])

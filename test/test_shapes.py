@@ -12,6 +12,7 @@ from scipy.spatial import ConvexHull, cKDTree
 from scipy.spatial.transform import Rotation
 
 from spyropose_ros.core.camera import project
+from spyropose_ros.scenes.detector import BoxNoise
 from training.data.shape_images import HIDDEN_ROTATIONS, ShapeImages, uniform_rotations
 from training.data.shape_models import SHAPES, make_shape
 from training.data.shapes import TEST_IMAGES, ShapesSource
@@ -35,7 +36,7 @@ EDGE_PIXELS = 4
 
 
 def crop_settings(resolution=64):
-    return CropSettings(resolution, resolution // 4, 1.3, "boxes", 0.0, False)
+    return CropSettings(resolution, resolution // 4, 1.3, BoxNoise(), 0.0, False)
 
 
 def different_pixels(a, b):

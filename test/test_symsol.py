@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from spyropose_ros.scenes.detector import BoxNoise
 from training.data.source import CropSettings
 from training.data.symsol import ARCHIVE_NAMES, SymsolSource
 
@@ -18,7 +19,7 @@ SIZE = 224
 
 
 def crop_settings(resolution=SIZE):
-    return CropSettings(resolution, resolution // 4, 1.3, "boxes", 0.0, False)
+    return CropSettings(resolution, resolution // 4, 1.3, BoxNoise(), 0.0, False)
 
 
 def make_rotations(n, m, seed):

@@ -320,7 +320,7 @@ def test_crops_follow_the_settings():
     config = tiny(crop_resolution=64, feature_stride=2, detector_noise="paper", max_roll=7.0)
     crop = crop_settings(config, source, training=True)
     assert (crop.resolution, crop.map_size, crop.padding) == (64, 32, 1.5)
-    assert (crop.detector_noise, crop.max_roll, crop.surface) == ("paper", 7.0, True)
+    assert (crop.box_noise, crop.max_roll, crop.surface) == (None, 7.0, True)
     assert crop_settings(config, source, training=False).max_roll == 0
     assert not crop_settings(tiny(surface_weight=0.0), source, training=True).surface
     assert not crop_settings(config, ShapesSource("cube", 32), training=True).surface

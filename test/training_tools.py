@@ -7,6 +7,7 @@ import torch
 import trimesh
 
 from spyropose_ros.scenes.appearance import Appearance
+from spyropose_ros.scenes.detector import BoxNoise
 from spyropose_ros.scenes.sampler import SceneSettings
 from training.config import (
     AugmentationConfig,
@@ -49,7 +50,7 @@ TINY = TrainConfig(
     seed=3,
 )
 
-CROP = CropSettings(48, 12, 1.5, "boxes", 180.0, True)
+CROP = CropSettings(48, 12, 1.5, BoxNoise(), 180.0, True)
 
 
 def mug_source() -> RenderedSource:

@@ -157,6 +157,7 @@ def _validation_batches(
     estimator: Estimator, source: Source, images: int, seed: int
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Yield crops as the training validates on, one by one."""
+    from training.data.box_noise import bundle_noise
     from training.data.source import CropSettings
     from training.data.streams import VALIDATION, item_generator
 
@@ -170,7 +171,7 @@ def _validation_batches(
         resolution=config.crop_resolution,
         map_size=config.crop_resolution // config.feature_stride,
         padding=config.crop_padding,
-        detector_noise="boxes",
+        box_noise=bundle_noise(estimator.bundle.name),
         max_roll=0.0,
         surface=False,
     )

@@ -147,8 +147,10 @@ class DataConfig:
     """Images.
 
     Attributes:
-        detector_noise: "boxes" simulates a detector (noisy tight box of the visible mask), "paper"
-            draws a truncated Gaussian offset around the truth.
+        detector_noise: "boxes" simulates a detector (noisy tight box of the visible mask),
+            "measured" likewise with the errors of a real one, "paper" draws a truncated Gaussian
+            offset around the truth.
+        detector: run id or bundle of the detector whose errors are "measured".
         max_roll: largest in-plane turn of a training crop, degrees; 180 is the paper.
         views: of rendered objects: "upright" ones, seen from the side or above, or "uniform" over
             SO(3).
@@ -158,7 +160,8 @@ class DataConfig:
         validation_images: watched during training.
     """
 
-    detector_noise: Literal["boxes", "paper"] = "boxes"
+    detector_noise: Literal["boxes", "measured", "paper"] = "boxes"
+    detector: str = ""
     max_roll: float = 180.0
     views: Literal["upright", "uniform"] = "upright"
     low_data_regime: bool = False

@@ -168,6 +168,7 @@ def diagnose(overlap: float, scale: float) -> str | None:
 
 def _crop_settings(preset: str, resolution: int | None, max_roll: float | None) -> CropSettings:
     """Return how a training with a preset cuts its crops, except for their padding."""
+    from training.data.box_noise import box_noise
     from training.data.source import CropSettings
 
     if preset not in PRESETS:
@@ -175,7 +176,7 @@ def _crop_settings(preset: str, resolution: int | None, max_roll: float | None) 
     config = PRESETS[preset]
     side = resolution or config.network.crop_resolution
     roll = config.data.max_roll if max_roll is None else max_roll
-    return CropSettings(side, side, 0.0, config.data.detector_noise, roll, False)
+    return CropSettings(side, side, 0.0, box_noise(config.data), roll, False)
 
 
 def _inspected(

@@ -378,7 +378,7 @@ def test_two_hundred_steps_improve_every_variant(variant, tmp_path):
 def gain(source, model, n=40):
     """Mean log-likelihood over the uniform distribution on held-out images, last level."""
     config = model.config
-    crop = CropSettings(config.crop_resolution, 8, 1.3, "paper", 0.0, False)
+    crop = CropSettings(config.crop_resolution, 8, 1.3, None, 0.0, False)
     items = source.validation_items(crop)
     batch = torch.utils.data.default_collate([items.item(i, None) for i in range(n)])
     features = model.features(batch["crop"].float() / 255)

@@ -279,7 +279,7 @@ class BopItems:
         depth = self._depth(target, *image.shape[:2]) if self._crop.surface else None
         item = self._cut(target, image, depth, self._crop, rng)
         if item is None:
-            paper = replace(self._crop, detector_noise="paper")
+            paper = replace(self._crop, box_noise=None)
             item = self._cut(target, image, depth, paper, rng)
         assert item is not None  # the paper's detector is never off by more than the box
         return item

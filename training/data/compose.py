@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from spyropose_ros.core import camera
-from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.scenes.chance import Chance
 from spyropose_ros.scenes.compositing import Painter
@@ -79,7 +78,7 @@ class Composer(nn.Module):
 
     def _found(self, visible: Tensor, K: Tensor, truth: Tensor) -> Tensor:
         """Tell whether a perfect box around the visible part leads to the truth, bool [N]."""
-        if self.crop.detector_noise == "paper":
+        if self.crop.box_noise is None:
             return torch.ones(len(visible), dtype=torch.bool, device=visible.device)
         return within_ball(truth, self._from_boxes(self._boxes(visible, K)), self.diameter)
 
@@ -104,22 +103,20 @@ class Composer(nn.Module):
 
         Where there is none, the box around what is visible counts without noise, or the truth.
         """
-        n, noise = len(truth), self.crop.detector_noise
-        if noise == "boxes":
-            boxes = self._boxes(visible, K)
-            tries = noisy_boxes(boxes, _TRIES, chance).flatten(0, 1)
-            tries, exact = self._from_boxes(tries), self._from_boxes(boxes)
-            again = truth.repeat_interleave(_TRIES, 0)
-            good = within_ball(again, tries, self.diameter)
-            near = within_ball(truth, exact, self.diameter)
-            exact = torch.where(near.unsqueeze(1), exact, truth)
-        elif noise == "paper":
+        n, noise = len(truth), self.crop.box_noise
+        if noise is None:
             offset = PAPER_SIGMA * chance.normal((_TRIES, 3))
             box = TranslationBox.from_view(truth, self.diameter)
             tries, exact = box.from_coordinates(offset + 0.5).flatten(0, 1), truth
             good = offset.norm(dim=2) < PAPER_LIMIT
         else:
-            raise InputError(f"detector_noise must be 'boxes' or 'paper', got '{noise}'")
+            boxes = self._boxes(visible, K)
+            tries = noisy_boxes(boxes, _TRIES, chance, noise).flatten(0, 1)
+            tries, exact = self._from_boxes(tries), self._from_boxes(boxes)
+            again = truth.repeat_interleave(_TRIES, 0)
+            good = within_ball(again, tries, self.diameter)
+            near = within_ball(truth, exact, self.diameter)
+            exact = torch.where(near.unsqueeze(1), exact, truth)
         tries, good = tries.view(n, _TRIES, 3), good.view(n, _TRIES)
         first = tries[torch.arange(n, device=truth.device), good.byte().argmax(1)]
         return torch.where(good.any(1, keepdim=True), first, exact)

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from spyropose_ros.core import camera
-from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.scenes.detector import noisy_box
 from training.data.source import CropSettings
@@ -108,15 +107,11 @@ def _estimate(
     """
     box = torch.full((4,), torch.nan)
     for _ in range(_TRIES):
-        if crop.detector_noise == "boxes":
-            box = torch.from_numpy(noisy_box(visible_box, rng)).float()
-            estimate = camera.translation_from_boxes(box[None], K, diameter, size_ratio)
-        elif crop.detector_noise == "paper":
+        if crop.box_noise is None:
             estimate = paper_estimate(truth, diameter, rng)
         else:
-            raise InputError(
-                f"detector_noise must be 'boxes' or 'paper', got '{crop.detector_noise}'"
-            )
+            box = torch.from_numpy(noisy_box(visible_box, rng, crop.box_noise)).float()
+            estimate = camera.translation_from_boxes(box[None], K, diameter, size_ratio)
         if within_ball(truth[None], estimate, diameter):
             return estimate, box
     return None

@@ -246,7 +246,7 @@ class ViewItems:
     def _detectable(self, view: View) -> bool:
         """Tell whether the box around the visible part leads near enough to the truth."""
         seen = view.depth > 0
-        if self.crop.detector_noise == "paper" or view.inside[seen].all():
+        if self.crop.box_noise is None or view.inside[seen].all():
             return True
         box = torch.from_numpy(mask_box(seen & view.inside)).float()[None]
         K, diameter = torch.from_numpy(view.K).float(), self.caster.model.diameter

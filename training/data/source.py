@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from spyropose_ros.bop import BopFrame
 from spyropose_ros.core.errors import InputError
+from spyropose_ros.scenes.detector import EdgeNoise
 
 ENDLESS = sys.maxsize
 """Length of items that are rendered without end."""
@@ -78,8 +79,8 @@ class CropSettings:
         resolution: side of the crop, pixels.
         map_size: side of the surface map.
         padding: side of the crop over the projected diameter.
-        detector_noise: "boxes" simulates a detector (noisy tight box of the visible mask), "paper"
-            draws a truncated Gaussian offset around the truth.
+        box_noise: of a simulated detector, which gives tight boxes of the visible mask; None draws
+            the paper's truncated Gaussian offset around the truth.
         max_roll: largest random in-plane turn of the crop, degrees.
         surface: whether items have a surface map.
     """
@@ -87,7 +88,7 @@ class CropSettings:
     resolution: int
     map_size: int
     padding: float
-    detector_noise: str
+    box_noise: EdgeNoise | None
     max_roll: float
     surface: bool
 

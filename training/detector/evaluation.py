@@ -57,7 +57,7 @@ def summarise(matches: Matches) -> dict:
     """
     score = operating_score(matches)
     good = matches.found & (matches.scores >= score)
-    errors = matches.errors[good]
+    errors = good_errors(matches)
     return {
         "precision": PRECISION,
         "score": score if good.any() else None,
@@ -74,6 +74,11 @@ def summarise(matches: Matches) -> dict:
         if good.any()
         else None,
     }
+
+
+def good_errors(matches: Matches) -> np.ndarray:
+    """Return `Matches.errors` of the boxes that found an object at the operating score."""
+    return matches.errors[matches.found & (matches.scores >= operating_score(matches))]
 
 
 def operating_score(matches: Matches) -> float:

@@ -16,7 +16,7 @@ from training.config import PRESETS
 from training.data.streams import VALIDATION
 from training.detector.calibration import calibrated, fit_calibration
 from training.detector.config import DetectorConfig
-from training.detector.evaluation import LOWEST_SCORE, summarise
+from training.detector.evaluation import LOWEST_SCORE, good_errors, summarise
 from training.detector.images import GroupItems, KnownObjects
 from training.detector.matching import Matches, match
 from training.detector.module import DetectorModule
@@ -132,6 +132,10 @@ def _calibrated(
         fitted["recall"],
         fitted["precision"],
     )
+    errors = good_errors(matches)
     return DetectorBundle(
-        network, replace(info, calibration=(slope, offset)), record | {"calibration": fitted}
+        network,
+        replace(info, calibration=(slope, offset)),
+        record | {"calibration": fitted},
+        errors if len(errors) else None,
     )

@@ -14,6 +14,7 @@ from spyropose_ros.core.network.keypoint_model import PoseModel, make_model
 from spyropose_ros.core.network.keypoints import box_keypoints, farthest_points
 from spyropose_ros.core.network.rotation_model import RotationModel
 from training.config import NetworkConfig, TrainConfig
+from training.data.box_noise import box_noise
 from training.data.source import CropSettings, Source
 from training.fitting.clock import TrainingClock
 from training.fitting.module import PoseModule
@@ -152,7 +153,7 @@ def crop_settings(config: TrainConfig, source: Source, training: bool) -> CropSe
         network.crop_resolution,
         network.crop_resolution // network.feature_stride,
         _crop_padding(network, source),
-        config.data.detector_noise,
+        box_noise(config.data),
         config.data.max_roll if training else 0.0,
         _reads_surface(config, source),
     )
