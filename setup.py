@@ -23,7 +23,7 @@ setup(
     packages=find_packages(
         include=[
             "spyropose_ros",
-            *("spyropose_ros.core*", "spyropose_ros.detector*"),
+            *("spyropose_ros.core*", "spyropose_ros.detector*", "spyropose_ros.photos*"),
             *("spyropose_ros.scenes*", "spyropose_ros.bop*", "training*"),
         ]
     ),

@@ -1,4 +1,4 @@
-"""Starts the demo: a camera, a detector, the estimator and a summary that ends it.
+"""Starts the demo: a camera, the estimator with its detector, and a summary that ends it.
 
 The same as ./run demo for ROS 2 installations. The results go to the folder `output`.
 """
@@ -23,7 +23,12 @@ ARGUMENTS = (
     ("model", "", "folder of another model bundle; empty takes the one of the demo"),
     ("device", "auto", "where the model runs: auto, cpu, cuda or cuda:N"),
     ("frames", "0", "number of frames; 0 takes 60 renderings, or all photographs"),
-    ("output", "demo_output", "folder for the results"),
+    (
+        "detector",
+        "own",
+        "own (made for the model), annotations (true boxes with errors), or a folder",
+    ),
+    ("output", "", "folder for the results; empty: demo_output/ and the demo's name"),
     ("data", "data", "folder of the data sets, from: python -m training.download lmo"),
     ("rviz", "false", "whether RViz is started as well: true or false"),
 )
@@ -31,14 +36,19 @@ CHOICES = {"demo": ("mug", "lmo"), "rviz": ("true", "false", "True", "False")}
 
 
 def start_demo(context: LaunchContext) -> list[Action]:
-    """Make the four nodes from the launch arguments.
+    """Make the nodes from the launch arguments.
 
     An exception leaves behind what already runs, so RViz, which may be missing, comes first.
     """
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     model = Model.read(given["model"] or shipped_model(given["demo"]))
     settings = parameters(
-        model, int(given["frames"]), given["device"], given["output"], given["data"]
+        model,
+        int(given["frames"]),
+        given["device"],
+        given["output"],
+        given["data"],
+        given["detector"],
     )
     rviz = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(str(share_folder() / "launch" / "rviz.launch.py")),

@@ -24,7 +24,17 @@ ARGUMENTS = (
     ("device", "", "auto, cpu, cuda or cuda:N; empty leaves it to params_file"),
     ("image_topic", "image_rect", "rectified image"),
     ("camera_info_topic", "camera_info", "calibration of the image"),
-    ("detections_topic", "detections", "vision_msgs/Detection2DArray of the image"),
+    (
+        "detections_topic",
+        "",
+        "vision_msgs/Detection2DArray of the image; empty: the detector, or the topic detections",
+    ),
+    (
+        "detector",
+        "",
+        "detector that runs in the node: folder or hub id; empty leaves it to params_file, whose "
+        "default is the one in the model's bundle",
+    ),
     ("bag", "", "recorded bag to run over instead of live topics; empty for live topics"),
     ("bag_output", "", "folder of the bag with the results; empty appends _estimated"),
     ("namespace", "", "namespace of the node"),
@@ -53,7 +63,12 @@ def start_estimator(context: LaunchContext) -> list[Action]:
         overrides["objects"] = [given["model"]]
     if given["device"]:
         overrides["device"] = given["device"]
-    remapped = ("image_rect", "camera_info", "detections")
+    if given["detector"]:
+        overrides["detector"] = given["detector"]
+    remapped = ["image_rect", "camera_info"]
+    if given["detections_topic"]:
+        overrides["detector"] = "topic"  # a remapping to the same name could not be told from none
+        remapped.append("detections")
     logger = ".".join(filter(None, [*given["namespace"].split("/"), "estimator"]))
     if given["bag"]:
         output = ["--output", given["bag_output"]] if given["bag_output"] else []

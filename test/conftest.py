@@ -83,19 +83,19 @@ def one_sprite_bank():
     """Without meshes the sprites of every sampler are the same, and take seconds."""
     import numpy as np
 
-    from spyropose_ros.scenes import sampler
+    from spyropose_ros.scenes import compositing, groups, sampler
     from spyropose_ros.scenes.sprites import SpriteBank
 
     @functools.cache
     def simple(count):
         return SpriteBank([], count, np.random.default_rng(0))
 
+    def bank(meshes, count, rng):
+        return SpriteBank(meshes, count, rng) if meshes else simple(count)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            sampler,
-            "SpriteBank",
-            lambda meshes, count, rng: SpriteBank(meshes, count, rng) if meshes else simple(count),
-        )
+        for module in (compositing, groups, sampler):
+            patch.setattr(module, "SpriteBank", bank)
         yield
 
 

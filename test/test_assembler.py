@@ -159,3 +159,72 @@ def test_distortion_of_an_image_that_should_be_rectified_is_said_once(changes, t
     peer.frame(START + 33 * MS)
     assert len(peer.warnings) == warned
     assert all("set rectified: false" in text for text in peer.warnings)
+
+
+# ---- where a detector in this process finds the boxes ----------------------------------------
+
+
+def detecting(parameters=ONE):
+    peer = Peer(parameters)
+    peer.assembler = Assembler(
+        parameters, lambda name: f"/{name}", peer._drop, peer.warnings.append, detects=True
+    )
+    return peer
+
+
+def test_an_image_and_the_calibration_make_a_frame():
+    peer = detecting()
+    assert Role.DETECTIONS not in [entry.role for entry in peer.assembler.inputs]
+    assert peer.image(START).frame_sets == []  # until the first calibration
+    info = graph.camera_info_message()
+    found = peer.add(Role.CAMERA_INFO, info)
+    assert found.matched == 1 and stamps(found.frame_sets) == [[START]]
+    assert stamps(peer.image(START + 33 * MS).frame_sets) == [[START + 33 * MS]]
+    ((frame,),) = (frame_set.frames for frame_set in found.frame_sets)
+    assert (frame.detections, frame.camera_info, frame.depth) == (None, info, None)
+    assert peer.add(Role.CAMERA_INFO, info).frame_sets == peer.drops == []
+
+
+def test_without_calibration_an_image_waits_for_the_next_only():
+    peer = detecting()
+    peer.image(START)
+    assert stamps(peer.image(START + 33 * MS).frame_sets) == [[START]]
+    assert stamps(peer.assembler.finish()) == [[START + 33 * MS]]
+    assert peer.assembler.finish() == []
+
+
+def test_an_image_waits_for_its_depth_image():
+    peer = detecting(Parameters(depth_image=True))
+    peer.add(Role.CAMERA_INFO, graph.camera_info_message())
+    assert peer.image(START).frame_sets == []
+    assert peer.add(Role.DEPTH, graph.image_message(START - 33 * MS)).frame_sets == []
+    (late,) = peer.add(Role.DEPTH, graph.image_message(START + 5 * MS)).frame_sets
+    assert nanoseconds(late.frames[0].depth.header.stamp) == START + 5 * MS
+    peer.add(Role.DEPTH, graph.image_message(START + 34 * MS))
+    (early,) = peer.image(START + 33 * MS).frame_sets
+    assert nanoseconds(early.frames[0].depth.header.stamp) == START + 34 * MS
+    peer.image(START + 66 * MS)
+    (without,) = peer.image(START + 99 * MS).frame_sets
+    assert stamps([without]) == [[START + 66 * MS]] and without.frames[0].depth is None
+
+
+def test_images_of_several_cameras_come_together():
+    peer = detecting(TWO)
+    for camera in TWO.cameras:
+        peer.add(Role.CAMERA_INFO, graph.camera_info_message(), camera)
+    assert peer.image(START, "left").frame_sets == []
+    assert stamps(peer.image(START + MS, "right").frame_sets) == [[START, START + MS]]
+    peer.image(START + 33 * MS, "left")
+    assert stamps(peer.assembler.finish()) == [[START + 33 * MS]]
+
+
+def test_every_image_without_detections_is_accounted_for():
+    peer = detecting()
+    peer.image(0)
+    peer.image(START)
+    (after,) = peer.image(START - 2000 * MS).frame_sets + peer.assembler.finish()
+    assert after.epoch == 1
+    assert peer.drops == [(Reason.IMAGE_STAMP, 1), (Reason.TIME_JUMP, 1), (Reason.INACTIVE, 1)]
+    peer.image(START)
+    peer.assembler.reset()
+    assert peer.drops[3:] == [(Reason.INACTIVE, 1)]

@@ -246,3 +246,12 @@ def test_a_box_without_area_is_refused(box):
 def test_boxes_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"boxes must be \[N, 4\].*\(4,\)"):
         camera.translation_from_boxes(torch.zeros(4), K, 0.1, 1.0)
+
+
+def test_boxes_from_translations_are_the_inverse_of_translations_from_boxes():
+    translation = torch.tensor([[0.1, -0.05, 0.5], [-0.3, 0.2, 0.9], [0.0, 0.0, 0.3]])
+    boxes = camera.boxes_from_translation(translation, K, DIAMETER, 0.8)
+    back = camera.translation_from_boxes(boxes, K, DIAMETER, 0.8)
+    torch.testing.assert_close(back, translation, atol=1e-5, rtol=1e-4)
+    sides = boxes[:, 2:] - boxes[:, :2]
+    torch.testing.assert_close(sides[:, 1] / sides[:, 0], torch.full((3,), 610 / 600))

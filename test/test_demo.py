@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D
 
 from spyropose_ros.core import so3_grid
+from spyropose_ros.core.lens.calibration import calibrate
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.demo import __main__ as demo
@@ -26,7 +27,6 @@ from spyropose_ros.demo import camera, detector, figures, plan, processes, resul
 from spyropose_ros.demo.frames import open_frames
 from spyropose_ros.demo.received import ReceivedDistribution
 from spyropose_ros.ros.messages.conversions import distribution_message, resampled_poses
-from spyropose_ros.ros.pipeline.calibration import calibrate
 from spyropose_ros.ros.pipeline.detections import Target
 from spyropose_ros.scenes.mug import make_mug
 
@@ -172,7 +172,7 @@ def test_a_part_is_judged_by_all_images_where_none_hides_it(part):
     model = plan.Model.read(part)
     card = {"rotation_median_deg": 4.0, "lateral_median_m": 0.001, "coverage": {"0.9": 0.9}}
     model.report.write_text(json.dumps({"metrics": {"all": card}}))
-    checks = results.verdict([replace(GOOD, handle_fraction=None)], 1, model)
+    checks = results.verdict([replace(GOOD, handle_fraction=None)], [1.0], model, True)
     assert len(checks) == 4 and all(check.passed for check in checks)
 
 
@@ -347,7 +347,8 @@ RUN = [GOOD] * 6 + [HIDDEN] * 4
 
 
 def failures(run, published, model):
-    return [check.text for check in results.verdict(run, published, model) if not check.passed]
+    checks = results.verdict(run, [1.0] * published, model, annotated=True)
+    return [check.text for check in checks if not check.passed]
 
 
 @pytest.mark.parametrize(
@@ -384,6 +385,62 @@ def test_the_rule_for_photographs_compares_the_visible_ones(tmp_path):
     assert re.search(
         "rotation error 20", failures([replace(seen, rotation_error=20.0)], 1, model)[0]
     )
+
+
+def test_the_rule_for_photographs_counts_what_a_detector_misses(tmp_path):
+    card = {"all": CARD["all"], "visible >= 0.9": CARD["handle visible (>= 5 %)"]}
+    model = write_bundle(tmp_path / "bundle", "lmo/duck", card)
+    seen = replace(GOOD, handle_fraction=None, visible_fraction=0.95)
+    published = [0.95] * 5 + [0.4] * 5  # the hidden ones may be missed
+    assert results.verdict([seen] * 4, published, model, False)[0].passed
+    missed = results.verdict([seen] * 3, published, model, False)[0]
+    assert not missed.passed
+    assert missed.text == (
+        "distributions for 3 of 5 frames that show half of the object or more (60%; >= 80 %), "
+        "for 3 of all 10"
+    )
+    assert not results.verdict([seen] * 4, published, model, True)[0].passed
+
+
+def test_boxes_are_those_of_the_models_detector_if_it_has_one(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "share_folder", lambda: tmp_path / "share")
+    assert plan.box_source(model, plan.OWN) == plan.ANNOTATIONS
+    settings = plan.parameters(model)
+    assert set(settings) == {"estimator", "demo_camera", "demo_detector", "demo_summary"}
+    assert settings["estimator"]["detector"] == "topic" and settings["demo_camera"]["detections"]
+    (model.directory / "detector.json").touch()
+    settings = plan.parameters(model)
+    assert set(settings) == {"estimator", "demo_camera", "demo_summary"}
+    assert settings["estimator"]["detector"] == str(model.directory)
+    assert not settings["demo_camera"]["detections"]
+    assert set(plan.parameters(model, detector="annotations")) > {"demo_detector"}
+    given = plan.parameters(model, detector="some/where")
+    assert given["estimator"]["detector"] == given["demo_summary"]["detector"] == "some/where"
+
+
+def test_photographs_have_one_detector_for_all_objects(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan, "share_folder", lambda: tmp_path)
+    model = write_bundle(tmp_path / "bundle", "lmo/duck")
+    assert model.detector is None
+    shared = tmp_path / "models" / "lmo_detector"
+    shared.mkdir(parents=True)
+    (shared / "detector.json").touch()
+    assert model.detector == shared
+    assert write_bundle(tmp_path / "mug", "mug").detector is None
+    (model.directory / "detector.json").touch()
+    assert model.detector == model.directory
+
+
+def test_every_demo_has_a_folder_of_its_own(part, tmp_path):
+    folders = [
+        plan.parameters(model)["demo_summary"]["output"]
+        for model in (
+            write_bundle(tmp_path / "a", "mug"),
+            write_bundle(tmp_path / "b", "lmo/duck"),
+            plan.Model.read(part),
+        )
+    ]
+    assert folders == ["demo_output/mug", "demo_output/lmo", "demo_output/my_block"]
 
 
 @pytest.mark.parametrize("content", [None, "{", "{}", '{"metrics": {"all": {}}}'])

@@ -29,4 +29,5 @@ def test_the_core_raises_no_others():
         "OSError",
         "SystemExit",
         "undescribed",
+        "_unfitting",
     }

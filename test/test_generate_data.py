@@ -12,15 +12,18 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
+import yaml
 from PIL import Image
+from pycocotools.coco import COCO
 
 from spyropose_ros import bop
 from spyropose_ros.scenes.renderer import Renderer
 from training.generate.cad import has_colours, load_cad
 from training.generate.dataset import generate
+from training.generate.exports import _runs
 from training.generate.part import Part
 from training.generate.settings import GenerationSettings, ViewSettings, distance_range
-from training.generate.symmetry import describe_symmetry
+from training.generate.symmetry import symmetry_of
 from training.generate_data import main
 from training.inspect_data import inspect_data
 
@@ -82,8 +85,11 @@ def test_the_layout_is_that_of_the_format(made):
                 expected |= {f"{folder}/{m}/{image:06d}_000000.png" for m in ("mask", "mask_visib")}
             assert {name for name in files if name.startswith(folder)} == expected
     top = {"camera.json", "dataset_info.md", "generation.json", "test_targets_bop19.json"}
-    models = {"models/models_info.json", "models/obj_000001.ply"}
-    assert {name for name in files if not name.startswith(("train/", "test/"))} == top | models
+    top |= {"models/models_info.json", "models/obj_000001.ply"}
+    top |= {"coco_train.json", "coco_test.json", "yolo/data.yaml"}
+    labels = {f"yolo/labels/train/{i:06d}/000000.txt" for i in range(6)}
+    labels |= {f"yolo/labels/test/000000/00000{i}.txt" for i in range(2)}
+    assert {name for name in files if not name.startswith(("train/", "test/"))} == top | labels
     camera = read(made / "camera.json")
     assert camera["fx"] == pytest.approx(80 / np.tan(np.radians(28)))
     assert [camera[key] for key in ("cx", "cy", "width", "height")] == [79.5, 59.5, 160, 120]
@@ -145,6 +151,40 @@ def test_annotation_agrees_with_the_mesh_and_the_masks(made):
         assert info["visib_fract"] == pytest.approx(visible.sum() / info["px_count_all"])
         occluded += visible.sum() < np.count_nonzero(mask)
     assert 1 <= occluded <= 7  # every other image has an occluder
+
+
+def test_boxes_and_masks_for_other_detectors(made):
+    """As pycocotools reads them, and as YOLO finds labels: by the path of the image."""
+    coco = COCO(made / "coco_train.json")
+    assert coco.loadCats(1)[0]["name"] == "bracket" and len(coco.imgs) == 6
+    for number, image in coco.imgs.items():
+        (annotation,) = coco.loadAnns(coco.getAnnIds(number))
+        mask = coco.annToMask(annotation)
+        path = made / image["file_name"]
+        visible = path.parents[1] / "mask_visib" / f"{path.stem}_000000.png"
+        np.testing.assert_array_equal(mask > 0, cv2.imread(str(visible), 0) > 0)
+        rows, columns = np.nonzero(mask)
+        box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
+        assert annotation["bbox"] == box and annotation["area"] == mask.sum()
+        assert cv2.imread(str(path)).shape == (image["height"], image["width"], 3)
+
+        seen = made / "yolo" / "images" / path.relative_to(made).parts[0] / path.parts[-3]
+        assert (seen / path.name).samefile(path)
+        label = str(seen / path.stem).replace("/images/", "/labels/") + ".txt"
+        kind, *values = map(float, Path(label).read_text().split())
+        center = [box[0] + box[2] / 2, box[1] + box[3] / 2]
+        sides = np.array([160, 120] * 2)
+        assert kind == 0
+        np.testing.assert_allclose(np.array(values) * sides, [*center, *box[2:]], atol=1e-3)
+    layout = yaml.safe_load((made / "yolo" / "data.yaml").read_text())
+    assert layout == {"train": "images/train", "val": "images/test", "names": {0: "bracket"}}
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_runs_begin_with_what_is_not_the_object(first):
+    mask = np.zeros((2, 3), bool)
+    mask[:, 1], mask[0, 0] = True, first
+    assert _runs(mask) == ([0, 1, 1, 2, 2] if first else [2, 2, 2])
 
 
 def test_without_occluders_our_reader_finds_the_same_visibility(cad, tmp_path):
@@ -270,7 +310,7 @@ def test_seed_split_and_scene_give_different_images(cad, made, tmp_path):
 
 
 def test_other_settings_do_not_mix_with_what_is_there(cad, made, tmp_path):
-    copy = shutil.copytree(made, tmp_path / "copy")
+    copy = shutil.copytree(made, tmp_path / "copy", symlinks=True)
     with pytest.raises(ValueError, match=r"other settings \(seed\).*another --output"):
         generate(cad, copy, replace(SETTINGS, seed=5), [], workers=0)
     other = tmp_path / "other.stl"
@@ -387,7 +427,7 @@ def moved(symmetries, vertices):
 )
 def test_symmetries_as_the_reader_sees_them(tmp_path, shape, text, count):
     mesh = shape.copy().apply_translation((0.4, -0.1, 0.3))
-    entry = bop.describe_model(mesh, half_turn=False) | describe_symmetry(text, mesh)
+    entry = bop.describe_model(mesh, half_turn=False) | symmetry_of(text, mesh).entry()
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "models_info.json").write_text(json.dumps({"1": entry}))
     symmetries = bop.load_models_info(tmp_path)[1].symmetries
@@ -399,13 +439,13 @@ def test_symmetries_as_the_reader_sees_them(tmp_path, shape, text, count):
 @pytest.mark.parametrize("text", ["z4", "continuous_x", "y3"])
 def test_a_symmetry_that_the_mesh_does_not_have_is_refused(text):
     with pytest.raises(ValueError, match=f"does not have the symmetry '{text}'"):
-        describe_symmetry(text, trimesh.creation.box((0.1, 0.06, 0.03)))
+        symmetry_of(text, trimesh.creation.box((0.1, 0.06, 0.03)))
 
 
 @pytest.mark.parametrize("text", ["z", "z1", "w2", "z2;x2", "continuous_w", ""])
 def test_a_symmetry_that_is_not_understood_is_refused(text):
     with pytest.raises(ValueError, match="is not understood.*continuous_z"):
-        describe_symmetry(text, trimesh.creation.box((0.1, 0.06, 0.03)))
+        symmetry_of(text, trimesh.creation.box((0.1, 0.06, 0.03)))
 
 
 def test_default_distances_suit_the_object():

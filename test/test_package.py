@@ -15,28 +15,32 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Which packages of this project each room may import. No other room imports training or demo.
 CORE, SCENES, BOP = "spyropose_ros.core", "spyropose_ros.scenes", "spyropose_ros.bop"
-DETECTOR = "spyropose_ros.detector"
+DETECTOR, PHOTOS = "spyropose_ros.detector", "spyropose_ros.photos"
 MESSAGES = {"spyropose_ros.ros.interfaces", "spyropose_ros.msg"}
 PIPELINE, OUTPUT = "spyropose_ros.ros.pipeline", "spyropose_ros.ros.messages"
 MAY_IMPORT = {
     "spyropose_ros/core": {CORE},
     "spyropose_ros/detector": {CORE, DETECTOR},
+    "spyropose_ros/photos": {CORE, DETECTOR, PHOTOS},
     "spyropose_ros/scenes": {CORE, SCENES},
     "spyropose_ros/bop": {CORE, SCENES, BOP},
-    "spyropose_ros/ros": {CORE, "spyropose_ros.ros", "spyropose_ros.msg"},
-    "spyropose_ros/ros/pipeline": {CORE, PIPELINE, *MESSAGES},
+    "spyropose_ros/ros": {CORE, DETECTOR, "spyropose_ros.ros", "spyropose_ros.msg"},
+    "spyropose_ros/ros/pipeline": {CORE, DETECTOR, PIPELINE, *MESSAGES},
     "spyropose_ros/ros/messages": {CORE, PIPELINE, OUTPUT, *MESSAGES},
     "spyropose_ros/ros/bags": {CORE, PIPELINE, OUTPUT, "spyropose_ros.ros.bags", *MESSAGES},
-    "spyropose_ros/ros/node": {CORE, PIPELINE, OUTPUT, "spyropose_ros.ros.node", *MESSAGES},
+    "spyropose_ros/ros/node": {
+        *(CORE, DETECTOR, PIPELINE, OUTPUT, "spyropose_ros.ros.node", *MESSAGES),
+    },
     "spyropose_ros/demo": {
-        *(CORE, SCENES, BOP, "spyropose_ros.demo", "spyropose_ros.ros", "spyropose_ros.msg"),
+        *(CORE, DETECTOR, SCENES, BOP, "spyropose_ros.demo"),
+        *("spyropose_ros.ros", "spyropose_ros.msg"),
     },
     "training": {CORE, DETECTOR, SCENES, BOP, "training"},
 }
 PROJECT = ("spyropose_ros", "training", "benchmarks", "test")
 NEEDS_NO_ROS = (
-    *("spyropose_ros/core", "spyropose_ros/detector", "spyropose_ros/scenes", "spyropose_ros/bop"),
-    "training",
+    *("spyropose_ros/core", "spyropose_ros/detector", "spyropose_ros/photos"),
+    *("spyropose_ros/scenes", "spyropose_ros/bop", "training"),
 )
 NEEDS_NO_RCLPY = ("spyropose_ros/ros/pipeline", "spyropose_ros/ros/messages")
 ROS_MODULES = re.compile(
@@ -140,7 +144,7 @@ def test_one_version():
 IMPORT_WITHOUT_ROS = """
 import importlib.util, pkgutil, sys
 sys.modules["rclpy"] = None  # importing it fails
-for room in ("core", "detector", "scenes", "bop"):
+for room in ("core", "detector", "photos", "scenes", "bop"):
     package = importlib.import_module("spyropose_ros." + room)
     print(package.__file__)
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
@@ -160,9 +164,8 @@ def test_pip_installs_core_scenes_and_training_without_ros(tmp_path):
     subprocess.run([*pip, "--target", installed, source], check=True)
 
     packages = {str(f.parent.relative_to(installed)) for f in installed.rglob("__init__.py")}
-    rooms = {
-        f"spyropose_ros/{room}" for room in ("core", "core/kernels", "detector", "scenes", "bop")
-    }
+    names = ("core", "core/kernels", "core/lens", "detector", "photos", "scenes", "bop")
+    rooms = {f"spyropose_ros/{name}" for name in names}
     assert rooms | {"spyropose_ros", "training", "training/fitting"} <= packages
     assert not packages & {"spyropose_ros/ros", "spyropose_ros/demo", "test"}
     result = subprocess.run(

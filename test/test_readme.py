@@ -17,6 +17,7 @@ from spyropose_ros.ros.pipeline.parameters import Parameters
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs/estimate.md").read_text()
 CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COMMANDS = [
     line
@@ -69,7 +70,7 @@ def test_outputs():
 
 
 def test_services():
-    source = (ROOT / "spyropose_ros/ros/node/lifecycle_node.py").read_text()
+    source = (ROOT / "spyropose_ros/ros/node/managed_node.py").read_text()
     made = {b: a for a, b in re.findall(r'create_service\((\w+), "(.*?)"', source)}
     assert documented("service") == {name: f"std_srvs/{kind}" for name, kind in made.items()}
 
@@ -90,7 +91,7 @@ def mug_frame():
 
 def test_the_library_is_used_as_printed(mug_frame, monkeypatch, capsys):
     """Every line, with an image of the demo's camera; the mode is near the truth."""
-    (code,) = [code for code in CODE if "from_pretrained" in code]
+    (code,) = [code for code in CODE if "boxes x0, y0, x1, y1" in code]
     monkeypatch.chdir(ROOT)
     names = {"image": mug_frame.image, "K": mug_frame.K, "boxes": mug_frame.box[None]}
     exec(code, names)
@@ -100,6 +101,18 @@ def test_the_library_is_used_as_printed(mug_frame, monkeypatch, capsys):
     modes = names["distribution"].modes()
     assert capsys.readouterr().out.startswith(f"{modes[0].mass:.0%} tensor(")
     assert names["rotations"].shape == (100, 3, 3)
+
+
+def test_a_photograph_becomes_distributions_as_printed(monkeypatch):
+    """The mug's detector and estimator fit each other without glue; the frame is the demo's."""
+    (code,) = [code for code in CODE if "read_photograph" in code]
+    assert re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) == [code]
+    monkeypatch.chdir(ROOT)
+    names = {}
+    exec(code, names)
+    distribution = names["distributions"][0]  # of the best box
+    position = distribution.mode()[1].numpy()
+    assert np.linalg.norm(position - [0.065, 0.035, 0.541]) < 0.03
 
 
 def test_messages_are_read_as_printed(capsys):

@@ -21,6 +21,7 @@ COMMANDS = {
     "training.evaluate": "--split --beam --paper-protocol",
     "training.train_detector": "--hours --max-steps --run-id --side",
     "training.evaluate_detector": "--dataset --split --min-visible",
+    "training.evaluate_chain": "--detector --compare --targets",
     "training.evaluate_multiview": "--views --fusion",
     "training.calibrate": "--images --dataset",
     "training.campaign": "--queue --status",
@@ -35,6 +36,7 @@ COMMANDS = {
     "training.benchmark": "--bundles",
     "spyropose_ros.demo": "--frames --rviz",
     "spyropose_ros.demo.record": "--objects --rest",
+    "spyropose_ros.photos.estimate": "--model --camera-info --fov --box --min-score",
     "spyropose_ros.ros.bags.bag": "--storage --pictures",
     "spyropose_ros.ros.node.check": "--ros-args",
 }
@@ -87,7 +89,7 @@ def test_ctrl_c_while_an_executable_starts_is_no_traceback(script, tmp_path):
         text=True,
     )
     text = f"{script}: interrupted; nothing began\n"
-    expected = (0, "") if script == "estimator" else (130, text)
+    expected = (0, "") if script in ("estimator", "detector") else (130, text)
     assert (ended.returncode, ended.stderr) == expected
 
 

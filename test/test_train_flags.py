@@ -1,5 +1,6 @@
 """The command line of training: every flag reaches what it names, and the original's names work."""
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import yaml
 
 from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.errors import InputError
-from training import cli
+from training import cli, train
 from training.config import PRESETS, AugmentationConfig, TrainConfig
 from training.data.shapes import ShapesSource
 from training.fitting.assembly import assemble, crop_settings
@@ -17,6 +18,21 @@ from training.fitting.augment import make_augmentation
 from training.fitting.objective import ObjectiveConfig
 from training.train import parse_args, settings_of, source_of
 from training_tools import TINY, distance_to_surface, mug_source, tiny
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_parser_for_each_preset():
+    """They are the same every time, and take twice as long to build as to use."""
+    build = functools.cache(train.build_parser)
+
+    def again(preset):
+        parser = build(preset)
+        parser.set_defaults(PRESETS[preset].to_flat())  # as some flags change them
+        return parser
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "build_parser", again)
+        yield
 
 
 def settings(*flags):

@@ -4,6 +4,7 @@ PyTorch and what builds on it take seconds to import. So commands import them in
 that use them: help, wrong flags and missing files are answered at once.
 """
 
+import ctypes
 import inspect
 import re
 import signal
@@ -17,12 +18,13 @@ from jsonargparse import ArgumentParser, auto_cli
 
 from spyropose_ros.core import interrupts
 from spyropose_ros.core.errors import SpyroposeError
+from spyropose_ros.core.one_line import one_line
 from training import provenance
-from training.one_line import one_line
 
 NOTHING_KEPT = interrupts.NOTHING_KEPT
 """What becomes of the work of a command that writes its results at its end."""
 
+_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _STOPPED = 128  # plus the number of the signal: the exit code
 
 
@@ -76,6 +78,11 @@ def one_line_errors(name: str, kept: str) -> Iterator[None]:
             raise SystemExit(_STOPPED + stop.number) from None
         except (OSError, ValueError, SpyroposeError) as error:
             raise SystemExit(f"{name}: {one_line(error)}") from error
+
+
+def end_with_parent() -> None:
+    """End this child process by SIGTERM when its parent dies, so that it does not work on alone."""
+    ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGTERM)
 
 
 def normalise(

@@ -54,6 +54,7 @@ def evaluate_detector(
     from training.detector.evaluation import evaluate, report_lines
     from training.detector.photographs import photographs
     from training.detector.renderings import trained_renderings
+    from training.evaluation.report import DETECTOR
 
     detector = Detector.from_pretrained(runs.bundle_directory(run_or_bundle), device)
     bundle = detector.bundle
@@ -70,7 +71,7 @@ def evaluate_detector(
     report = {"data": data, "seed": seed, "min_visible": min_visible} | evaluate(detector, shown)
     directory = Path(bundle.name)
     lines = report_lines(report)
-    stem = f"report_detector_{stem}" + ("" if min_visible == MIN_VISIBLE else f"_{min_visible:g}")
+    stem = f"{DETECTOR}{stem}" + ("" if min_visible == MIN_VISIBLE else f"_{min_visible:g}")
     write_text(directory / f"{stem}.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     write_text(directory / f"{stem}.md", "\n".join(lines) + "\n")
     bundle.record.setdefault("evaluations", {})[stem] = report

@@ -19,20 +19,20 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add, data, views = parser.add_argument, GenerationSettings, ViewSettings
-    add("mesh", type=Path, help="CAD file: PLY, OBJ, STL, GLB or 3MF")
+    add("mesh", type=Path, help="CAD file: STL, OBJ, PLY, GLB, 3MF or STEP")
     add("--output", type=Path, help="folder of the data set; None for data/bop/<name>")
     add("--name", help="of the object; None for that of the file")
     add("--units", choices=list(UNITS), default=data.units, help="of the CAD files")
     add(
         "--symmetry",
         default=data.symmetry,
-        help="such as z2, z4, 'z2,x2', continuous_z",
+        help="auto finds it in the mesh; or such as z2, z4, 'z2,x2', continuous_z",
     )
     add(
         "--images",
         type=int,
         default=data.images,
-        help="of the training split",
+        help="of the training split; 0 for a held-out set, the training then renders its own",
     )
     add("--test-images", type=int, default=data.test_images, help="for the test split")
     add("--seed", type=int, default=data.seed, help="of everything random")

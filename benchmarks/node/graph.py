@@ -33,7 +33,8 @@ class Estimator:
     """
 
     def __init__(self, parameters: dict[str, Any], directory: Path, module: str = NODE) -> None:
-        parameters = {"objects": [str(shipped_model("mug"))], "device": "cpu"} | parameters
+        bundle = str(shipped_model("mug"))
+        parameters = {"objects": [bundle], "device": "cpu", "detector": "topic"} | parameters
         self._log = directory / "estimator.log"
         self.started = time.monotonic()
         with self._log.open("w") as log:

@@ -65,6 +65,28 @@ def translation_from_boxes(boxes: Tensor, K: Tensor, diameter: float, size_ratio
     return ray * depth.unsqueeze(-1)
 
 
+def boxes_from_translation(
+    translation: Tensor, K: Tensor, diameter: float, size_ratio: float
+) -> Tensor:
+    """Return boxes from which `translation_from_boxes` estimates these translations.
+
+    Args:
+        translation: of the bounding-sphere centres, metres, [N, 3], depths > 0.
+        K: intrinsics of the image, [3, 3].
+        diameter: of the bounding sphere, metres.
+        size_ratio: as for `translation_from_boxes`.
+
+    Returns:
+        x0, y0, x1, y1 in pixels, [N, 4].
+    """
+    centre, depth = project(K, translation)
+    ray = translation[:, :2] / depth.unsqueeze(-1)
+    stretch = (1 + ray.square().sum(-1) / 2).sqrt()
+    diagonal = diameter * size_ratio * stretch / depth  # over the focal length
+    half = diagonal.unsqueeze(-1) * torch.stack((K[0, 0], K[1, 1])) / 8**0.5
+    return torch.cat((centre - half, centre + half), dim=-1)
+
+
 def crop_intrinsics(
     translation: Tensor,
     diameter: float,

@@ -13,6 +13,10 @@ class InputError(SpyroposeError, ValueError):
     """An argument or a setting has the wrong shape, type or range."""
 
 
+class CalibrationError(SpyroposeError, ValueError):
+    """A calibration is unusable, or does not belong to an image."""
+
+
 class DataError(SpyroposeError, ValueError):
     """Data are damaged or do not fit what they are used for."""
 

@@ -67,7 +67,7 @@ def check_intrinsics(K: object) -> np.ndarray:
     ):
         raise InputError(
             "K must be a finite 3x3 matrix with positive focal lengths and the last row 0 0 1, "
-            f"got {matrix}"
+            f"got {matrix.tolist()}"
         )
     return matrix
 

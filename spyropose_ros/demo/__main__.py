@@ -1,7 +1,7 @@
 """The demo: `./run demo`, `./run demo lmo`, `./run demo runs/my_part`.
 
-Starts a camera, a detector, the estimator node and a summary as separate processes on one ROS 2
-graph, shows a table that grows with every frame, and writes figures and numbers at the end.
+Starts a camera, the estimator node with its detector, and a summary as separate processes on one
+ROS 2 graph, shows a table that grows with every frame, and writes figures and numbers at the end.
 """
 
 from __future__ import annotations
@@ -12,11 +12,22 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from spyropose_ros.core import interrupts
-from spyropose_ros.demo.plan import RULE, SHIPPED, Model, parameters, share_folder, shipped_model
+from spyropose_ros.demo.plan import (
+    ANNOTATIONS,
+    OWN,
+    RULE,
+    SHIPPED,
+    Model,
+    box_source,
+    output_folder,
+    parameters,
+    share_folder,
+    shipped_model,
+)
 from spyropose_ros.demo.processes import Process, python_command, stop_all
 
 _MODULES = {
@@ -43,22 +54,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         shipped = args.demo in SHIPPED
         model = Model.read(args.model or (shipped_model(args.demo) if shipped else args.demo))
-        output = Path(args.output)
+        output = Path(args.output or output_folder(model))
         logs = output / "log"
         logs.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    settings = parameters(model, args.frames, args.device, str(output), args.data)
+    settings = parameters(model, args.frames, args.device, str(output), args.data, args.detector)
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     processes: dict[str, Process] = {}
     try:
         interrupts.expect()
-        print(f"Demo of {model.directory}: starting camera, detector, estimator and summary.")
+        print(f"Demo of {model.directory}: starting {_listed(settings)}.")
+        print(_boxes(model, args.detector))
         print(f"It takes about {_minutes(model)} on two cores, half a minute of it for the start.")
         print(f"Their logs are in {logs}. Ctrl-C stops all. Loading the model ...\n", flush=True)
         for name, module in _MODULES.items():
+            if name not in settings:
+                continue
             log = logs / f"{name.removeprefix('demo_')}.log"
             command = python_command(module, settings[name])
             processes[name] = Process(log.stem, command, log, show=name == _SUMMARY)
@@ -81,7 +95,7 @@ def _watch(processes: dict[str, Process], timeout: float) -> int:
         code = processes[_SUMMARY].exit_code
         if code in _VERDICTS:
             return _VERDICTS[code]
-        for name in _MODULES:
+        for name in filter(processes.__contains__, _MODULES):
             process = processes[name]
             if process.exit_code is None or (name == "demo_camera" and process.exit_code == 0):
                 continue
@@ -90,6 +104,21 @@ def _watch(processes: dict[str, Process], timeout: float) -> int:
             return 1
     print(f"\ndemo: not finished after {timeout:g} s: see --timeout", file=sys.stderr)
     return 1
+
+
+def _listed(processes: Iterable[str]) -> str:
+    """Return the names of the processes, for the user."""
+    first, *others = sorted(name.removeprefix("demo_") for name in processes)
+    return f"{first}, {', '.join(others[:-1])} and {others[-1]}"
+
+
+def _boxes(model: Model, given: str) -> str:
+    """Say where the boxes come from."""
+    source = box_source(model, given)
+    if source != ANNOTATIONS:
+        return f"The estimator finds the boxes itself, by the detector in {source}."
+    reason = ": this model has no detector" if given == OWN else ""
+    return f"The boxes are the true ones with the errors of a simulated detector{reason}."
 
 
 def _minutes(model: Model) -> str:
@@ -126,7 +155,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--frames", type=int, default=0, help="number of frames (default: 60, or all photographs)"
     )
-    parser.add_argument("--output", default="demo_output", help="folder for the results")
+    parser.add_argument(
+        "--detector", default=OWN, metavar="own|annotations|FOLDER",
+        help="where the boxes come from: the detector made for the model, if there is one "
+        "(default), the true boxes with simulated errors, or another detector",
+    )  # fmt: skip
+    parser.add_argument(
+        "--output", help="folder for the results (default: demo_output/ and the demo's name)"
+    )
     parser.add_argument("--data", default="data", help="folder of the downloaded data sets")
     parser.add_argument("--rviz", action="store_true", help="open RViz as well, if it is installed")
     parser.add_argument(

@@ -14,12 +14,13 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.duration import Duration
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
-from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithPose
+from vision_msgs.msg import Detection2DArray, ObjectHypothesisWithPose
 
 from spyropose_ros.demo import node
 from spyropose_ros.demo.frames import Frame, open_frames
 from spyropose_ros.msg import PoseDistributionArray
 from spyropose_ros.ros.messages.conversions import poses
+from spyropose_ros.ros.messages.detection_messages import detection_message
 from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
 from spyropose_ros.ros.pipeline.images import image_message
 
@@ -40,6 +41,7 @@ class Camera(node.DemoNode):
         self._interval = self.setting("interval", 0.2, "shortest time between frames, seconds")
         self._timeout = self.setting("timeout", 60.0, "longest wait for a distribution, seconds")
         self._startup = self.setting("startup", 300.0, "longest wait for the other nodes, seconds")
+        self._detections = self.setting("detections", True, "whether a detector publishes boxes")
         self._frames = open_frames(object_name, count, data_root)
         height, width = self._frames[0].image.shape[:2]
         self._calibration = camera_info(self._frames[0].K, width, height)  # the same for all
@@ -80,7 +82,8 @@ class Camera(node.DemoNode):
     def _wait_for_the_others(self, now: float) -> None:
         ready = {
             # resolved: rclpy does not remap the name
-            "the detector": self.count_publishers(self.resolve_topic_name(node.DETECTIONS)) > 0,
+            "the detector": not self._detections
+            or self.count_publishers(self.resolve_topic_name(node.DETECTIONS)) > 0,
             "the summary": self._truth.get_subscription_count() > 0,
             "the estimator": self._answered,
         }
@@ -164,36 +167,12 @@ def visible_message(header: Header, frame: Frame, class_id: str) -> Detection2DA
         One detection with the exact box; its score is the visible share of the object. If the
         handle is known, a second hypothesis has its share of the visible pixels.
     """
-    message = detection(header, frame.box, class_id, frame.visible_fraction, frame.name)
+    message = detection_message(header, frame.box, class_id, frame.visible_fraction, frame.name)
     if frame.handle_fraction is not None:
         handle = ObjectHypothesisWithPose()
         handle.hypothesis.class_id, handle.hypothesis.score = "handle", frame.handle_fraction
         message.results.append(handle)
     return Detection2DArray(header=header, detections=[message])
-
-
-def detection(
-    header: Header, box: np.ndarray, class_id: str, score: float, name: str
-) -> Detection2D:
-    """Make a detection of one object.
-
-    Args:
-        header: Of the image.
-        box: xyxy, pixels, [4].
-        class_id: Of the object.
-        score: 0 to 1.
-        name: Id of the detection.
-
-    Returns:
-        The detection, with one hypothesis.
-    """
-    result = ObjectHypothesisWithPose()
-    result.hypothesis.class_id, result.hypothesis.score = class_id, float(score)
-    message = Detection2D(header=header, results=[result], id=name)
-    center = message.bbox.center.position
-    center.x, center.y = ((box[:2] + box[2:]) / 2).tolist()
-    message.bbox.size_x, message.bbox.size_y = (box[2:] - box[:2]).tolist()
-    return message
 
 
 def main() -> int:

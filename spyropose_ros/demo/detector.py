@@ -14,7 +14,7 @@ from std_msgs.msg import Header
 from vision_msgs.msg import Detection2D, Detection2DArray
 
 from spyropose_ros.demo import node
-from spyropose_ros.demo.camera import detection
+from spyropose_ros.ros.messages.detection_messages import detection_message
 from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
 from spyropose_ros.scenes.detector import noisy_box
 
@@ -67,7 +67,7 @@ def noisy(header: Header, exact: Detection2D, seed: int) -> Detection2D:
     middle = np.array([center.x, center.y])
     box = noisy_box(np.concatenate([middle - half, middle + half]), rng)
     class_id = exact.results[0].hypothesis.class_id
-    return detection(header, box, class_id, rng.uniform(0.7, 1.0), exact.id)
+    return detection_message(header, box, class_id, rng.uniform(0.7, 1.0), exact.id)
 
 
 def main() -> int:

@@ -26,10 +26,11 @@ from spyropose_ros.bop.camera_path import camera_path, longest_rest
 from spyropose_ros.core import interrupts
 from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.demo import stage
-from spyropose_ros.demo.camera import FRAME_ID, camera_info, detection
+from spyropose_ros.demo.camera import FRAME_ID, camera_info
 from spyropose_ros.demo.frames import MIN_VISIBLE, RENDERED_FRAMES, MugFrames
 from spyropose_ros.ros.bags.bag_files import STORAGES, BagWriter
 from spyropose_ros.ros.messages.conversions import poses
+from spyropose_ros.ros.messages.detection_messages import detection_message
 from spyropose_ros.ros.pipeline import rotations
 from spyropose_ros.ros.pipeline.images import image_message
 
@@ -181,7 +182,9 @@ def messages(shot: Shot, stamp: int, noisy: bool) -> Iterator[tuple[str, object]
         "/detections",
         Detection2DArray(
             header=header,
-            detections=[detection(header, box, name, 1.0, name) for name, box in boxes.items()],
+            detections=[
+                detection_message(header, box, name, 1.0, name) for name, box in boxes.items()
+            ],
         ),
     )
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 HANDLE_VISIBLE = 0.05  # share of the visible pixels, as in the model card
 FULLY_VISIBLE = 0.9  # share of the silhouette, as in the model card
+HALF_VISIBLE = 0.5
 MIN_ANSWERED = 0.9
+MIN_DETECTED = 0.8
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class FrameResult:
     def is_hidden(self) -> bool:
         """Whether it is hidden: all of the handle, or half of the object."""
         if self.handle_fraction is None:
-            return self.visible_fraction < 0.5
+            return self.visible_fraction < HALF_VISIBLE
         return self.handle_fraction == 0
 
 
@@ -142,22 +144,21 @@ class Check:
     passed: bool
 
 
-def verdict(results: Sequence[FrameResult], published: int, model: Model) -> list[Check]:
+def verdict(
+    results: Sequence[FrameResult], visible: Sequence[float], model: Model, annotated: bool
+) -> list[Check]:
     """Judge a run, see RULE.
 
     Args:
         results: The frames that got a distribution.
-        published: Number of frames that the camera published.
+        visible: What is visible of the object in each frame that the camera published.
         model: The model and with it its card.
+        annotated: Whether boxes came from annotations, so that none was missed.
 
     Returns:
         All conditions, met or not.
     """
-    share = len(results) / max(published, 1)
-    answered = Check(
-        f"distributions for {len(results)} of {published} frames ({share:.0%}; >= 90 %)",
-        share >= MIN_ANSWERED,
-    )
+    answered = _answered(results, visible, model.has_photographs and not annotated)
     try:
         report = json.loads(model.report.read_text())
         metrics = report["metrics"]
@@ -169,6 +170,21 @@ def verdict(results: Sequence[FrameResult], published: int, model: Model) -> lis
             f"./run evaluate {model.directory}"
         )
         return [answered, Check(text, False)]
+
+
+def _answered(results: Sequence[FrameResult], visible: Sequence[float], detected: bool) -> Check:
+    """Check how many frames got a distribution; of those that were detected in, the clear ones."""
+    total, limit, which = len(visible), MIN_ANSWERED, "frames"
+    count = len(results)
+    if detected:
+        limit, which = MIN_DETECTED, "frames that show half of the object or more"
+        count = sum(result.visible_fraction >= HALF_VISIBLE for result in results)
+        total = sum(fraction >= HALF_VISIBLE for fraction in visible)
+    share = count / max(total, 1)
+    text = f"distributions for {count} of {total} {which} ({share:.0%}; >= {100 * limit:.0f} %)"
+    if detected:
+        text += f", for {len(results)} of all {len(visible)}"
+    return Check(text, share >= limit)
 
 
 def _compare(results: Sequence[FrameResult], card: dict, groups: dict, model: Model) -> list[Check]:

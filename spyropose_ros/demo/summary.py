@@ -22,7 +22,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from vision_msgs.msg import Detection2DArray
 
 from spyropose_ros.demo import figures, node, table
-from spyropose_ros.demo.plan import RULE, Model
+from spyropose_ros.demo.plan import ANNOTATIONS, RULE, Model
 from spyropose_ros.demo.received import ReceivedDistribution
 from spyropose_ros.demo.results import Check, FrameResult, pose_errors, verdict
 from spyropose_ros.msg import PoseDistributionArray
@@ -49,12 +49,14 @@ class Summary(node.DemoNode):
         super().__init__("demo_summary")
         self._model = Model.read(self.setting("model", "", "folder of the model bundle"))
         self._output = Path(self.setting("output", "demo_output", "folder for the results"))
+        self._detector = self.setting("detector", "", "where the boxes come from")
         data_root = self.setting("data_root", "data", "folder of the downloaded data sets")
         self._points = figures.surface_points(self._model, data_root)
         self._output.mkdir(parents=True, exist_ok=True)
         self._unicode = "utf" in (sys.stdout.encoding or "").lower()
         self._parts: dict[int, dict[str, Any]] = {}  # by stamp, then by topic
         self._names: dict[int, str] = {}  # of the frames published so far
+        self._visible: dict[int, float] = {}  # fractions of the object in them
         self._shots: dict[int, figures.Shot] = {}  # frames with a distribution, by stamp
         self._K = np.eye(3)
         self._idle: set[int] = set()  # stamps of images published while nodes start
@@ -78,7 +80,9 @@ class Summary(node.DemoNode):
             parts = self._parts.setdefault(stamp, {})
             parts[topic] = message
             if topic == node.VISIBLE:
-                self._names[stamp] = message.detections[0].id
+                (exact,) = message.detections
+                self._names[stamp] = exact.id
+                self._visible[stamp] = exact.results[0].hypothesis.score
             if topic == node.DISTRIBUTIONS:
                 parts["latency"] = (self.get_clock().now().nanoseconds - stamp) * 1e-9
             if parts.keys() >= _TOPICS.keys():
@@ -96,6 +100,9 @@ class Summary(node.DemoNode):
         received = ReceivedDistribution(distributions[0], parts[node.POSES])
         truth = pose_matrix(parts[node.TRUTH].pose)
         result = frame_result(received, truth, parts[node.VISIBLE], parts["latency"], self._model)
+        if self._detector != ANNOTATIONS and result.sideways_error > self._model.diameter:
+            self._print(table.missing_row(self._names[stamp], "something else was found"))
+            return
         if not self._shots:
             kind = self._model.has_handle, self._model.has_photographs
             self._print(table.header(*kind, self._unicode))
@@ -119,7 +126,8 @@ class Summary(node.DemoNode):
     def _report(self, shots: list[figures.Shot]) -> int:
         """Write the files and print the verdict; return the exit code."""
         results = [shot.result for shot in shots]
-        checks = verdict(results, len(self._names), self._model)
+        annotated = self._detector == ANNOTATIONS
+        checks = verdict(results, list(self._visible.values()), self._model, annotated)
         passed = all(check.passed for check in checks)
         paths = [self._write_json(results, checks, passed)]
         if shots:
@@ -137,6 +145,7 @@ class Summary(node.DemoNode):
         path = self._output / "summary.json"
         data = {
             "model": str(self._model.directory),
+            "detector": self._detector,
             "object": self._model.object_name,
             "published": len(self._names),
             "passed": passed,

@@ -76,9 +76,9 @@ def row(result: FrameResult, unicode: bool) -> str:
     )
 
 
-def missing_row(name: str) -> str:
-    """Return the line of a frame without a distribution."""
-    return f"{name:>6}  no distribution"
+def missing_row(name: str, reason: str = "no distribution") -> str:
+    """Return the line of a frame in which the object was missed."""
+    return f"{name:>6}  {reason}"
 
 
 def bar(share: float, unicode: bool) -> str:

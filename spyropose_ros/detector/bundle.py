@@ -7,49 +7,19 @@ box_errors.npy        optional, how far its boxes are off, see `DetectorBundle`
 
 import io
 import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from spyropose_ros.core.bundle_files import locate, read_config
-from spyropose_ros.core.errors import BundleError, InputError
+from spyropose_ros.core.errors import BundleError
 from spyropose_ros.core.files import write_bytes, write_text
 from spyropose_ros.core.weights import fill, read_weights, save_weights
-from spyropose_ros.detector.network import STRIDES, DetectionNetwork
+from spyropose_ros.detector.bundle_files import CONFIG, FORMAT, WEIGHTS, DetectorInfo, read_info
+from spyropose_ros.detector.network import DetectionNetwork
 
-FORMAT = "spyropose_ros/detector/1"
-WEIGHTS = "detector.safetensors"
-CONFIG = "detector.json"
 BOX_ERRORS = "box_errors.npy"
-
-
-@dataclass(frozen=True)
-class DetectorInfo:
-    """What a detector finds, and how large its image is.
-
-    Attributes:
-        classes: names of the objects, as in detections.
-        side: images are scaled so that their longer side has this many pixels.
-        calibration: slope and offset of the class logits, whose sigmoid is then the probability
-            that a box is right; a positive slope.
-    """
-
-    classes: tuple[str, ...]
-    side: int = 416
-    calibration: tuple[float, float] = (1.0, 0.0)
-
-    def __post_init__(self) -> None:
-        classes = self.classes
-        named = all(isinstance(name, str) and name for name in classes)
-        if not classes or not named or len(set(classes)) < len(classes):
-            raise InputError(f"a detector needs classes with different names, got {classes}")
-        if not isinstance(self.side, int) or self.side < STRIDES[-1] or self.side % STRIDES[-1]:
-            raise InputError(f"side must be a multiple of {STRIDES[-1]}, got {self.side!r}")
-        slope, offset = self.calibration
-        if not (0 < slope < math.inf and math.isfinite(offset)):
-            raise InputError(f"calibration must be slope > 0 and offset, got {self.calibration}")
 
 
 @dataclass
@@ -122,17 +92,8 @@ class DetectorBundle:
         """
         name = str(directory_or_hub_id)
         directory = locate(name, (CONFIG, WEIGHTS))
-        if not (directory / CONFIG).is_file():
-            raise BundleError(f"{directory} holds no detector: {CONFIG} is missing")
+        info = read_info(directory)
         config = read_config(directory, CONFIG, FORMAT)
-        try:
-            calibration = tuple(config.get("calibration", DetectorInfo.calibration))
-            info = DetectorInfo(tuple(config["classes"]), config["side"], calibration)
-        except (LookupError, TypeError, ValueError) as error:
-            raise BundleError(
-                f"{directory / CONFIG} does not describe a detector of this version "
-                f"({type(error).__name__}: {error}); export the bundle again"
-            ) from error
         network = DetectionNetwork(len(info.classes))
         state = read_weights(directory / WEIGHTS, config.get("weights_sha256"), CONFIG)
         fill(network, state, directory / WEIGHTS, CONFIG)

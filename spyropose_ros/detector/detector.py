@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from spyropose_ros.core.device import resolve_device, upload
 from spyropose_ros.core.errors import InputError
+from spyropose_ros.core.inputs import check_image
 from spyropose_ros.detector.boxes import area, decode, suppress
 from spyropose_ros.detector.bundle import DetectorBundle
 from spyropose_ros.detector.network import STRIDES, Prediction, cells
@@ -77,7 +78,7 @@ class Detector:
         """Find objects of all classes in one pass.
 
         Args:
-            image: RGB uint8 [H, W, 3].
+            image: RGB uint8 [H, W, 3], or a PIL image of mode RGB.
             min_score: lowest score, in [0, 1].
             limit: largest number of boxes.
 
@@ -91,6 +92,7 @@ class Detector:
             raise InputError(
                 f"min_score must be in [0, 1] and limit positive, got {min_score} and {limit}"
             )
+        image = check_image(image)
         scaled = resize(upload(image, self.device)[None], self.bundle.info.side)
         framed = frame(scaled).to(self._dtype, memory_format=torch.channels_last)
         prediction = Prediction(*(part[0].float() for part in self._network(framed)))

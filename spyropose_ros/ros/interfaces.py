@@ -20,6 +20,7 @@ try:
     from tf2_msgs.msg import TFMessage
     from vision_msgs.msg import (
         BoundingBox3D,
+        Detection2D,
         Detection2DArray,
         Detection3D,
         Detection3DArray,
@@ -40,6 +41,7 @@ __all__ = [
     "CameraInfo",
     "ColorRGBA",
     "CompressedImage",
+    "Detection2D",
     "Detection2DArray",
     "Detection3D",
     "Detection3DArray",

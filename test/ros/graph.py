@@ -20,6 +20,8 @@ from vision_msgs.msg import Detection2D, Detection2DArray, ObjectHypothesisWithP
 WIDTH, HEIGHT = 160, 120
 FRAME = "camera_optical_frame"
 SECOND = 10**9
+COCO = str(Path(__file__).parents[2] / "models" / "nanodet_coco")
+"""A detector of everyday things."""
 
 
 def call(node: Node, spin_until, kind: type, name: str, request):
@@ -62,10 +64,10 @@ def image_message(nanoseconds: int, rgb: np.ndarray | None = None) -> Image:
     return message
 
 
-def camera_info_message(nanoseconds: int = SECOND) -> CameraInfo:
-    """The calibration of the valid image; P differs from K, so that mixing them up shows."""
+def camera_info_message(nanoseconds: int = SECOND, rgb: np.ndarray | None = None) -> CameraInfo:
+    """The calibration of an image; P differs from K, so that mixing them up shows."""
     message = stamp(CameraInfo(), nanoseconds)
-    message.width, message.height = WIDTH, HEIGHT
+    message.height, message.width = (HEIGHT, WIDTH) if rgb is None else rgb.shape[:2]
     message.k = [151.0, 0.0, 81.0, 0.0, 151.0, 61.0, 0.0, 0.0, 1.0]
     message.p = [150.0, 0.0, 79.5, 0.0, 0.0, 150.0, 59.5, 0.0, 0.0, 0.0, 1.0, 0.0]
     return message

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import resource
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from visualization_msgs.msg import MarkerArray
 import graph
 from mcap_tools import MAGIC
 from spyropose_ros.core.estimator import Estimator, SearchSettings
+from spyropose_ros.detector.bundle import DetectorBundle, DetectorInfo
+from spyropose_ros.detector.network import DetectionNetwork
 from spyropose_ros.ros.bags import bag
 from spyropose_ros.ros.bags.bag_files import BagError, BagReader, BagWriter
 from spyropose_ros.ros.bags.message_types import definition
@@ -228,6 +231,87 @@ def peer_list(peer, kind, topic) -> list:
     received: list = []
     peer.node.create_subscription(kind, topic, received.append, 10)
     return received
+
+
+# ---- without detections ----------------------------------------------------------------------
+
+TIE = ["-p", f"detector:={graph.COCO}", "-p", "class_map:=['tie=mug']"]
+TIE += ["-p", "detector.min_score:=0.3"]
+
+
+def camera_alone(photograph, count=3):
+    """Frames without detections: the photograph, moved to the right from frame to frame."""
+    return [
+        entry
+        for index in range(count)
+        for now in [stamp_at(index)]
+        for rgb in [np.roll(photograph, 5 * index, axis=1)]
+        for entry in (
+            ("/image_rect", graph.image_message(now, rgb), now + 1),
+            ("/camera_info", graph.camera_info_message(now, rgb), now + 2),
+        )
+    ]
+
+
+def test_a_detector_finds_the_boxes_of_a_bag_without_detections(run, tmp_path, photograph):
+    source = write(tmp_path / "in", camera_alone(photograph))
+    copies = []
+    for _ in range(2):
+        code, output, text = run(source, *TIE, "--overwrite", "--all")
+        assert code == 0, text
+        copies.append({file.name: file.read_bytes() for file in output.iterdir()})
+    assert copies[0] == copies[1]
+    found = read(output, DISTRIBUTIONS, PoseDistributionArray)
+    assert stamps(found) == [stamp_at(index) for index in range(3)]
+    assert [{d.class_id for d in message.distributions} for message in found] == 3 * [{"tie"}]
+    (info,) = read(output, "/estimator/model_info", String)
+    assert json.loads(info.data)["detectors"][0]["model_id"] == "nanodet_coco"
+    assert "3 frames processed" in text and "dropped: none" in text
+
+
+def test_the_rate_of_detection_is_that_of_the_recording(run, tmp_path, photograph):
+    source = write(tmp_path / "in", camera_alone(photograph, count=4))
+    _, output, text = run(source, *TIE, "-p", "detector.rate:=5.0")
+    assert stamps(read(output, DISTRIBUTIONS, PoseDistributionArray)) == [stamp_at(0), stamp_at(2)]
+    assert "dropped: no detections 2" in text
+    filtered = [*TIE, "-p", "detector.rate:=5.0", "-p", "temporal.enabled:=true", "--overwrite"]
+    _, output, text = run(source, *filtered)
+    found = read(output, DISTRIBUTIONS, PoseDistributionArray)
+    assert [len(message.distributions) for message in found] == 4 * [1]
+    assert "dropped: none" in text
+
+
+def test_the_detector_of_the_model_is_used_unless_the_topic_is_asked_for(run, mug_bundle, tmp_path):
+    both = shutil.copytree(mug_bundle, tmp_path / "both")
+    DetectorBundle(DetectionNetwork(1).eval(), DetectorInfo(("mug",), 64)).save_pretrained(both)
+    source = write(tmp_path / "in", frames(2))
+    counts = {}  # the detector is not trained and finds nothing
+    for name, options in {
+        "own": [],
+        "parameter": ["-p", "detector:=topic"],
+        "remapping": ["-r", "detections:=boxes"],
+    }.items():
+        if name == "remapping":
+            entries = [(t.replace("/detections", "/boxes"), m, s) for t, m, s in frames(2)]
+            source = write(tmp_path / "boxes", entries)
+        _, output, text = run(source, *options, "--overwrite", objects=both)
+        found = read(output, DISTRIBUTIONS, PoseDistributionArray)
+        assert ("detections on /detections are not used" in text) == (name == "own")
+        counts[name] = [len(message.distributions) for message in found]
+    assert counts == {"own": [0, 0], "parameter": [1, 1], "remapping": [1, 1]}
+
+
+def test_the_last_image_is_processed_without_calibration_after_it(run, tmp_path, photograph):
+    entries = camera_alone(photograph, count=2)[:3]
+    code, output, text = run(write(tmp_path / "in", entries), *TIE)
+    assert len(read(output, DISTRIBUTIONS, PoseDistributionArray)) == 2, text
+
+
+def test_a_bag_without_detections_is_refused_with_both_remedies(run, tmp_path, photograph):
+    code, _, text = run(write(tmp_path / "in", camera_alone(photograph)))
+    assert code == 1
+    assert "record the detector's output as well (docs/bags.md), or name a detector" in text
+    assert "-p detector:=BUNDLE" in text
 
 
 # ---- what goes in ----------------------------------------------------------------------------

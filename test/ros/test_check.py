@@ -48,6 +48,16 @@ def test_a_working_graph_gets_ticks_and_a_missing_topic_its_remedy(mug_bundle):
     assert remedy in bad.communicate()[0]
 
 
+def test_a_detector_in_the_node_is_timed_and_needs_no_topic(mug_bundle):
+    options = {"objects": f"['{mug_bundle}']", "device": "cpu", "detector": graph.COCO}
+    options["class_map"] = "['cup=mug']"
+    parameters = [part for name, value in options.items() for part in ("-p", f"{name}:={value}")]
+    output, _ = run(*parameters, "-r", "__ns:=/alone").communicate(timeout=60)
+    assert "✓ boxes are found by nanodet_coco, in" in output
+    assert "✗ /alone/image_rect has no publisher" in output
+    assert "/alone/detections" not in output
+
+
 def test_a_bad_parameter_is_a_line():
     process = run("-p", "sync.slop:=1", "-r", "__ns:=/unchecked")
     output, _ = process.communicate(timeout=60)

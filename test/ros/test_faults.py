@@ -36,7 +36,7 @@ from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.core.estimator import Estimator
 from spyropose_ros.core.kernels.torch_heads import FusedHeads
 from spyropose_ros.ros.messages.invariants import check_invariants
-from spyropose_ros.ros.node import lifecycle_node as node_module
+from spyropose_ros.ros.node import managed_node as node_module
 from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
 from spyropose_ros.ros.pipeline.drops import Reason
 from spyropose_ros.ros.pipeline.parameters import ParameterError

@@ -42,6 +42,7 @@ def test_launch_file_declares_its_arguments_with_descriptions():
         "image_topic",
         "camera_info_topic",
         "detections_topic",
+        "detector",
         "bag",
         "bag_output",
         "namespace",
@@ -90,6 +91,56 @@ def test_launch_file_starts_the_node_with_its_arguments(mug_bundle, tmp_path):
     peer.close()
     assert codes == [0]
     assert [d.class_id for d in peer.distributions[0].distributions] == ["mug"]
+
+
+@pytest.mark.parametrize("detections_topic", ["", "detections"])
+def test_launch_file_runs_a_detector_unless_a_topic_is_given(
+    mug_bundle, tmp_path, photograph, detections_topic
+):
+    pytest.importorskip("launch_ros", reason="launch_ros comes with a ROS 2 installation only")
+    import launch
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    params = tmp_path / "params.yaml"
+    settings = {"class_map": ["tie=mug"], "detector.min_score": 0.3, "sync.max_age": 0.0}
+    params.write_text(yaml.safe_dump({"/**": {"ros__parameters": settings}}))
+    arguments = {
+        "params_file": str(params),
+        "model": mug_bundle,
+        "detector": graph.COCO,
+        "device": "cpu",
+        "namespace": "detecting",
+        "detections_topic": detections_topic,
+    }
+    service = launch.LaunchService(noninteractive=True)
+    service.include_launch_description(
+        launch.actions.IncludeLaunchDescription(
+            PythonLaunchDescriptionSource(str(LAUNCH_FILE)), launch_arguments=arguments.items()
+        )
+    )
+    peer = graph.Peer("/detecting")
+
+    def send():
+        now = peer.now()
+        peer.camera_info.publish(graph.camera_info_message(now, photograph))
+        peer.image.publish(graph.image_message(now, photograph))
+        peer.detections.publish(graph.detections_message(now, graph.detection()))
+        peer.spin(0.2)
+        return peer.distributions
+
+    def use():
+        try:
+            peer.spin_until(send, 90)
+        finally:
+            service.shutdown()
+
+    user = threading.Thread(target=use)
+    user.start()
+    assert service.run() == 0
+    user.join()
+    peer.close()
+    found = {d.class_id for d in peer.distributions[0].distributions}
+    assert found == ({"mug"} if detections_topic else {"tie"})
 
 
 def test_launch_file_runs_over_a_bag(mug_bundle, tmp_path):

@@ -25,7 +25,7 @@ import graph
 from spyropose_ros.core.estimator import Estimator
 from spyropose_ros.core.network.keypoint_model import PoseModel
 from spyropose_ros.demo.processes import free_domain
-from spyropose_ros.ros.node import lifecycle_node as node_module
+from spyropose_ros.ros.node import managed_node as node_module
 from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
 from spyropose_ros.ros.pipeline.drops import Reason
 

@@ -19,6 +19,7 @@ from spyropose_ros.demo.frames import open_frames
 from spyropose_ros.ros.pipeline.assembler import Assembler
 from spyropose_ros.ros.pipeline.parameters import Parameters
 from training.evaluation.verdict import verdict
+from training.object.__main__ import build_parser as object_parser
 
 ROOT = Path(__file__).parents[2]
 TUTORIAL = ROOT / "docs" / "train_your_object.md"
@@ -38,10 +39,10 @@ SMALL = {
 
 
 def module_of(words):
-    """The Python module that a command of ./run starts, and its arguments; None for a graph."""
+    """The module of one step, and its arguments; None for a graph and for all steps at once."""
     if words[:3] == ["exec", "python", "-m"]:
         return words[3:]
-    return None if words[0] in ("demo", "node") else [f"training.{words[0]}", *words[1:]]
+    return None if words[0] in ("demo", "node", "object") else [f"training.{words[0]}", *words[1:]]
 
 
 def commands():
@@ -142,6 +143,22 @@ def test_the_node_command_names_what_exists():
     settings = Parameters(objects=("runs/my_part/bundle",))
     inputs = {entry.name for entry in Assembler(settings, str, print, print).inputs}
     assert {name for name, _ in assigned} == inputs
+
+
+def test_the_one_command_has_flags_that_exist():
+    """test/fitting/test_object_run.py runs it."""
+    (line,) = [line for line in commands() if line.startswith("./run object")]
+    args = object_parser().parse_args(shlex.split(line)[2:])
+    assert (args.mesh.name, args.units, args.name, args.hours) == (
+        "my_part.stl",
+        "mm",
+        "my_part",
+        2,
+    )
+    flags = re.findall(r"^\| `(--.*?)` \|", TUTORIAL.read_text().partition("### Symm")[0], re.M)
+    named = {flag.split()[0] for entry in flags for flag in entry.replace("`", "").split(", ")}
+    known = {text for action in object_parser()._actions for text in action.option_strings}
+    assert named == known - {"-h", "--help"}
 
 
 def test_every_verdict_is_explained():

@@ -6,7 +6,6 @@ campaign, the same command goes on where it was: what an entry has done follows 
 campaign takes one core, at a low priority.
 """
 
-import ctypes
 import fcntl
 import logging
 import os
@@ -33,7 +32,6 @@ QUEUE = Path(__file__).parents[1] / "campaign.yaml"
 _NICE = 10
 _TRIES = 10  # to take the lock
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _LOG, _ERROR = "campaign.log", "campaign.error"
 """Files of an entry: its commands and their output; why it failed, in a line."""
 
@@ -172,7 +170,7 @@ class Campaign:
                 env=os.environ | _ONE_THREAD,
                 start_new_session=True,  # a signal for the campaign reaches it through the campaign
                 pass_fds=[self._lock.number],
-                preexec_fn=_end_with_parent,
+                preexec_fn=cli.end_with_parent,
             )
             if self._stopped:  # while it was started
                 self._child.terminate()
@@ -181,11 +179,6 @@ class Campaign:
         if status == 0:
             return None
         return last_line(output) if status > 0 else f"killed by {signal.Signals(-status).name}"
-
-
-def _end_with_parent() -> None:
-    """End this child by SIGTERM when the campaign dies, so that its lock is soon free."""
-    ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGTERM)
 
 
 def last_line(path: Path) -> str:

@@ -67,8 +67,10 @@ def open_source(
     for folder in (Path(data_root) / "bop" / dataset, Path(dataset)):
         if folder.is_dir() or dataset in ("tless", "hb"):  # BopSource says where to get these
             from training.data.bop import BopSource
+            from training.data.part import PartSource, renders_its_own
 
-            return BopSource(folder, object_name, bop)
+            kind = PartSource if renders_its_own(folder) else BopSource
+            return kind(folder, object_name, bop)
     if dataset == "lmo":
         known = ", ".join(LMO_OBJECTS)
         raise InputError(f"LM-O has no object '{object_name}': choose from {known}")

@@ -21,6 +21,8 @@ ACCURACIES = (5, 10, 15, 30)
 
 _CURVE = np.linspace(0.05, 0.95, 19)
 _TIMES = "_times"
+DETECTOR = "report_detector_"
+"""Begin of the names of a detector's reports, which may lie in the same folder."""
 
 
 def write_report(
@@ -54,9 +56,10 @@ def write_report(
 
 
 def find_reports(directory: Path) -> list[Path]:
-    """Return the report*.json files of a folder, without those of the times, by name."""
+    """Return a pose model's report*.json files in a folder, without those of times, by name."""
     found = sorted(directory.glob("report*.json"))
-    return [path for path in found if not path.stem.endswith(_TIMES)]
+    others = [path for path in found if path.stem.startswith(DETECTOR)]
+    return [path for path in found if path not in others and not path.stem.endswith(_TIMES)]
 
 
 def read_report(path: Path) -> tuple[dict, dict]:

@@ -42,7 +42,7 @@ def load_cad(path: str | Path, units: str) -> trimesh.Trimesh:
     """
     if units not in UNITS:
         raise InputError(f"units '{units}' are unknown: choose from {', '.join(UNITS)}")
-    parts, lost = _read(Path(path))
+    parts, lost = read_parts(Path(path))
     surface = join(parts)
     surface.mesh.apply_scale(UNITS[units])
     _check_size(surface.mesh, Path(path), units)
@@ -63,8 +63,19 @@ def lost_colours(mesh: trimesh.Trimesh) -> list[str]:
     return mesh.metadata.get(_LOST, [])
 
 
-def _read(path: Path) -> MeshFile:
-    """Return the content of a file, in the file's unit, where it is usable."""
+def read_parts(path: Path) -> MeshFile:
+    """Read a CAD file as it is.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Its content, in its unit.
+
+    Raises:
+        MissingFileError: the file is missing.
+        DataError: the file is damaged, or holds no solid.
+    """
     if not path.is_file():
         raise MissingFileError(f"{path} is missing: give the path of a PLY, OBJ or STL file")
     try:

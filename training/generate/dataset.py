@@ -28,12 +28,16 @@ from spyropose_ros.scenes.renderer import bounding_sphere
 from training import provenance
 from training.data.workers import single_thread
 from training.generate.cad import has_colours, load_cad, lost_colours
+from training.generate.exports import export_boxes
 from training.generate.part import Part
 from training.generate.settings import GenerationSettings, distance_range
 from training.generate.summary import description, summary
-from training.generate.symmetry import describe_symmetry
+from training.generate.symmetry import symmetry_of
+from training.symmetry import Symmetry
 
-_RECORD = "generation.json"
+RECORD = "generation.json"
+"""File of a data set with all its settings."""
+
 _SPLITS = ("train", "test")
 
 
@@ -43,6 +47,7 @@ def generate(
     settings: GenerationSettings,
     occluders: list[Path],
     workers: int,
+    symmetry: Symmetry | None = None,
 ) -> str:
     """Make the data set, or complete it.
 
@@ -52,6 +57,7 @@ def generate(
         settings: what to make.
         occluders: CAD files of things found near the object.
         workers: processes; 0 for this one alone.
+        symmetry: of the object, where it is known already; otherwise as the settings say.
 
     Returns:
         A table that sums up the data set.
@@ -64,7 +70,8 @@ def generate(
     diameter = 2 * bounding_sphere(mesh)[1]
     distance = distance_range(settings.views, diameter)
     info = bop.describe_model(mesh, half_turn=False) | {"name": settings.name}
-    info |= describe_symmetry(settings.symmetry, mesh)
+    symmetry = symmetry or symmetry_of(settings.symmetry, mesh)
+    info |= symmetry.entry()
     others = [load_cad(path, settings.units) for path in occluders]
 
     _claim(output, _record(settings, cad, occluders))
@@ -90,9 +97,12 @@ def generate(
     for partial in output.rglob("*.partial"):  # of a killed run
         partial.unlink(missing_ok=True)
     _write_targets(output, settings)
-    text = description(settings, diameter, distance, has_colours(mesh), lost_colours(mesh))
+    splits = [split for split in _SPLITS if (output / split).is_dir()]
+    export_boxes(output, settings.name, splits)
+    colours = has_colours(mesh), lost_colours(mesh)
+    text = description(settings, diameter, distance, *colours, symmetry.words())
     write_text(output / "dataset_info.md", text)
-    return summary(output, _SPLITS, diameter)
+    return summary(output, splits, diameter, symmetry.words())
 
 
 class _MissingImages(Dataset):
@@ -136,7 +146,7 @@ def _record(settings: GenerationSettings, cad: Path, occluders: list[Path]) -> d
 
 def _claim(output: Path, record: dict) -> None:
     """Make sure that the folder is new, or the same data set in work or complete."""
-    path = output / _RECORD
+    path = output / RECORD
     if path.is_file():
         known = json.loads(path.read_text())
         changed = [key for key in record if known.get(key) != record[key]]

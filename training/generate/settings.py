@@ -90,8 +90,9 @@ class GenerationSettings:
     Attributes:
         name: of the object, as in the bundle and in detections.
         units: of the CAD files.
-        symmetry: as for `describe_symmetry`.
-        images: for training, the validation images among them.
+        symmetry: as for `symmetry_of`.
+        images: for training, the validation images among them; 0 where the training renders its
+            own.
         test_images: for the test split.
         seed: of everything random.
         views: what the camera sees.
@@ -110,11 +111,11 @@ class GenerationSettings:
             raise InputError(
                 f"name '{self.name}': use letters, digits, '_', '-' and '.'; give another --name"
             )
-        if self.images < 2 or self.test_images < 1:
-            raise InputError("give at least --images 2 and --test-images 1")
+        if self.images < 0 or self.images == 1 or self.test_images < 1:
+            raise InputError("give at least --images 2, or 0, and --test-images 1")
 
     def scenes(self) -> dict[tuple[str, int], int]:
         """Return the number of images of every scene, by split and number of the scene."""
-        parts = np.array_split(np.arange(self.images), min(_SCENES, self.images))
-        counts = {("train", scene): len(part) for scene, part in enumerate(parts)}
+        parts = np.array_split(np.arange(self.images), min(_SCENES, self.images) or 1)
+        counts = {("train", scene): len(part) for scene, part in enumerate(parts) if len(part)}
         return counts | {("test", 0): self.test_images}

@@ -17,11 +17,15 @@ occluders, in the [BOP format](https://bop.felk.cvut.cz/datasets).
 | | |
 |---|---|
 | object | 1, `{name}`, {diameter:.1f} mm across, {colours} |
+| unchanged by | {symmetry} |
 | training images | {images} in `train`; the last two scenes are meant for validation |
 | test images | {test_images} in `test` |
 | camera | {width} x {height} pixels, horizontal field of view {fov:g} degrees |
 | views | {views}, centre of the object {near:.3f} to {far:.3f} m from the camera |
 | seed | {seed} |
+
+`coco_train.json` and `coco_test.json` hold boxes and masks of the visible part for COCO's tools,
+`yolo/data.yaml` and its folder the boxes for YOLO.
 
 There are no depth images: backgrounds and occluders are images without geometry. Pixels of the
 silhouette inside the image count as valid (`px_count_valid`). `generation.json` holds all settings.
@@ -34,6 +38,7 @@ def description(
     distance: tuple[float, float],
     coloured: bool,
     lost: list[str],
+    symmetry: str,
 ) -> str:
     """Describe a data set for its readers.
 
@@ -43,6 +48,7 @@ def description(
         distance: smallest and largest z of the object's centre, metres.
         coloured: the CAD file has colours.
         lost: what of the CAD file's colours could not be read.
+        symmetry: what leaves the object's shape as it is, in words.
 
     Returns:
         Text of dataset_info.md.
@@ -53,6 +59,7 @@ def description(
         name=settings.name,
         diameter=diameter * 1e3,
         colours="; ".join([colours, *lost]),
+        symmetry=symmetry,
         images=settings.images,
         test_images=settings.test_images,
         width=views.resolution[0],
@@ -65,19 +72,21 @@ def description(
     )
 
 
-def summary(output: Path, splits: tuple[str, ...], diameter: float) -> str:
+def summary(output: Path, splits: list[str], diameter: float, symmetry: str) -> str:
     """Summarise what lies in the folder of a complete data set.
 
     Args:
         output: the folder.
         splits: names of its splits.
         diameter: of the object's bounding sphere, metres.
+        symmetry: what leaves the object's shape as it is, in words.
 
     Returns:
         A table with one row per split, and a note if trainings leave images out.
     """
     lines = [
-        f"{output}: object of {diameter * 1e3:.1f} mm, {_megabytes(output):.1f} MB",
+        f"{output}: object of {diameter * 1e3:.1f} mm, {_megabytes(output):.1f} MB; its shape "
+        f"is unchanged by {symmetry}",
         f"{'split':<8}{'scenes':>8}{'images':>8}{'box diagonal (px)':>20}{'visible':>16}"
         f"{'used':>8}",
     ]

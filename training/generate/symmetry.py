@@ -1,40 +1,44 @@
-"""The symmetry that a user states for an object, in the BOP format."""
+"""The symmetry that a user states for an object, or that its mesh has."""
 
 import re
 
 import numpy as np
 import trimesh
 from scipy.spatial import cKDTree
-from scipy.spatial.transform import Rotation
 
 from spyropose_ros.bop import MM
 from spyropose_ros.core.errors import InputError
 from spyropose_ros.scenes.renderer import bounding_sphere
+from training.symmetry import Symmetry, find_symmetry
+from training.symmetry.group import LARGEST
+from training.symmetry.symmetry import rotation_about
+
+AUTO = "auto"
 
 _AXES = {"x": [1.0, 0, 0], "y": [0, 1.0, 0], "z": [0, 0, 1.0]}
-_LARGEST_GROUP = 120
 _SURFACE_POINTS = 4000
 _TOLERANCE = 0.02  # of the diameter, mean deviation
 _PROBE = 1.0  # radians: what a surface of revolution must survive
 
 
-def describe_symmetry(text: str, mesh: trimesh.Trimesh) -> dict[str, list]:
-    """Make the symmetry entries of models_info.json.
+def symmetry_of(text: str, mesh: trimesh.Trimesh) -> Symmetry:
+    """Return what the command line says about an object's symmetry, or find it.
 
-    The axes run through the centre of the bounding sphere, which every symmetry keeps in place.
+    Stated axes run through the centre of the bounding sphere, which every symmetry keeps in place.
 
     Args:
-        text: 'none', or a comma-separated list of <axis><n> (looks the same after 1/n of a turn,
-            as in 'z4') and continuous_<axis> (a surface of revolution).
+        text: 'auto' to find it, 'none', or a comma-separated list of <axis><n> (looks the same
+            after 1/n of a turn, as in 'z4') and continuous_<axis> (a surface of revolution).
         mesh: the object, metres, object frame.
 
     Returns:
-        'symmetries_discrete' (the whole group without the identity, 4 x 4 row by row) and
-        'symmetries_continuous', millimetres; a key only where there is something to say.
+        The symmetry, with the whole group.
 
     Raises:
         InputError: the text is not understood or the mesh does not have the symmetry.
     """
+    if text == AUTO:
+        return find_symmetry(mesh)
     center, radius = bounding_sphere(mesh)
     rotations, axes = _parse(text)
     for name, rotation in [
@@ -42,15 +46,8 @@ def describe_symmetry(text: str, mesh: trimesh.Trimesh) -> dict[str, list]:
         *((f"continuous_{axis}", _rotation(axis, _PROBE)) for axis in axes),
     ]:
         _check(name, rotation, mesh, center, 2 * radius)
-    entry = {}
-    group = _closure(list(rotations.values()))
-    if len(group) > 1:
-        entry["symmetries_discrete"] = [_about(center, r).ravel().tolist() for r in group[1:]]
-    if axes:
-        entry["symmetries_continuous"] = [
-            {"axis": _AXES[axis], "offset": (center / MM).tolist()} for axis in axes
-        ]
-    return entry
+    group = np.stack(_closure(list(rotations.values())))
+    return Symmetry(center, group, np.array([_AXES[axis] for axis in axes]).reshape(-1, 3))
 
 
 def _parse(text: str) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -59,20 +56,20 @@ def _parse(text: str) -> tuple[dict[str, np.ndarray], list[str]]:
     for word in [] if text == "none" else text.split(","):
         cyclic = re.fullmatch(r"([xyz])([1-9]\d*)", word)
         revolution = re.fullmatch(r"continuous_([xyz])", word)
-        if cyclic and 2 <= int(cyclic[2]) <= _LARGEST_GROUP:
+        if cyclic and 2 <= int(cyclic[2]) <= LARGEST:
             rotations[word] = _rotation(cyclic[1], 2 * np.pi / int(cyclic[2]))
         elif revolution:
             axes.append(revolution[1])
         else:
             raise InputError(
-                f"symmetry '{word}' is not understood: give 'none' or a list such as 'z4', "
-                "'z2,x2', 'continuous_z' or 'continuous_z,x2'"
+                f"symmetry '{word}' is not understood: give 'auto', 'none' or a list such as "
+                "'z4', 'z2,x2', 'continuous_z' or 'continuous_z,x2'"
             )
     return rotations, axes
 
 
 def _rotation(axis: str, angle: float) -> np.ndarray:
-    return Rotation.from_rotvec(angle * np.array(_AXES[axis])).as_matrix()
+    return rotation_about(np.array(_AXES[axis]), angle)
 
 
 def _closure(generators: list[np.ndarray]) -> list[np.ndarray]:
@@ -83,17 +80,9 @@ def _closure(generators: list[np.ndarray]) -> list[np.ndarray]:
             product = generator @ element
             if not any(np.allclose(product, known, atol=1e-6) for known in group):
                 group.append(product)
-        if len(group) > _LARGEST_GROUP:
+        if len(group) > LARGEST:
             raise InputError("the symmetries do not form a small group: see whether they fit")
     return group
-
-
-def _about(center: np.ndarray, rotation: np.ndarray) -> np.ndarray:
-    """Return the turn about a point [3] in metres as a [4, 4] transformation in millimetres."""
-    transform = np.eye(4)
-    transform[:3, :3] = rotation
-    transform[:3, 3] = (center - rotation @ center) / MM
-    return transform
 
 
 def _check(

@@ -21,6 +21,7 @@ from spyropose_ros.ros.messages import result_messages
 from spyropose_ros.ros.messages.tf_poses import TransformChooser
 from spyropose_ros.ros.pipeline.assembler import Assembler, Input
 from spyropose_ros.ros.pipeline.camera_frame import FrameSet, Result
+from spyropose_ros.ros.pipeline.detectors import choose_detectors, detection_topics, unused
 from spyropose_ros.ros.pipeline.drops import BadInputError, DropCounter, Reason, WarnOnce
 from spyropose_ros.ros.pipeline.frame_source import Role
 from spyropose_ros.ros.pipeline.parameters import Parameters
@@ -42,6 +43,7 @@ class BagRun:
 
     Raises:
         BagError: if a topic is missing or of the wrong type.
+        ParameterError: if a detector cannot be used.
     """
 
     def __init__(
@@ -56,9 +58,15 @@ class BagRun:
         self._parameters = parameters
         self._log = log
         self.drops = DropCounter(log, log)
-        self._assembler = Assembler(parameters, names.resolve, self.drops.add, log)
+        self._detectors = choose_detectors(parameters, names.is_remapped)
+        self._assembler = Assembler(
+            parameters, names.resolve, self.drops.add, log, bool(self._detectors)
+        )
         self._warn = WarnOnce(log)
         self._say_problems()
+        topics = map(names.resolve, detection_topics(parameters) if self._detectors else ())
+        for topic in reader.topics.keys() & set(topics):
+            self._warn(unused(topic))
         self._inputs = {entry.topic: entry for entry in self._assembler.inputs}
         check_inputs(reader, self._assembler.inputs)
         self._kinds = {topic: recorded_kind(reader, e) for topic, e in self._inputs.items()}
@@ -90,17 +98,20 @@ class BagRun:
             ParameterError: if a model cannot be loaded.
         """
         from spyropose_ros.ros.messages.model_info import model_info
-        from spyropose_ros.ros.pipeline.models import Models  # here: it takes seconds
+        from spyropose_ros.ros.pipeline.finder import Finder  # here: it takes seconds
+        from spyropose_ros.ros.pipeline.models import Models
         from spyropose_ros.ros.pipeline.pipeline import Pipeline
 
         self._writer = writer
         self._models = Models(self._parameters, self._log)
+        finder = Finder(self._detectors, self._models, self._log) if self._detectors else None
         self._pipeline = Pipeline(
             self._models,
             self._transforms,
             self.drops.add,
             self._assembler.warn,
             debug=lambda text: None,
+            finder=finder,
         )
         copied = self._copy_topics() if copy else frozenset()
         self._prepare()
@@ -109,7 +120,8 @@ class BagRun:
         with tqdm(total=self._count_images(), unit="image", disable=None) as progress:
             for record in self._reader.records({*self._inputs, *copied}):
                 if not self.written:
-                    self._write("~/model_info", model_info(self._models, self._parameters), record)
+                    info = model_info(self._models, self._parameters, finder)
+                    self._write("~/model_info", info, record)
                 if record.topic in copied:
                     writer.copy(record)
                 if entry := self._inputs.get(record.topic):
@@ -117,7 +129,7 @@ class BagRun:
                     self._read[record.topic] += self._add(entry, record)
                     progress.update(entry.role is Role.IMAGE)
         if record is not None:
-            self._process(self._assembler.flush(float("inf")), record)
+            self._process(self._assembler.finish(), record)
         self._assembler.reset()  # counts the images that got no detections
         self._say_problems()
 

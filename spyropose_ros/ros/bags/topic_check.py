@@ -13,7 +13,8 @@ from spyropose_ros.ros.pipeline.topic_choice import COMPRESSED_DEPTH, likely
 _REMEDIES = {
     Role.IMAGE: "record the images as well",
     Role.CAMERA_INFO: "record it as well",
-    Role.DETECTIONS: "record the detector's output as well (docs/bags.md)",
+    Role.DETECTIONS: "record the detector's output as well (docs/bags.md), or name a detector "
+    "that finds the boxes, -p detector:=BUNDLE",
     Role.DEPTH: "record the depth image, registered to the images, raw or as compressedDepth, or "
     "leave out -p depth_image:=true",
 }

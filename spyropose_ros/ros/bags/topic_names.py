@@ -35,6 +35,10 @@ class TopicNames:
         full = self._full(name)
         return self._remapped.get(full, full)
 
+    def is_remapped(self, name: str) -> bool:
+        """Tell whether a rule gives one of the node's topics another name."""
+        return self.resolve(name) != self._full(name)
+
     def _full(self, name: str) -> str:
         try:
             full = expand_topic_name(name, self._node, self._namespace)

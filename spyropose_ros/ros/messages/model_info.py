@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -13,18 +14,21 @@ from spyropose_ros.ros.interfaces import String
 from spyropose_ros.ros.pipeline.parameters import Parameters
 
 if TYPE_CHECKING:
+    from spyropose_ros.ros.pipeline.finder import Finder
     from spyropose_ros.ros.pipeline.models import Models
 
 
-def model_info(models: Models, parameters: Parameters) -> String:
+def model_info(models: Models, parameters: Parameters, finder: Finder | None = None) -> String:
     """Describe the models as JSON.
 
     Args:
         models: of the configured objects.
         parameters: they were loaded with.
+        finder: finds the boxes in this process, if they do not come from a topic.
 
     Returns:
-        The package's version, the search settings, and per object: its name, the class ids that
+        The package's version, the search settings, per detector in this process, if there are any,
+        its bundle and the classes that it finds, and per object: its name, the class ids that
         stand for it, its bundle (model_id of the distributions), the diameter in metres, and once
         the model is loaded the levels of its search and its device, null before.
     """
@@ -46,6 +50,11 @@ def model_info(models: Models, parameters: Parameters) -> String:
         "search": dataclasses.asdict(parameters.search),
         "objects": objects,
     }
+    if finder is not None:
+        content["detectors"] = [
+            {"model_id": Path(bundle).name, "class_ids": list(classes)}
+            for bundle, classes in finder.classes.items()
+        ]
     return String(data=json.dumps(content, allow_nan=False))
 
 

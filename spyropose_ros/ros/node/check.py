@@ -59,7 +59,10 @@ def lines(args: list[str]) -> Iterator[Line]:
 
     from spyropose_ros.ros.node.listening import Listener
     from spyropose_ros.ros.node.parameter_server import ParameterServer
+    from spyropose_ros.ros.node.remapping import is_remapped
+    from spyropose_ros.ros.pipeline.detectors import choose_detectors
     from spyropose_ros.ros.pipeline.objects import read_objects
+    from spyropose_ros.ros.pipeline.parameters import Parameters
 
     middleware = rclpy.get_rmw_implementation_identifier()
     yield from checks.environment(_distribution(), middleware, os.environ)
@@ -69,8 +72,9 @@ def lines(args: list[str]) -> Iterator[Line]:
         rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         # named as the node, so that its sections of params files and its remappings apply
         node = Node("estimator", enable_rosout=False, start_parameter_services=False)
-        parameters = ParameterServer(node, lambda _: None, lambda: False).current
-        listener = Listener(node, parameters)
+        parameters = ParameterServer(node, Parameters(), lambda _: None, lambda: False).current
+        detectors = choose_detectors(parameters, lambda name: is_remapped(node, name))
+        listener = Listener(node, parameters, bool(detectors))
         yield from listener.topics(_DISCOVERY)
         yield from listener.messages(_PERIOD)
         objects = read_objects(parameters)
@@ -87,6 +91,8 @@ def lines(args: list[str]) -> Iterator[Line]:
     yield line
     if models is not None:
         yield checks.speed(models)
+        if detectors:
+            yield checks.detector(detectors, models)
 
 
 def _distribution() -> str:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ament_index_python.packages import get_package_share_directory
 
-from spyropose_ros.core.errors import SpyroposeError
+from spyropose_ros.core.errors import CalibrationError, SpyroposeError
 from spyropose_ros.ros.interfaces import Image, type_name
 from spyropose_ros.ros.pipeline.assembler import Input
-from spyropose_ros.ros.pipeline.drops import BadInputError
 from spyropose_ros.ros.pipeline.frame_source import Role
 from spyropose_ros.ros.pipeline.parameters import Parameters
 
@@ -161,11 +160,11 @@ def calibration(info: Any, width: int, height: int, rectified: bool) -> Line:
     Returns:
         A line about it.
     """
-    from spyropose_ros.ros.pipeline.calibration import calibrate
+    from spyropose_ros.core.lens.calibration import calibrate
 
     try:
         found = calibrate(info, width, height, rectified)
-    except BadInputError as error:
+    except CalibrationError as error:
         return Line(False, f"calibration: {error}")
     if found.warnings:
         return Line(False, f"calibration: {'; '.join(found.warnings)}")
@@ -231,13 +230,44 @@ def speed(models: Models) -> Line:
         A line with the median.
     """
     estimator = models.estimator(next(iter(models.objects)))
-    image = np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
+    image = _noise()
     K = np.array([[600.0, 0, 320], [0, 600, 240], [0, 0, 1]])
     box = np.array([[220.0, 140, 420, 340]])
+    median = _median_time(lambda: estimator.estimate(image, K, box))
+    return Line(True, f"one estimate takes {1000 * median:.0f} ms: {1 / median:.1f} per second")
+
+
+def detector(detectors: Sequence[str], models: Models) -> Line:
+    """Load the detectors, and time them on an image of noise.
+
+    Args:
+        detectors: folders or hub ids.
+        models: of the objects that they find.
+
+    Returns:
+        A line about them.
+    """
+    from spyropose_ros.ros.pipeline.finder import Finder  # imports PyTorch
+
+    try:
+        finder = Finder(detectors, models, lambda text: None)
+    except (SpyroposeError, ValueError, OSError, RuntimeError) as error:
+        return Line(False, str(error))
+    image = _noise()
+    median = _median_time(lambda: finder.find(image, 0.3))
+    return Line(True, f"boxes are found by {finder}, in {1000 * median:.0f} ms per image")
+
+
+def _noise() -> np.ndarray:
+    """Return an image, RGB uint8 [H, W, 3]."""
+    return np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
+
+
+def _median_time(run: Callable[[], object]) -> float:
+    """Return the median time of some runs, seconds."""
     seconds = []
     for _ in range(_RUNS):
         start = time.perf_counter()
-        estimator.estimate(image, K, box)
+        run()
         seconds.append(time.perf_counter() - start)
-    median = statistics.median(seconds)
-    return Line(True, f"one estimate takes {1000 * median:.0f} ms: {1 / median:.1f} per second")
+    return statistics.median(seconds)

@@ -1,94 +1,27 @@
-"""The process of the estimator node: start, spin, stop.
+"""The process of the estimator node.
 
 Slow imports are inside the functions, so that Ctrl-C ends the process cleanly at any time.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
-import traceback
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from spyropose_ros.core.errors import SpyroposeError
+from spyropose_ros.ros.node import managed_process
 
 if TYPE_CHECKING:
     from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until it is interrupted.
-
-    Args:
-        args: command line with ROS arguments; sys.argv by default.
-
-    Returns:
-        The exit code: 0 after an interrupt, 1 if the node could not start.
-    """
-    # Not KeyboardInterrupt: even if caught, Python may exit with the status of a crash
-    signal.signal(signal.SIGINT, _leave)
-    try:
-        return _run(args)
-    finally:
-        _ignore_interrupts()  # another one must not disturb the shutdown of the interpreter
+    """Run the node until it is interrupted; return the exit code."""
+    return managed_process.run("estimator", _make_node, args)
 
 
-def _run(args: list[str] | None) -> int:
-    import rclpy
-    from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+def _make_node() -> EstimatorNode:
+    from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
 
-    node, initialised, code = None, False, 0
-    try:
-        rclpy.init(args=args)
-        initialised = True
-        from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
-
-        node = EstimatorNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        executor.spin_until_future_complete(node.failure)
-        if node.failure.done() and (failure := node.failure.result()) is not None:
-            raise failure
-        return 0
-    except ExternalShutdownException:
-        return 0
-    except Exception as error:
-        if initialised and not rclpy.ok():  # interrupted during the start
-            return 0
-        rclpy.logging.get_logger("estimator").fatal(_explain(error))
-        code = 1
-        return code
-    finally:
-        _ignore_interrupts()
-        rclpy.try_shutdown()
-        if node is not None:
-            _end(node, code)
-
-
-def _end(node: EstimatorNode, code: int) -> NoReturn:
-    """End the process at once, also in the middle of a frame, an import or a download.
-
-    Taking down an interpreter with PyTorch takes seconds, and ros2 launch waits for 5.
-    """
-    node.destroy_node()  # tells the graph; without it the others would wait for a silent node
-    sys.stdout.flush()
-    os._exit(code)
-
-
-def _leave(*_: object) -> None:
-    raise SystemExit(0)
-
-
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _explain(error: Exception) -> str:
-    """Return one line for an error the user can fix; the traceback for a defect."""
-    if isinstance(error, (SpyroposeError, ValueError, OSError, RuntimeError, ImportError)):
-        return str(error)
-    return "".join(traceback.format_exception(error))
+    return EstimatorNode()
 
 
 if __name__ == "__main__":

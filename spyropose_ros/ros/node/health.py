@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
+from spyropose_ros.ros.pipeline.camera_frame import Detection
 from spyropose_ros.ros.pipeline.drops import Reason, Severity
 
 _WINDOW = 100  # frames that the timings are taken over
@@ -52,12 +53,14 @@ class Work:
         age: of the newest image when work on it started, seconds; nan without a clock.
         inference: seconds.
         latency: age of the image when the result was published, seconds.
+        detection: what detectors in this process did for it; None if none ran.
     """
 
     images: int
     age: float
     inference: float
     latency: float
+    detection: Detection | None = None
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,14 @@ class Counts:
         matched: images that got their detections.
         processed: images in published results.
         published: results.
+        found: boxes that detectors in this process found for them.
     """
 
     received: Counter[str]
     matched: int
     processed: int
     published: int
+    found: int
 
 
 class Activity:
@@ -88,7 +93,7 @@ class Activity:
         self._clock = clock
         self._lock = threading.Lock()
         self._received: Counter[str] = Counter()
-        self._matched = self._processed = self._published = 0
+        self._matched = self._processed = self._published = self._found = 0
         self._work: deque[tuple[float, Work]] = deque(maxlen=_WINDOW)
 
     def receive(self, topic: str) -> None:
@@ -106,13 +111,20 @@ class Activity:
         with self._lock:
             self._processed += work.images
             self._published += 1
+            self._found += work.detection.boxes if work.detection else 0
             self._work.append((self._clock(), work))
             return self._published
 
     def counts(self) -> Counts:
         """Return the totals."""
         with self._lock:
-            return Counts(self._received.copy(), self._matched, self._processed, self._published)
+            return Counts(
+                self._received.copy(),
+                self._matched,
+                self._processed,
+                self._published,
+                self._found,
+            )
 
     def timings(self) -> dict[str, str]:
         """Return medians and 95th percentiles over the last results, and their rate."""
@@ -125,6 +137,8 @@ class Activity:
             "inference": [work.inference for _, work in entries],
             "latency": [work.latency for _, work in entries],
         }
+        if found := [work.detection.seconds for _, work in entries if work.detection]:
+            rows["detection"] = found
         texts = {f"{name} (ms, median / 95 %)": _quantiles(row) for name, row in rows.items()}
         elapsed = self._clock() - entries[0][0]
         texts["publish rate (Hz)"] = f"{len(entries) / elapsed:.2f}" if elapsed > 0 else "-"

@@ -14,7 +14,7 @@ from spyropose_ros.ros.node.health import Activity
 from spyropose_ros.ros.pipeline.assembler import Input
 from spyropose_ros.ros.pipeline.drops import Drop, Reason
 from spyropose_ros.ros.pipeline.frame_source import Role
-from spyropose_ros.ros.pipeline.parameters import Parameters
+from spyropose_ros.ros.pipeline.parameters import NodeParameters
 
 _DETECTIONS_DEPTH = 10
 _MAX_PUBLISHERS = 16  # remembered per topic
@@ -75,7 +75,7 @@ class Inputs:
         self,
         node: Node,
         entries: Sequence[Input],
-        parameters: Parameters,
+        parameters: NodeParameters,
         activity: Activity,
         drop: Drop,
         receive: Callable[[Input, Any], object],

@@ -28,6 +28,7 @@ class Listener:
     Args:
         node: spun by the methods.
         parameters: of the estimator.
+        detects: whether detectors in its process find the boxes.
 
     Attributes:
         detections: messages of all cameras.
@@ -35,11 +36,11 @@ class Listener:
 
     detections: list[Any]
 
-    def __init__(self, node: Node, parameters: Parameters) -> None:
+    def __init__(self, node: Node, parameters: Parameters, detects: bool) -> None:
         self._node = node
         self._parameters = parameters
         self._entries = Assembler(
-            parameters, node.resolve_topic_name, lambda *_: None, lambda _: None
+            parameters, node.resolve_topic_name, lambda *_: None, lambda _: None, detects
         ).inputs
         self.detections = []
 

@@ -15,6 +15,7 @@ from spyropose_ros.ros.pipeline.camera_frame import Result
 from spyropose_ros.ros.pipeline.parameters import Parameters
 
 if TYPE_CHECKING:
+    from spyropose_ros.ros.pipeline.finder import Finder
     from spyropose_ros.ros.pipeline.models import Models
 
 _DEPTHS = {"~/distributions": 5, "/tf": 100}  # tf2 broadcasts with 100
@@ -49,9 +50,11 @@ class Outputs:
         for topic, message in messages(result, models, parameters, self._chooser, self._wanted):
             self._publishers[topic].publish(message)
 
-    def publish_model_info(self, models: Models, parameters: Parameters) -> None:
+    def publish_model_info(
+        self, models: Models, parameters: Parameters, finder: Finder | None
+    ) -> None:
         """Publish the models and settings, also for late subscribers."""
-        self._model_info.publish(model_info(models, parameters))
+        self._model_info.publish(model_info(models, parameters, finder))
 
     def _wanted(self, topic: str) -> bool:
         return self._publishers[topic].get_subscription_count() > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import rclpy.exceptions
 from rcl_interfaces.msg import (
@@ -22,14 +22,17 @@ from spyropose_ros.ros.pipeline.parameter_fields import (
     Description,
     ParameterError,
 )
-from spyropose_ros.ros.pipeline.parameters import Parameters
+from spyropose_ros.ros.pipeline.parameters import NodeParameters
+
+P = TypeVar("P", bound=NodeParameters)
 
 
-class ParameterServer:
+class ParameterServer(Generic[P]):
     """The parameters of a node as an immutable snapshot.
 
     Args:
         node: declares them.
+        defaults: all parameters.
         changed: called with the new snapshot after a change at run time, in the executor's thread.
         in_use: tells whether parameters that are not dynamic are in use and must not change.
 
@@ -40,30 +43,30 @@ class ParameterServer:
     def __init__(
         self,
         node: Node,
-        changed: Callable[[Parameters], object],
+        defaults: P,
+        changed: Callable[[P], object],
         in_use: Callable[[], bool],
     ) -> None:
         # rclpy has no public access to overrides that were never declared
-        for text in parameters.unknown_names(
-            name for name in node._parameter_overrides if not name.startswith(FOREIGN)
-        ):
+        given = [name for name in node._parameter_overrides if not name.startswith(FOREIGN)]
+        for text in parameters.unknown_names(given, type(defaults)):
             node.get_logger().warning(text)
         self._changed = changed
         self._in_use = in_use
-        defaults = parameters.flatten(Parameters())
+        flat = parameters.flatten(defaults)
+        self._descriptions = dict(parameters.descriptions(type(defaults)))
         values = {
-            name: _from_ros(_declare(node, name, defaults[name], description))
-            for name, description in parameters.descriptions()
+            name: _from_ros(_declare(node, name, flat[name], description))
+            for name, description in self._descriptions.items()
         }
-        self.current: Parameters = parameters.build(values)
+        self.current: P = parameters.build(values, defaults)
         self.current.check()
         node.add_on_set_parameters_callback(self._set)
 
     def _set(self, changes: Iterable[Parameter]) -> SetParametersResult:
         values = parameters.flatten(self.current)
         new = {change.name: _from_ros(change.value) for change in changes if change.name in values}
-        dynamic = {name for name, description in parameters.descriptions() if description.dynamic}
-        fixed = [name for name in new if name not in dynamic]
+        fixed = [name for name in new if not self._descriptions[name].dynamic]
         if fixed and self._in_use():
             return SetParametersResult(
                 successful=False,
@@ -71,7 +74,7 @@ class ParameterServer:
                 "node is not configured (ros2 lifecycle set <node> deactivate, then cleanup)",
             )
         try:
-            current = parameters.build(values | new)
+            current = parameters.build(values | new, self.current)
             current.check()
             self.current = current
         except ParameterError as error:

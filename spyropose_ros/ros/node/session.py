@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rclpy.clock import Clock, ClockType
@@ -17,19 +17,19 @@ from spyropose_ros.ros.node.adaptive_subscription import (
     AdaptiveSubscription,
     SubscriptionEventCallbacks,
 )
-from spyropose_ros.ros.node.health import Activity, Work
+from spyropose_ros.ros.node.health import Activity, Counts, Work
 from spyropose_ros.ros.node.inputs import Inputs
 from spyropose_ros.ros.node.outputs import Outputs
-from spyropose_ros.ros.node.worker import Worker
+from spyropose_ros.ros.node.work_session import WorkSession, device_memory, free_memory
 from spyropose_ros.ros.pipeline.assembler import Assembler, Input
-from spyropose_ros.ros.pipeline.camera_frame import FrameSet, Result, nanoseconds
+from spyropose_ros.ros.pipeline.camera_frame import FrameSet, Result
+from spyropose_ros.ros.pipeline.detectors import detection_topics, unused
 from spyropose_ros.ros.pipeline.drops import BadInputError, DropCounter, Reason
 from spyropose_ros.ros.pipeline.images import converter
 from spyropose_ros.ros.pipeline.parameters import Parameters
 from spyropose_ros.ros.pipeline.tf_buffer import TransformBuffer
 
 if TYPE_CHECKING:
-    from spyropose_ros.ros.pipeline.models import Models
     from spyropose_ros.ros.pipeline.pipeline import Pipeline
 
 _FLUSH_PERIOD = 0.02  # seconds; how exactly views.wait is kept
@@ -38,47 +38,46 @@ _LESS_THAN_LATCHED = (
     "a publisher on /tf_static offers less than reliable and transient_local: transforms that it "
     "sent before this node started are missing; publish them as static_transform_publisher does"
 )
-_REMEDIES = {
-    Reason.INACTIVE: "the node is not active: ros2 lifecycle set <node> activate",
-    Reason.DISABLED: "switched off by the service ~/enable",
-}
 
 
-class Session:
+class Session(WorkSession[FrameSet]):
     """Subscribes, loads the models in its own thread, and then always takes the newest frame set.
 
     Args:
         node: owns the subscriptions.
         read: gives the present parameters; those that are not dynamic stay as they are now.
+        detectors: that find the boxes in this process; none if they come from a topic.
         outputs: publishes.
         activity: told of everything that arrives and is published.
         drops: told of everything that is dropped.
         on_failure: gets the exception that ended the thread, in that thread.
     """
 
+    topics: Sequence[str]
+
     def __init__(
         self,
         node: Node,
         read: Callable[[], Parameters],
+        detectors: Sequence[str],
         outputs: Outputs,
         activity: Activity,
         drops: DropCounter,
         on_failure: Callable[[Exception], object],
     ) -> None:
-        self._node = node
+        super().__init__(node, drops, on_failure)
         self._read = read
+        self._detectors = detectors
         self._outputs = outputs
         self._activity = activity
-        self._drops = drops
-        self._on_failure = on_failure
-        self._refusal: Reason | None = Reason.INACTIVE
-        self._closed = False
         self._transforms = TransformBuffer()
         self._pipeline: Pipeline | None = None
         self._announced = 0  # models that ~/model_info says are loaded
         self._entities: list[tuple[Callable, Any]] = []  # with what destroys them
         self._parameters = parameters = read()
-        self._assembler = Assembler(parameters, node.resolve_topic_name, drops.add, self._warn)
+        self._assembler = Assembler(
+            parameters, node.resolve_topic_name, drops.add, self._warn, bool(detectors)
+        )
         if parameters.cameras:
             # Steady clock: frames must not wait for ever while simulated time stands still
             steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -89,68 +88,49 @@ class Session:
         inputs = self._assembler.inputs
         self._inputs = Inputs(node, inputs, parameters, activity, drops.add, self._on_message)
         self.topics = [entry.topic for entry in inputs]
-        self._worker: Worker[FrameSet] = Worker(self._prepare, self._discard, self._fail)
         self._worker.start()
 
-    @property
-    def ready(self) -> bool:
-        """Whether the models are loaded."""
-        return self._worker.ready
-
-    @property
-    def model_names(self) -> list[str]:
-        """Names of the bundles, once they are known."""
-        pipeline = self._pipeline
-        if pipeline is None:
-            return []
-        return [pipeline.models.model_id(name) for name in pipeline.models.objects]
-
-    @property
-    def device_memory(self) -> str:
-        """Memory that PyTorch holds on the GPUs in MB; 'none' without a GPU."""
-        if self._pipeline is None:  # PyTorch may be half imported by the other thread
-            return "none"
-        import torch
-
-        if not torch.cuda.is_initialized():
-            return "none"
-        held = (torch.cuda.memory_reserved(index) for index in range(torch.cuda.device_count()))
-        return f"{sum(held) / 1e6:.0f}"
+    def values(self, counts: Counts) -> dict[str, str]:
+        """Return what the models and detectors are, for /diagnostics."""
+        pipeline = self._pipeline  # None: PyTorch may be half imported by the other thread
+        models = pipeline.models if pipeline is not None else None
+        names = [models.model_id(name) for name in models.objects] if models is not None else []
+        found = {
+            "detectors": ", ".join(Path(bundle).name for bundle in self._detectors),
+            "boxes found": str(counts.found),
+        }
+        return {
+            "device memory (MB)": "none" if pipeline is None else device_memory(),
+            "models": ", ".join(names),
+            **(found if self._detectors else {}),
+        }
 
     # ---- executor thread ---------------------------------------------------------------------
-
-    def refuse(self, reason: Reason | None) -> None:
-        """Drop all frames from now on for the reason; None accepts them again."""
-        self._refusal = reason
 
     def apply(self, parameters: Parameters) -> None:
         """Apply the parameters that may change at run time."""
         self._assembler.apply(parameters)
 
+    def look_around(self) -> None:
+        """Warn once of a publisher of detections that nobody listens to."""
+        for name in detection_topics(self._parameters) if self._detectors else ():
+            topic = self._node.resolve_topic_name(name)
+            if self._node.count_publishers(topic):
+                self._assembler.warn(unused(topic))
+
     def reset(self) -> None:
         """Clear pending messages and the history."""
         self._assembler.reset()
 
-    def close(self, timeout: float) -> bool:
-        """Unsubscribe, stop the thread after the current frame, and release the models.
-
-        Args:
-            timeout: longest wait for the thread, seconds.
-
-        Returns:
-            Whether the thread has ended.
-        """
-        self._closed = True
-        self._refusal = Reason.INACTIVE
+    def _unsubscribe(self) -> None:
         self._inputs.close()
         for destroy, entity in self._entities:
             destroy(entity)
         self._assembler.reset()
-        ended = self._worker.stop(timeout)
-        if self._pipeline is not None:
-            self._pipeline = None
-            _free_memory()
-        return ended
+
+    def _release(self) -> bool:
+        loaded, self._pipeline = self._pipeline is not None, None
+        return loaded
 
     def _subscribe_to_transforms(self) -> None:
         moving = AdaptiveSubscription(
@@ -190,46 +170,34 @@ class Session:
             f"received {entry.topic} {_seconds(message.header)}: images that got detections: "
             f"{assembled.matched}, frame sets: {len(assembled.frame_sets)}"
         )
-        self._submit(assembled.frame_sets)
+        self._submit_all(assembled.frame_sets)
 
     def _flush(self) -> None:
-        self._submit(self._assembler.flush(time.monotonic()))
+        self._submit_all(self._assembler.flush(time.monotonic()))
 
-    def _submit(self, frame_sets: Sequence[FrameSet]) -> None:
+    def _submit_all(self, frame_sets: Sequence[FrameSet]) -> None:
         for frame_set in frame_sets:
-            if self._refusal is not None:
-                self._refuse(len(frame_set.frames))
-            else:
-                self._worker.submit(frame_set)
+            self._submit(frame_set)
 
-    def _refuse(self, count: int) -> None:
-        reason = self._refusal or Reason.INACTIVE
-        self._drops.add(reason, _REMEDIES[reason], count)
-
-    def _discard(self, frame_set: FrameSet) -> None:
-        count = len(frame_set.frames)
-        if self._refusal is not None:
-            self._refuse(count)
-        elif self.ready:
-            text = "frames arrive faster than the models run, the newest is used"
-            self._drops.add(Reason.BUSY, text, count)
-        else:
-            self._drops.add(Reason.BUSY, "the models are still loading", count)
+    def _count(self, item: FrameSet) -> int:
+        return len(item.frames)
 
     # ---- worker thread -----------------------------------------------------------------------
 
     def _prepare(self) -> Callable[[FrameSet], None]:
         start = time.monotonic()
         self._inform("loading PyTorch")
-        from spyropose_ros.ros.pipeline.models import Models  # here, because they take seconds
+        from spyropose_ros.ros.pipeline.finder import Finder  # here, because they take seconds
+        from spyropose_ros.ros.pipeline.models import Models
         from spyropose_ros.ros.pipeline.pipeline import Pipeline
 
         parameters = self._parameters
         models = Models(parameters, self._inform)
+        finder = Finder(self._detectors, models, self._inform) if self._detectors else None
         converter()
         if self._closed:  # cleaned up meanwhile
-            del models
-            _free_memory()
+            del models, finder
+            free_memory()
             return self._handle
         self._pipeline = Pipeline(
             models,
@@ -237,21 +205,19 @@ class Session:
             self._drops.add,
             self._assembler.warn,
             self._node.get_logger().debug,
+            finder,
         )
-        self._announce(models, parameters)
+        self._announce(self._pipeline, parameters)
+        found = f"found by {finder}, " if finder else ""
         self._inform(
-            f"ready after {time.monotonic() - start:.1f} s: {models}, "
+            f"ready after {time.monotonic() - start:.1f} s: {models}, {found}"
             f"waiting for {', '.join(self.topics)}"
         )
         return self._handle
 
-    def _fail(self, error: Exception) -> None:
-        if not self._closed:
-            self._on_failure(error)
-
-    def _announce(self, models: Models, parameters: Parameters) -> None:
-        self._announced = len(models.estimators)
-        self._outputs.publish_model_info(models, parameters)
+    def _announce(self, pipeline: Pipeline, parameters: Parameters) -> None:
+        self._announced = len(pipeline.models.estimators)
+        self._outputs.publish_model_info(pipeline.models, parameters, pipeline.finder)
 
     def _handle(self, frame_set: FrameSet) -> None:
         pipeline = self._pipeline
@@ -270,7 +236,7 @@ class Session:
             self._refuse(len(result.views))
             return
         try:
-            self._publish(result, age, pipeline.models, parameters)
+            self._publish(result, age, pipeline, parameters)
         except BadInputError as error:
             self._drops.add(error.reason, str(error), len(result.views))
         except Exception as error:  # whatever one frame does, the next is processed
@@ -278,7 +244,9 @@ class Session:
                 text = f"while publishing: {type(error).__name__}: {error}"
                 self._drops.add(Reason.ERROR, text, len(result.views))
 
-    def _publish(self, result: Result, age: float, models: Models, parameters: Parameters) -> None:
+    def _publish(
+        self, result: Result, age: float, pipeline: Pipeline, parameters: Parameters
+    ) -> None:
         seen = {view.camera for view in result.views}
         if missing := [camera for camera in parameters.cameras if camera not in seen]:
             self._drops.add(
@@ -286,11 +254,11 @@ class Session:
                 f"estimated without {', '.join(missing)}: check that image, camera_info and "
                 "detections of every camera arrive, and views.wait",
             )
-        self._outputs.publish(result, models, parameters)
-        if len(models.estimators) > self._announced:  # one was loaded for this frame
-            self._announce(models, parameters)
+        self._outputs.publish(result, pipeline.models, parameters)
+        if len(pipeline.models.estimators) > self._announced:  # one was loaded for this frame
+            self._announce(pipeline, parameters)
         latency = min(self._age(view.header) for view in result.views)
-        work = Work(len(result.views), age, result.inference_time, latency)
+        work = Work(len(result.views), age, result.inference_time, latency, result.detection)
         self._node.get_logger().debug(
             f"published {_seconds(result.header)}: objects: "
             f"{', '.join(target.object_name for target in result.targets) or 'none'}; "
@@ -303,43 +271,11 @@ class Session:
                 f"{1000 * result.inference_time:.0f} ms"
             )
 
-    def _age(self, header: Header) -> float:
-        """Return the seconds since an image was taken; nan before simulated time starts."""
-        now = self._node.get_clock().now().nanoseconds
-        return (now - nanoseconds(header.stamp)) * 1e-9 if now else float("nan")
-
     def _fresh(self, frame_set: FrameSet, max_age: float) -> FrameSet:
         """Return the frames that are not too old; the others are counted."""
-        fresh = []
-        for frame in frame_set.frames:
-            age = self._age(frame.image.header)
-            if max_age and age > max_age:
-                self._drops.add(
-                    Reason.STALE,
-                    f"image is {age:.3f} s old, more than sync.max_age = {max_age:g} s: "
-                    "synchronise the clocks, set use_sim_time for a bag, or raise sync.max_age",
-                )
-            else:
-                fresh.append(frame)
+        fresh = [f for f in frame_set.frames if not self._is_stale(f.image.header, max_age)]
         return dataclasses.replace(frame_set, frames=tuple(fresh))
-
-    def _inform(self, text: str) -> None:
-        if self._node.context.ok():  # the log is a publisher too and ends with the context
-            self._node.get_logger().info(text)
-
-    def _warn(self, text: str) -> None:
-        if self._node.context.ok():
-            self._node.get_logger().warning(text)
 
 
 def _seconds(header: Header) -> str:
     return f"{header.stamp.sec}.{header.stamp.nanosec:09d}"
-
-
-def _free_memory() -> None:
-    """Release unused GPU memory; call it only once PyTorch is imported."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_initialized():
-        torch.cuda.empty_cache()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from spyropose_ros.ros.interfaces import CameraInfo, CompressedImage, Detection2
 from spyropose_ros.ros.pipeline.camera_frame import Frame, FrameSet, nanoseconds
 from spyropose_ros.ros.pipeline.drops import Drop, Reason, WarnOnce
 from spyropose_ros.ros.pipeline.frame_source import FrameSource, Role
+from spyropose_ros.ros.pipeline.image_source import ImageSource
 from spyropose_ros.ros.pipeline.parameters import Parameters
 from spyropose_ros.ros.pipeline.stamps import went_back
 from spyropose_ros.ros.pipeline.view_group import ViewGroup
@@ -59,6 +61,8 @@ class Assembler:
         resolve: gives the full name of a topic.
         drop: called for every message and frame that is not used.
         log: logs a warning.
+        detects: whether detectors in this process find the boxes, so that no detections are
+            waited for.
 
     Attributes:
         inputs: the topics to feed.
@@ -74,12 +78,16 @@ class Assembler:
         resolve: Callable[[str], str],
         drop: Drop,
         log: Callable[[str], object],
+        detects: bool = False,
     ) -> None:
         self.warn = WarnOnce(log)
         self._drop = drop
         self._rectified = parameters.rectified
         cameras = parameters.cameras or ("",)
-        self._sources = {camera: FrameSource(camera, parameters, drop) for camera in cameras}
+        source = ImageSource if detects else FrameSource
+        self._sources: dict[str, ImageSource | FrameSource] = {
+            camera: source(camera, parameters, drop) for camera in cameras
+        }
         views = parameters.views
         self._views: ViewGroup[Frame] | None = None
         if parameters.cameras:
@@ -87,7 +95,7 @@ class Assembler:
         self.inputs = [
             Input(camera, role, name, resolve(name), kind)
             for camera in cameras
-            for role, name, kind in _topics(camera, parameters)
+            for role, name, kind in _topics(camera, parameters, detects)
         ]
         self._image_topics = {i.camera: i.topic for i in self.inputs if i.role is Role.IMAGE}
         self._epoch = 0
@@ -114,16 +122,19 @@ class Assembler:
         if entry.role is Role.IMAGE:
             frame_sets += self._check_time(source, nanoseconds(message.header.stamp))
         frames = source.add(entry.role, message)
+        frame_sets += self._group(frames, now)
+        return Assembled(len(frames), frame_sets)
+
+    def _group(self, frames: Sequence[Frame], now: float) -> list[FrameSet]:
         for frame in frames:
             self._check_distortion(frame)
         if self._views is None:
-            frame_sets += self._label([frame] for frame in frames)
-        else:
-            for frame in frames:
-                stamp = nanoseconds(frame.image.header.stamp)
-                frame_sets += self._label(self._views.add(frame.camera, stamp, frame, now))
-            frame_sets += self.flush(now)
-        return Assembled(len(frames), frame_sets)
+            return self._label([frame] for frame in frames)
+        frame_sets = []
+        for frame in frames:
+            stamp = nanoseconds(frame.image.header.stamp)
+            frame_sets += self._label(self._views.add(frame.camera, stamp, frame, now))
+        return frame_sets + self.flush(now)
 
     def flush(self, now: float) -> list[FrameSet]:
         """Give up waiting for cameras that are late; call it periodically.
@@ -136,6 +147,11 @@ class Assembler:
         """
         return [] if self._views is None else self._label(self._views.flush(now))
 
+    def finish(self) -> list[FrameSet]:
+        """Return the frame sets of what waits, after the last message."""
+        frames = [frame for source in self._sources.values() for frame in source.flush()]
+        return self._group(frames, 0.0) + self.flush(math.inf)
+
     def reset(self) -> None:
         """Drop all pending messages, and begin a new epoch."""
         for source in self._sources.values():
@@ -144,7 +160,7 @@ class Assembler:
             self._drop(Reason.INACTIVE, "reset while waiting for the other cameras", pending)
         self._begin_epoch()
 
-    def _check_time(self, source: FrameSource, stamp: int) -> list[FrameSet]:
+    def _check_time(self, source: FrameSource | ImageSource, stamp: int) -> list[FrameSet]:
         """Begin a new epoch if time was set back; return the pending frame sets of the old one."""
         newest = source.newest
         if stamp == 0 or newest is None or not went_back(stamp, newest):
@@ -183,7 +199,7 @@ class Assembler:
             )
 
 
-def _topics(camera: str, parameters: Parameters) -> list[tuple[Role, str, type]]:
+def _topics(camera: str, parameters: Parameters, detects: bool) -> list[tuple[Role, str, type]]:
     """Return role, relative name and message class of the topics of a camera."""
     prefix = f"{camera}/" if camera else ""
     compressed = parameters.image_transport == "compressed"
@@ -192,8 +208,9 @@ def _topics(camera: str, parameters: Parameters) -> list[tuple[Role, str, type]]
         if compressed
         else (Role.IMAGE, "image_rect", Image),
         (Role.CAMERA_INFO, "camera_info", CameraInfo),
-        (Role.DETECTIONS, "detections", Detection2DArray),
     ]
+    if not detects:
+        topics.append((Role.DETECTIONS, "detections", Detection2DArray))
     if parameters.depth_image:
         topics.append((Role.DEPTH, "depth", Image))
     return [(role, prefix + name, kind) for role, name, kind in topics]

@@ -22,14 +22,14 @@ class Frame:
     Attributes:
         camera: its name; empty where there is only one.
         image: sensor_msgs/Image or CompressedImage.
-        detections: of that image.
+        detections: of that image; None where a detector in this process finds them.
         camera_info: the newest of the camera; None before the first.
         depth: registered to the image; None if none matches.
     """
 
     camera: str
     image: Any
-    detections: Detection2DArray
+    detections: Detection2DArray | None
     camera_info: CameraInfo | None
     depth: Image | None = None
 
@@ -76,6 +76,19 @@ class View:
 
 
 @dataclass(frozen=True)
+class Detection:
+    """What the detectors of this process did for a frame set.
+
+    Attributes:
+        seconds: that they took.
+        boxes: that they found.
+    """
+
+    seconds: float
+    boxes: int
+
+
+@dataclass(frozen=True)
 class Result:
     """The result of a frame set.
 
@@ -87,6 +100,7 @@ class Result:
         inference_time: seconds.
         views: one per camera that took part.
         epoch: see FrameSet.
+        detection: None where no detector of this process ran.
     """
 
     header: Header
@@ -95,6 +109,7 @@ class Result:
     inference_time: float
     views: Sequence[View]
     epoch: int = 0
+    detection: Detection | None = None
 
 
 def nanoseconds(stamp: Any) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,12 +60,31 @@ def select_targets(
             targets.append(_target(detection, width, height, classes, min_score))
         except BadInputError as error:
             drop(error.reason, str(error))
+    return strongest(targets, max_count, drop)
+
+
+def strongest(
+    targets: Sequence[Target],
+    max_count: int,
+    drop: Callable[[Reason, str], object],
+    score: str = "detections.min_score",
+) -> list[Target]:
+    """Choose the targets with the best scores.
+
+    Args:
+        targets: of a frame.
+        max_count: largest number.
+        drop: called with reason and text for each of the others.
+        score: parameter by which fewer are found.
+
+    Returns:
+        The chosen ones in their order.
+    """
     order = sorted(range(len(targets)), key=lambda index: -_rank(targets[index].score))
     for _ in order[max_count:]:
         drop(
             Reason.TOO_MANY,
-            f"more than detections.max_count = {max_count} in one image: raise it, or "
-            "detections.min_score",
+            f"more than detections.max_count = {max_count} in one image: raise it, or {score}",
         )
     return [targets[index] for index in sorted(order[:max_count])]
 
@@ -129,22 +148,8 @@ def _box(bbox: Any, width: int, height: int) -> Box:
             f"box has size {bbox.size_x:g} x {bbox.size_y:g} pixels: fix the detector",
         )
     box = enclosing_box(x, y, bbox.size_x, bbox.size_y, theta)
-    require_usable(box, width, height)
-    return box
-
-
-def require_usable(box: Box, width: int, height: int) -> None:
-    """Check a box as the estimator does, which would refuse all boxes of the image for one.
-
-    Args:
-        box: left, top, right, bottom in pixels.
-        width: width of the image in pixels.
-        height: height of the image in pixels.
-
-    Raises:
-        BadInputError: if it cannot be used.
-    """
     try:
         check_box(box, width, height)
     except InputError as error:
         raise BadInputError(Reason.BAD_BOX, str(error)) from error
+    return box

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Protocol
 
 from spyropose_ros.core.errors import SpyroposeError
+from spyropose_ros.core.one_line import printable
 
 
 class Loss(Enum):
@@ -125,7 +126,7 @@ def one_line(text: str) -> str:
     texts are cut.
     """
     shown = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "..."
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown)
+    return printable(shown)
 
 
 class DropCounter:

@@ -11,6 +11,8 @@ from spyropose_ros.ros.pipeline.drops import Reason
 Image = TypeVar("Image")
 Detections = TypeVar("Detections")
 
+UNSTAMPED = "image with zero stamp: let the camera driver stamp its images"
+
 
 @dataclass(frozen=True)
 class Match(Generic[Image, Detections]):
@@ -69,11 +71,7 @@ class FrameMatcher(Generic[Image, Detections]):
             The matches that it completes, oldest detections first.
         """
         if stamp == 0:
-            self._drop(
-                Reason.IMAGE_STAMP,
-                "image with zero stamp: let the camera driver stamp its images",
-                1,
-            )
+            self._drop(Reason.IMAGE_STAMP, UNSTAMPED, 1)
             return []
         if stamp in self._images:
             self._forget(stamp)

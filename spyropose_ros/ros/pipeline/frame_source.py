@@ -22,6 +22,35 @@ class Role(Enum):
     DEPTH = auto()
 
 
+class DepthImages:
+    """The newest depth images of a camera.
+
+    Args:
+        capacity: how many are kept.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._images: OrderedDict[int, Image] = OrderedDict()
+
+    def add(self, stamp: int, image: Image) -> None:
+        """Store an image by its stamp in nanoseconds."""
+        self._images[stamp] = image
+        if len(self._images) > self._capacity:
+            self._images.popitem(last=False)
+
+    def nearest(self, stamp: int, slop: int) -> Image | None:
+        """Return the image nearest to a stamp, at most the slop away; both in nanoseconds."""
+        nearest = min(self._images, key=lambda other: abs(other - stamp), default=None)
+        if nearest is None or abs(nearest - stamp) > slop:
+            return None
+        return self._images[nearest]
+
+    def clear(self) -> None:
+        """Remove all."""
+        self._images.clear()
+
+
 class FrameSource:
     """Joins the messages of one camera to frames.
 
@@ -35,12 +64,12 @@ class FrameSource:
         self._camera = camera
         self._drop = drop
         self._slop = round(parameters.sync.slop * 1e9)
-        self._capacity = parameters.sync.buffer_size
+        capacity = parameters.sync.buffer_size
         self._matcher: FrameMatcher[Any, Detection2DArray] = FrameMatcher(
-            self._slop, self._capacity, drop
+            self._slop, capacity, drop
         )
         self._camera_info: CameraInfo | None = None
-        self._depths: OrderedDict[int, Image] = OrderedDict()
+        self._depths = DepthImages(capacity)
 
     @property
     def newest(self) -> int | None:
@@ -76,22 +105,16 @@ class FrameSource:
             return []
         stamp = nanoseconds(message.header.stamp)
         if role is Role.DEPTH:
-            self._depths[stamp] = message
-            if len(self._depths) > self._capacity:
-                self._depths.popitem(last=False)
+            self._depths.add(stamp, message)
             return []
         matcher = self._matcher
         add = matcher.add_image if role is Role.IMAGE else matcher.add_detections
         return [self._frame(match) for match in add(stamp, message)]
 
-    def _frame(self, match: Match[Any, Detection2DArray]) -> Frame:
-        depth = self._depth(match.image)
-        return Frame(self._camera, match.image, match.detections, self._camera_info, depth)
+    def flush(self) -> list[Frame]:
+        """Return the frames that wait for nothing they need: none."""
+        return []
 
-    def _depth(self, image: Any) -> Image | None:
-        """Return the depth image nearest in time, within the slop."""
-        stamp = nanoseconds(image.header.stamp)
-        nearest = min(self._depths, key=lambda other: abs(other - stamp), default=None)
-        if nearest is None or abs(nearest - stamp) > self._slop:
-            return None
-        return self._depths[nearest]
+    def _frame(self, match: Match[Any, Detection2DArray]) -> Frame:
+        depth = self._depths.nearest(nanoseconds(match.image.header.stamp), self._slop)
+        return Frame(self._camera, match.image, match.detections, self._camera_info, depth)

@@ -43,8 +43,10 @@ def estimate_boxes(
         BadInputError: if one box alone does not fit into memory, or the output is not finite.
     """
     try:
-        found = _guarded(
-            lambda: estimator.estimate(view.image, view.K, boxes, centers, list(priors)), estimator
+        found = guarded(
+            lambda: estimator.estimate(view.image, view.K, boxes, centers, list(priors)),
+            estimator.bundle.name,
+            estimator.device,
         )
         return [distribution.to("cpu") for distribution in found]
     except OutOfMemoryError as error:
@@ -95,11 +97,12 @@ def estimate_views(
     images, Ks = [view.image for view in views], [view.K for view in views]
     frame_from_cameras = np.stack([view.frame_from_camera for view in views])
     try:
-        return _guarded(
+        return guarded(
             lambda: estimator.estimate_multiview(
                 images, Ks, frame_from_cameras, center, fusion, prior
             ),
-            estimator,
+            estimator.bundle.name,
+            estimator.device,
         ).to("cpu")
     except OutOfMemoryError as error:
         raise BadInputError(
@@ -113,14 +116,27 @@ class OutOfMemoryError(SpyroposeError):
     """The device has too little memory."""
 
 
-def _guarded(estimate: Callable[[], T], estimator: Estimator) -> T:
-    """Run an estimate, and convert its failures to errors with a reason."""
+def guarded(run: Callable[[], T], bundle: str, device: torch.device) -> T:
+    """Run a network, and convert its failures to errors with a reason.
+
+    Args:
+        run: runs it.
+        bundle: that it is from.
+        device: where it runs.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        OutOfMemoryError: if the device has too little memory.
+        BadInputError: if its output is not finite.
+    """
     try:
-        return estimate()
+        return run()
     except FloatingPointError as error:
         raise BadInputError(
             Reason.BAD_OUTPUT,
-            f"model {estimator.bundle.name}: {error}; if it happens often, the model is damaged: "
+            f"model {bundle}: {error}; if it happens often, the model is damaged: "
             "evaluate it, or export it again",
         ) from error
     except (MemoryError, RuntimeError) as error:
@@ -130,6 +146,6 @@ def _guarded(estimate: Callable[[], T], estimator: Estimator) -> T:
         known = isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
         if not (known or "out of memory" in words or "can't allocate memory" in words):
             raise
-        if estimator.device.type == "cuda":
+        if device.type == "cuda":
             torch.cuda.empty_cache()
         raise OutOfMemoryError(text or type(error).__name__) from None

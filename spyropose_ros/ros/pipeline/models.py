@@ -20,6 +20,9 @@ class Models:
         parameters: which bundles, where to run, how to search.
         inform: logs progress.
 
+    Attributes:
+        device: where they run.
+
     Raises:
         ParameterError: if a bundle is missing or damaged, two are of the same object, or a class
             maps to no object.
@@ -30,7 +33,7 @@ class Models:
         if parameters.threads:
             torch.set_num_threads(parameters.threads)
         self._inform = inform
-        self._device = resolve_device(parameters.device)
+        self.device = resolve_device(parameters.device)
         self._settings = SearchSettings(
             beam=parameters.search.beam,
             mass_tolerance=parameters.search.mass_tolerance,
@@ -49,7 +52,7 @@ class Models:
 
     def __str__(self) -> str:
         return ", ".join(
-            f"{name} ({self.estimators[name].depth} levels, on {self._device})"
+            f"{name} ({self.estimators[name].depth} levels, on {self.device})"
             if name in self.estimators
             else f"{name} (loaded when first detected)"
             for name in self.objects
@@ -71,7 +74,7 @@ class Models:
             bundle = self._bundles[object_name]
             self._inform(f"loading {bundle}")
             with naming_the_parameter():
-                estimator = Estimator.from_pretrained(bundle, self._device, self._settings)
+                estimator = Estimator.from_pretrained(bundle, self.device, self._settings)
                 appearance = appearance_of(estimator.bundle.object, estimator.bundle.mesh_path)
             estimator.warm_up(1)
             self.estimators[object_name] = estimator

@@ -11,6 +11,7 @@ from ament_index_python.packages import PackageNotFoundError, get_package_share_
 
 from spyropose_ros.core.bundle_files import (
     CONFIG,
+    FORMAT,
     WEIGHTS,
     ObjectInfo,
     is_hub_id,
@@ -80,14 +81,15 @@ def check_objects(parameters: Parameters) -> None:
         _read(local)
     for bundle in local:
         with naming_the_parameter():
-            _check_weights(Path(bundle))
+            check_weights(Path(bundle))
 
 
-def locate(bundle: str) -> str:
+def locate(bundle: str, parameter: str = "objects") -> str:
     """Find the folder of a bundle.
 
     Args:
         bundle: folder, also with ~ or package://name/..., or a hub id, which is returned as it is.
+        parameter: that has it, for messages.
 
     Returns:
         Path of the folder, or the hub id.
@@ -102,7 +104,7 @@ def locate(bundle: str) -> str:
         return str(Path(get_package_share_directory(package), path))
     except PackageNotFoundError:
         raise ParameterError(
-            f"parameter 'objects' has {bundle!r} but there is no package {package!r}: "
+            f"parameter '{parameter}' has {bundle!r} but there is no package {package!r}: "
             "source the workspace that has it"
         ) from None
 
@@ -119,15 +121,15 @@ def demo_bundle() -> str:
 
 
 @contextmanager
-def naming_the_parameter() -> Iterator[None]:
+def naming_the_parameter(name: str = "objects") -> Iterator[None]:
     """Name the parameter that a bundle comes from in its errors."""
     try:
         yield
     except BundleError as error:
-        raise ParameterError(f"parameter 'objects': {error}") from error
+        raise ParameterError(f"parameter '{name}': {error}") from error
     except OSError as error:
         raise ParameterError(
-            f"parameter 'objects': a file of a bundle cannot be read ({error}): check that you may "
+            f"parameter '{name}': a file of a bundle cannot be read ({error}): check that you may "
             "read it"
         ) from error
 
@@ -145,11 +147,24 @@ def _read(bundles: Sequence[str]) -> tuple[dict[str, ObjectInfo], dict[str, str]
     return infos, sources
 
 
-def _check_weights(folder: Path) -> None:
-    """Compare the checksum of a bundle's weights with its description."""
-    expected = read_config(folder).get("weights_sha256")
-    if expected is not None and sha256((folder / WEIGHTS).read_bytes()) != expected:
+def check_weights(
+    folder: Path, config: str = CONFIG, format: str = FORMAT, weights: str = WEIGHTS
+) -> None:
+    """Compare the checksum of a bundle's weights with its description.
+
+    Args:
+        folder: of the bundle.
+        config: name of the file that describes it.
+        format: of that file.
+        weights: name of the file with the weights.
+
+    Raises:
+        BundleError: they differ.
+        OSError: a file cannot be read.
+    """
+    expected = read_config(folder, config, format).get("weights_sha256")
+    if expected is not None and sha256((folder / weights).read_bytes()) != expected:
         raise BundleError(
-            f"{folder / WEIGHTS} is damaged or not the file that {CONFIG} describes (sha256 "
+            f"{folder / weights} is damaged or not the file that {config} describes (sha256 "
             "differs); copy or download it again"
         )

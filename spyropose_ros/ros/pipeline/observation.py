@@ -10,12 +10,14 @@ import torch
 
 from spyropose_ros.core import camera
 from spyropose_ros.core.bundle import ObjectInfo
+from spyropose_ros.core.errors import CalibrationError, InputError
+from spyropose_ros.core.inputs import check_box
+from spyropose_ros.core.lens.calibration import Calibration, calibrate
 from spyropose_ros.ros.interfaces import CameraInfo
 from spyropose_ros.ros.pipeline import exposure, images
-from spyropose_ros.ros.pipeline.calibration import Calibration, calibrate
 from spyropose_ros.ros.pipeline.camera_frame import Frame, View
 from spyropose_ros.ros.pipeline.depth import centers_from_depth, check_size
-from spyropose_ros.ros.pipeline.detections import Target, require_usable, select_targets
+from spyropose_ros.ros.pipeline.detections import Target, select_targets, strongest
 from spyropose_ros.ros.pipeline.drops import BadInputError, Drop, Reason
 from spyropose_ros.ros.pipeline.models import Models
 from spyropose_ros.ros.pipeline.parameters import Parameters
@@ -43,6 +45,7 @@ def observe(
     parameters: Parameters,
     drop: Drop,
     warn: Callable[[str], object],
+    find: Callable[[View], list[Target]] | None = None,
 ) -> Observation:
     """Decode, check and rectify a frame, and choose its targets.
 
@@ -53,6 +56,7 @@ def observe(
         parameters: present settings.
         drop: called with reason and text for every detection or depth image that is not used.
         warn: called with what is suspicious but may be intended.
+        find: finds the targets of frames without detections, with boxes in the rectified image.
 
     Returns:
         The rectified image and its targets.
@@ -70,11 +74,21 @@ def observe(
     if flaw := exposure.flaw(raw):
         warn(f"{'/'.join(filter(None, [frame.camera, 'image_rect']))}: {flaw}")
     height, width = raw.shape[:2]
-    calibration = calibrate(frame.camera_info, width, height, parameters.rectified)
+    try:
+        calibration = calibrate(frame.camera_info, width, height, parameters.rectified)
+    except CalibrationError as error:
+        raise BadInputError(Reason.BAD_CAMERA_INFO, str(error)) from error
     for warning in calibration.warnings:
         warn(f"{topic}: {warning}")
     _check_frames(frame, frame.camera_info, warn)
-    targets = _targets(frame, calibration, models, parameters, width, height, drop)
+    image = calibration.rectify(raw)
+    view = View(frame.camera, frame.image.header, image, calibration.K, camera_from_frame)
+    if find is None:
+        targets = _targets(frame, calibration, models, parameters, width, height, drop)
+    else:
+        targets = _usable(find(view), width, height, drop)
+        count = parameters.detections.max_count
+        targets = strongest(targets, count, drop, "detector.min_score")
     centers = _centers_from_sizes(targets, calibration.K, models.objects)
     if parameters.depth_image and targets:
         depth = _depth(frame, calibration, width, height, drop)
@@ -83,15 +97,16 @@ def observe(
             diameters = np.array([models.objects[t.object_name].diameter for t in targets])
             measured = centers_from_depth(depth, calibration.K, boxes, diameters)
             centers = np.where(np.isfinite(measured), measured, centers).astype(np.float32)
-    image = calibration.rectify(raw)
-    view = View(frame.camera, frame.image.header, image, calibration.K, camera_from_frame)
     return Observation(view, targets, centers)
 
 
 def _check_frames(frame: Frame, info: CameraInfo, warn: Callable[[str], object]) -> None:
     """Warn of frame ids that differ, which some drivers and detectors leave wrong."""
     frame_id = frame.image.header.frame_id
-    for name, header in (("camera_info", info.header), ("detections", frame.detections.header)):
+    headers = {"camera_info": info.header}
+    if frame.detections is not None:
+        headers["detections"] = frame.detections.header
+    for name, header in headers.items():
         other = header.frame_id
         if other not in ("", frame_id):
             topic = "/".join(filter(None, [frame.camera, name]))
@@ -118,12 +133,22 @@ def _targets(
         drop,
     ):
         try:
-            box = calibration.rectify_box(target.box)
-            require_usable(box, width, height)  # rectified, it may be beside the image
-            targets.append(replace(target, box=box))
-        except BadInputError as error:
-            drop(error.reason, str(error))
-    return targets
+            targets.append(replace(target, box=calibration.rectify_box(target.box)))
+        except InputError as error:
+            drop(Reason.BAD_BOX, str(error))
+    return _usable(targets, width, height, drop)  # rectified, they may be beside the image
+
+
+def _usable(targets: Sequence[Target], width: int, height: int, drop: Drop) -> list[Target]:
+    """Return the targets whose boxes can be used; the estimator would refuse all for one."""
+    usable = []
+    for target in targets:
+        try:
+            check_box(target.box, width, height)
+            usable.append(target)
+        except InputError as error:
+            drop(Reason.BAD_BOX, str(error))
+    return usable
 
 
 def _centers_from_sizes(

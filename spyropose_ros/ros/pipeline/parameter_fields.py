@@ -33,6 +33,7 @@ class Description:
         high: largest number; None for other types.
         choices: allowed texts; empty allows all.
         dynamic: whether it may change while the node runs.
+        of_group: whether its name is that of its group.
     """
 
     text: str
@@ -40,6 +41,7 @@ class Description:
     high: float | None = None
     choices: tuple[str, ...] = ()
     dynamic: bool = False
+    of_group: bool = False
 
 
 def parameter(default: Any, text: str, **constraints: Any) -> Any:

@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from spyropose_ros.ros.pipeline.parameter_fields import Description, ParameterError, parameter
 
@@ -42,6 +42,40 @@ class SearchParameters:
 
 
 @dataclass(frozen=True)
+class DetectionSettings:
+    """When and what a detector detects."""
+
+    rate: float = parameter(
+        0.0,
+        "Highest rate of detection in Hz; 0.0 detects in every frame. In between, the estimator "
+        "follows objects with temporal.enabled; other frames are dropped",
+        low=0.0,
+        high=1000.0,
+        dynamic=True,
+    )
+    min_score: float = parameter(
+        0.5,
+        "Boxes that the detector scores lower are no objects; its scores are probabilities",
+        low=0.0,
+        high=1.0,
+        dynamic=True,
+    )
+
+
+@dataclass(frozen=True)
+class DetectorParameters(DetectionSettings):
+    """Which detector finds the boxes in this process; by ``bundle``, ``detector`` itself."""
+
+    bundle: str = parameter(
+        "",
+        "Detector that finds the boxes in this process: folder or hub id of a bundle. Empty uses "
+        "the detector in the bundles of objects if they have one that knows all of them; 'topic' "
+        "always takes the boxes from the topic detections, as a remapping of that topic does",
+        of_group=True,
+    )
+
+
+@dataclass(frozen=True)
 class DetectionParameters:
     """Which detections are used."""
 
@@ -58,7 +92,21 @@ class DetectionParameters:
 
 
 @dataclass(frozen=True)
-class SyncParameters:
+class AgeParameters:
+    """When a frame is too old."""
+
+    max_age: float = parameter(
+        1.0,
+        "Frames older than this many seconds when their processing would start are dropped; 0.0 "
+        "drops none",
+        low=0.0,
+        high=60.0,
+        dynamic=True,
+    )
+
+
+@dataclass(frozen=True)
+class SyncParameters(AgeParameters):
     """How detections are matched with images, and when a frame is too old."""
 
     slop: float = parameter(
@@ -71,14 +119,6 @@ class SyncParameters:
     )
     buffer_size: int = parameter(
         20, "Images kept for late detections: camera rate x detector latency", low=1, high=1000
-    )
-    max_age: float = parameter(
-        1.0,
-        "Frames older than this many seconds when their processing would start are dropped; 0.0 "
-        "drops none",
-        low=0.0,
-        high=60.0,
-        dynamic=True,
     )
 
 
@@ -197,8 +237,44 @@ class OutputParameters:
 
 
 @dataclass(frozen=True)
-class Parameters:
+class NodeParameters:
+    """What all nodes with a network have."""
+
+    file: ClassVar[str]
+    """That explains all parameters."""
+
+    device: str = parameter("auto", "Where the model runs: 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    threads: int = parameter(
+        0,
+        "CPU threads of the models; 0 uses PyTorch's default, all cores. Fewer leave cores to "
+        "other processes",
+        low=0,
+        high=256,
+    )
+    autostart: bool = parameter(
+        True, "Whether the node configures and activates itself; false leaves it to a manager"
+    )
+    image_transport: str = parameter(
+        "raw",
+        "raw subscribes to sensor_msgs/Image; compressed to sensor_msgs/CompressedImage on the "
+        "image topic with /compressed appended",
+        choices=("raw", "compressed"),
+    )
+    qos: QosParameters = QosParameters()
+
+    def check(self) -> None:
+        """Check what depends on more than one value.
+
+        Raises:
+            ParameterError: if a list is malformed or parameters do not match.
+        """
+
+
+@dataclass(frozen=True)
+class Parameters(NodeParameters):
     """All parameters of the estimator node."""
+
+    file = "config/estimator.yaml"
 
     objects: tuple[str, ...] = parameter(
         (),
@@ -211,17 +287,6 @@ class Parameters:
     )
     lazy_loading: bool = parameter(
         False, "Whether a model is loaded only when its class is first detected"
-    )
-    device: str = parameter("auto", "Where the model runs: 'auto', 'cpu', 'cuda' or 'cuda:N'")
-    threads: int = parameter(
-        0,
-        "CPU threads of the models; 0 uses PyTorch's default, all cores. Fewer leave cores to "
-        "other processes",
-        low=0,
-        high=256,
-    )
-    autostart: bool = parameter(
-        True, "Whether the node configures and activates itself; false leaves it to a manager"
     )
     cameras: tuple[str, ...] = parameter(
         (),
@@ -238,12 +303,6 @@ class Parameters:
         "TF frame in which the objects are at rest, such as map or base_link: results of several "
         "cameras are in it, and the temporal filter takes camera motion from it. Empty: one camera "
         "at rest",
-    )
-    image_transport: str = parameter(
-        "raw",
-        "raw subscribes to sensor_msgs/Image; compressed to sensor_msgs/CompressedImage on the "
-        "image topic with /compressed appended",
-        choices=("raw", "compressed"),
     )
     rectified: bool = parameter(
         True,
@@ -267,10 +326,10 @@ class Parameters:
         high=1.0,
         dynamic=True,
     )
+    detector: DetectorParameters = DetectorParameters()
     search: SearchParameters = SearchParameters()
     detections: DetectionParameters = DetectionParameters()
     sync: SyncParameters = SyncParameters()
-    qos: QosParameters = QosParameters()
     views: ViewParameters = ViewParameters()
     temporal: TemporalParameters = TemporalParameters()
     output: OutputParameters = OutputParameters()
@@ -312,11 +371,7 @@ class Parameters:
         return poses
 
     def check(self) -> None:
-        """Check what depends on more than one value.
-
-        Raises:
-            ParameterError: if a list is malformed or parameters do not match.
-        """
+        """See NodeParameters."""
         self.classes, self.fixed_cameras  # noqa: B018 - malformed entries raise
         for camera in self.cameras:
             if not re.fullmatch(r"[A-Za-z]\w*(/[A-Za-z]\w*)*", camera, re.ASCII):
@@ -350,9 +405,16 @@ def descriptions(group: Any = Parameters, prefix: str = "") -> Iterator[tuple[st
     """Yield the full name and the description of every parameter."""
     for item in dataclasses.fields(group):
         if "description" in item.metadata:
-            yield prefix + item.name, item.metadata["description"]
+            yield _full_name(prefix, item), item.metadata["description"]
         else:
             yield from descriptions(item.default, f"{prefix}{item.name}.")
+
+
+def _full_name(prefix: str, item: dataclasses.Field) -> str:
+    """Return the full name of a parameter in a group."""
+    if item.metadata["description"].of_group:
+        return prefix.removesuffix(".")
+    return prefix + item.name
 
 
 def flatten(group: Any, prefix: str = "") -> dict[str, Any]:
@@ -363,7 +425,7 @@ def flatten(group: Any, prefix: str = "") -> dict[str, Any]:
         if dataclasses.is_dataclass(value):
             values |= flatten(value, f"{prefix}{item.name}.")
         else:
-            values[prefix + item.name] = value
+            values[_full_name(prefix, item)] = value
     return values
 
 
@@ -384,10 +446,11 @@ def build(values: Mapping[str, Any], default: Any = None, prefix: str = "") -> A
     default = default or Parameters()
     fields = {}
     for item in dataclasses.fields(default):
-        name = prefix + item.name
         if "description" not in item.metadata:
-            fields[item.name] = build(values, getattr(default, item.name), name + ".")
+            group = getattr(default, item.name)
+            fields[item.name] = build(values, group, f"{prefix}{item.name}.")
             continue
+        name = _full_name(prefix, item)
         choices = item.metadata["description"].choices
         if choices and values[name] not in choices:
             raise ParameterError(
@@ -397,13 +460,13 @@ def build(values: Mapping[str, Any], default: Any = None, prefix: str = "") -> A
     return dataclasses.replace(default, **fields)
 
 
-def unknown_names(given: Iterable[str]) -> list[str]:
+def unknown_names(given: Iterable[str], group: type[NodeParameters] = Parameters) -> list[str]:
     """Return a warning for each name that is not a parameter, with the closest known name."""
-    known = [name for name, _ in descriptions()]
+    known = [name for name, _ in descriptions(group)]
     texts = []
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f"did you mean '{close[0]}'?" if close else "see config/estimator.yaml"
+            hint = f"did you mean '{close[0]}'?" if close else f"see {group.file}"
             texts.append(f"unknown parameter '{name}' is ignored: {hint}")
     return texts

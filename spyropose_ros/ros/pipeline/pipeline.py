@@ -14,15 +14,26 @@ from spyropose_ros.core.pose_prior import PosePrior
 from spyropose_ros.ros.interfaces import Header
 from spyropose_ros.ros.pipeline import rotations
 from spyropose_ros.ros.pipeline.association import CameraTargets, Group, associate
-from spyropose_ros.ros.pipeline.camera_frame import Frame, FrameSet, Result, nanoseconds
+from spyropose_ros.ros.pipeline.camera_frame import (
+    Detection,
+    Frame,
+    FrameSet,
+    Result,
+    View,
+    nanoseconds,
+)
 from spyropose_ros.ros.pipeline.detections import Target
 from spyropose_ros.ros.pipeline.drops import BadInputError, Drop, Reason
+from spyropose_ros.ros.pipeline.finder import Finder
+from spyropose_ros.ros.pipeline.following import Follower
 from spyropose_ros.ros.pipeline.inference import estimate_boxes, estimate_views
 from spyropose_ros.ros.pipeline.models import Models
 from spyropose_ros.ros.pipeline.observation import Observation, observe
 from spyropose_ros.ros.pipeline.parameters import Parameters
 from spyropose_ros.ros.pipeline.tf_buffer import TransformBuffer, TransformError
 from spyropose_ros.ros.pipeline.tracks import TemporalSettings, Tracks
+
+Find = Callable[[View], list[Target]]
 
 
 class Pipeline:
@@ -34,6 +45,7 @@ class Pipeline:
         drop: called for everything that is not used.
         warn: called with what is suspicious but may be intended.
         debug: called with the tracebacks of unexpected errors.
+        finder: finds the objects of frames that come without detections.
     """
 
     def __init__(
@@ -43,13 +55,17 @@ class Pipeline:
         drop: Drop,
         warn: Callable[[str], object],
         debug: Callable[[str], object],
+        finder: Finder | None = None,
     ) -> None:
         self.models = models
+        self.finder = finder
         self._debug = debug
         self._transforms = transforms
         self._drop = drop
         self._warn = warn
         self._tracks = Tracks(TemporalSettings())
+        self._follower = Follower()
+        self._detection: Detection | None = None  # in the present frame set
         self._epoch = 0  # that the tracks belong to
 
     def process(self, frame_set: FrameSet, parameters: Parameters) -> Result | None:
@@ -64,11 +80,18 @@ class Pipeline:
         """
         if frame_set.epoch != self._epoch:
             self._tracks.reset()
+            self._follower.reset()
             self._epoch = frame_set.epoch
+        self._detection = None
+        try:
+            find = self._way_to_find(frame_set, parameters)
+        except BadInputError as error:
+            self._drop(error.reason, str(error), len(frame_set.frames))
+            return None
         seen = []
         for frame in frame_set.frames:
             try:
-                seen.append(self._observe(frame, parameters))
+                seen.append(self._observe(frame, parameters, find))
             except Exception as error:  # whatever one frame does, the next is processed
                 self._drop(*self._explain(error, frame.camera))
         if not seen:
@@ -83,16 +106,49 @@ class Pipeline:
             self._drop(*self._explain(error), len(seen))
             return None
 
-    def _observe(self, frame: Frame, parameters: Parameters) -> Observation:
+    def _way_to_find(self, frame_set: FrameSet, parameters: Parameters) -> Find | None:
+        """Return how the targets of frames without detections are found; None for the others.
+
+        Raises:
+            BadInputError: if the frames are not to be detected in and there is nothing to follow.
+        """
+        finder = self.finder
+        if finder is None:
+            return None
+        stamp = max(_seconds(frame.image.header) for frame in frame_set.frames)
+        if self._follower.begin(stamp, parameters):
+            return lambda view: self._detect(view, finder, parameters)
+        return lambda view: self._follow(view, parameters)
+
+    def _detect(self, view: View, finder: Finder, parameters: Parameters) -> list[Target]:
+        start = time.monotonic()
+        targets = finder.find(view.image, parameters.detector.min_score)
+        before = self._detection or Detection(0.0, 0)  # in other cameras
+        seconds = before.seconds + time.monotonic() - start
+        self._detection = Detection(seconds, before.boxes + len(targets))
+        return targets
+
+    def _follow(self, view: View, parameters: Parameters) -> list[Target]:
+        camera_from_rest = view.camera_from_frame
+        if camera_from_rest is None:
+            pose = self._camera_pose(view.camera, view.header, parameters)
+            camera_from_rest = np.linalg.inv(pose)
+        return self._follower.targets(view.K, camera_from_rest, self.models.objects)
+
+    def _observe(self, frame: Frame, parameters: Parameters, find: Find | None) -> Observation:
         camera_from_frame = None
         if parameters.cameras:
             camera_from_frame = np.linalg.inv(
                 self._camera_pose(frame.camera, frame.image.header, parameters)
             )
-        return observe(frame, camera_from_frame, self.models, parameters, self._drop, self._warn)
+        return observe(
+            frame, camera_from_frame, self.models, parameters, self._drop, self._warn, find
+        )
 
     def _camera_pose(self, camera: str, header: Header, parameters: Parameters) -> np.ndarray:
-        """Return the camera's pose in the fixed frame, [4, 4]."""
+        """Return the camera's pose in the fixed frame, [4, 4]; without one, it is at rest."""
+        if not parameters.fixed_frame:
+            return np.eye(4)
         fixed = parameters.fixed_cameras.get(camera)
         if fixed is not None:
             pose = np.eye(4)
@@ -119,9 +175,9 @@ class Pipeline:
     def _estimate(self, seen: Observation, parameters: Parameters) -> Result:
         start = time.monotonic()
         names = [target.object_name for target in seen.targets]
-        with_tracks, motion = self._camera_motion(seen, parameters)
+        motion = self._camera_motion(seen, parameters)
         priors: Sequence[PosePrior | None] = [None] * len(names)
-        if with_tracks:
+        if motion is not None:
             priors = self._priors(names, seen.centers, seen.view.header, motion, parameters)
         results: dict[int, PoseDistribution] = {}
         for name in dict.fromkeys(names):  # one batched pass per model
@@ -136,27 +192,30 @@ class Pipeline:
             )
             results |= zip(mine, found, strict=True)
         distributions = [results[index] for index in range(len(names))]
-        if with_tracks:
+        if motion is not None:
             self._tracks.update(distributions)
+        self._follower.update(_seconds(seen.view.header), seen.targets, distributions, motion)
         elapsed = time.monotonic() - start
         return Result(
-            seen.view.header, seen.targets, distributions, elapsed, [seen.view], self._epoch
+            seen.view.header,
+            seen.targets,
+            distributions,
+            elapsed,
+            [seen.view],
+            self._epoch,
+            self._detection,
         )
 
-    def _camera_motion(
-        self, seen: Observation, parameters: Parameters
-    ) -> tuple[bool, np.ndarray | None]:
-        """Return whether the temporal filter can run, and the camera's pose [4, 4] if it moves."""
+    def _camera_motion(self, seen: Observation, parameters: Parameters) -> np.ndarray | None:
+        """Return the camera's pose [4, 4] if the temporal filter can run."""
         if not parameters.temporal.enabled:
             self._tracks.reset()
-            return False, None
-        if not parameters.fixed_frame:
-            return True, None
+            return None
         try:
-            return True, self._camera_pose("", seen.view.header, parameters)
+            return self._camera_pose("", seen.view.header, parameters)
         except BadInputError as error:
             self._drop(Reason.UNFILTERED, str(error))
-            return False, None
+            return None
 
     # ---- several cameras ---------------------------------------------------------------------
 
@@ -190,10 +249,12 @@ class Pipeline:
             self._tracks.update(distributions)
         else:
             self._tracks.reset()
-        elapsed = time.monotonic() - start
         targets = [_best_target(group, seen) for group in groups]
+        rest = np.eye(4) if parameters.temporal.enabled else None
+        self._follower.update(_seconds(header), targets, distributions, rest)
+        elapsed = time.monotonic() - start
         views = [o.view for o in seen]
-        return Result(header, targets, distributions, elapsed, views, self._epoch)
+        return Result(header, targets, distributions, elapsed, views, self._epoch, self._detection)
 
     def _priors(
         self,
@@ -210,8 +271,11 @@ class Pipeline:
             temporal.outlier,
             temporal.max_gap,
         )
-        stamp = nanoseconds(header.stamp) * 1e-9
-        return self._tracks.priors(names, centers, stamp, fixed_from_frame)
+        return self._tracks.priors(names, centers, _seconds(header), fixed_from_frame)
+
+
+def _seconds(header: Header) -> float:
+    return nanoseconds(header.stamp) * 1e-9
 
 
 def _best_target(group: Group, seen: Sequence[Observation]) -> Target:

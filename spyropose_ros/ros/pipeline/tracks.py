@@ -143,7 +143,7 @@ class Tracks:
         replaced = {self._matches[i] for i in found if i in self._matches}
         kept = [track for k, track in enumerate(self._tracks) if k not in replaced]
         new = [
-            _Track(self._names[i], found[i], _mean_position(found[i]), self._stamp, self._frame)
+            _Track(self._names[i], found[i], mean_position(found[i]), self._stamp, self._frame)
             for i in found
         ]
         tracks = (kept + new)[-max(_MAX_TRACKS, len(new)) :]
@@ -200,8 +200,8 @@ class Tracks:
         )
 
 
-def _mean_position(distribution: PoseDistribution) -> np.ndarray:
-    """Return the mean of the bounding-sphere centre, metres, [3]."""
+def mean_position(distribution: PoseDistribution) -> np.ndarray:
+    """Return the mean of a distribution's bounding-sphere centre, metres, [3]."""
     top = distribution.top(_LEAVES)
     center = top.translations + top.rotations @ distribution.center
     weights = top.probabilities / top.probabilities.sum()

@@ -18,7 +18,12 @@ from spyropose_ros.core.errors import DataError
 from spyropose_ros.scenes.meshes import obj, ply, stl
 from spyropose_ros.scenes.meshes.assets import Assets, is_whole
 
-_PACKAGES = {".3mf": ("lxml", "lxml"), ".dae": ("collada", "pycollada")}
+_PACKAGES = {
+    ".3mf": ("lxml", "lxml"),
+    ".dae": ("collada", "pycollada"),
+    ".step": ("cascadio", "cascadio"),
+    ".stp": ("cascadio", "cascadio"),
+}
 """What trimesh needs for formats that few people use: module and package."""
 
 _COLOURS = ("vertex_colors", "face_colors")
@@ -45,7 +50,7 @@ def read_mesh_file(path: Path) -> MeshFile:
     """Read a file.
 
     Args:
-        path: of a PLY, OBJ, STL, GLB, glTF, OFF, 3MF or DAE file.
+        path: of a PLY, OBJ, STL, GLB, glTF, OFF, 3MF, DAE or STEP file (of STEP in metres).
 
     Returns:
         What is in it.

@@ -46,13 +46,13 @@ def doubt(
     alike = abs(scales[0] - scales[1]) <= SAME_SCALE * scale
     if alike and sensor is None and not SCALES[0] < scale < SCALES[1]:
         return (
-            f"{has}, which fits an image {scale:.2g} times as large: publish the calibration of "
+            f"{has}, which fits an image {scale:.2g} times as large: use the calibration of "
             "this resolution, unless the image is a crop"
         )
     inside = sensor is not None and _within(given, sensor, 0.5)  # and the image anywhere in it
     if not (inside or _within(used, size, 1.5)):
         return (
-            f"{has}, more than an image away: publish the calibration of this resolution and of "
+            f"{has}, more than an image away: use the calibration of this resolution and of "
             "this part of the sensor"
         )
     if min(fx, fy) < SHORTEST * max(size) or max(fx, fy) > LONGEST * max(size):
@@ -64,7 +64,7 @@ def doubt(
     fx, fy, _, _ = _values(given)
     if not 1 / SQUARE < fx / fy < SQUARE:
         return (
-            f"{name} has fx = {fx / fy:.2g} fy: publish the calibration of this resolution, if the "
+            f"{name} has fx = {fx / fy:.2g} fy: use the calibration of this resolution, if the "
             "image was resized to another shape"
         )
     return None

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from spyropose_ros.ros.pipeline.drops import BadInputError, Reason
+from spyropose_ros.core.errors import CalibrationError
 
 # numbers of distortion coefficients that OpenCV knows, by model; sensor_msgs/distortion_models.hpp
 DISTORTION_MODELS = {
@@ -31,11 +31,13 @@ def read_distortion(info: Any) -> tuple[str, np.ndarray]:
         One of DISTORTION_MODELS and its coefficients, as many as OpenCV knows for it.
 
     Raises:
-        BadInputError: if the model is unknown, or has another number of coefficients.
+        CalibrationError: if the model is unknown, or has another number of coefficients.
     """
     coefficients = np.asarray(info.d, dtype=float)
     if not np.isfinite(coefficients).all():
-        raise _bad("camera_info has values in D that are not finite: calibrate the camera")
+        raise CalibrationError(
+            "camera_info has values in D that are not finite: calibrate the camera"
+        )
     given = len(coefficients)
     used = len(np.trim_zeros(coefficients, "b"))
     named = info.distortion_model.lower()
@@ -43,10 +45,10 @@ def read_distortion(info: Any) -> tuple[str, np.ndarray]:
         return "plumb_bob", np.zeros(4)
     model = SYNONYMS.get(named, named)
     if model not in DISTORTION_MODELS:
-        raise _bad(
+        raise CalibrationError(
             f"camera_info has the distortion model {info.distortion_model!r}"
             + (f" but {used} coefficients in D" if not info.distortion_model else "")
-            + f": publish one of {', '.join(DISTORTION_MODELS)}, or rectified images"
+            + f": use one of {', '.join(DISTORTION_MODELS)}, or rectified images"
         )
     counts = DISTORTION_MODELS[model]
     if not used:
@@ -55,13 +57,9 @@ def read_distortion(info: Any) -> tuple[str, np.ndarray]:
     if not fitting:
         others = [name for name, known in DISTORTION_MODELS.items() if given in known]
         meaning = f", as {' or '.join(others)} would have" if others else ""
-        raise _bad(
+        raise CalibrationError(
             f"camera_info has {given} values in D{meaning}, but {info.distortion_model} has "
             f"{' or '.join(map(str, counts))}: correct the model or the values, or calibrate "
             "the camera"
         )
     return model, coefficients[: max(fitting)]
-
-
-def _bad(text: str) -> BadInputError:
-    return BadInputError(Reason.BAD_CAMERA_INFO, text)

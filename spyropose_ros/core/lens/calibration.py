@@ -1,4 +1,4 @@
-"""Camera matrix and rectification of an image from a sensor_msgs/CameraInfo message."""
+"""Camera matrix and rectification of an image from a sensor_msgs/CameraInfo, or its like."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from spyropose_ros.core.errors import CalibrationError, InputError
 from spyropose_ros.core.inputs import Box
-from spyropose_ros.ros.pipeline.distortion import read_distortion
-from spyropose_ros.ros.pipeline.drops import BadInputError, Reason
-from spyropose_ros.ros.pipeline.plausibility import doubt
+from spyropose_ros.core.lens.distortion import read_distortion
+from spyropose_ros.core.lens.plausibility import doubt
 
 OUTLINE_POINTS = 8  # per side of a box: straight edges become curves
 LARGEST = 1e7  # pixels; no camera has a longer focal length
@@ -59,14 +59,13 @@ class Calibration:
             The smallest such box; left, top, right, bottom likewise.
 
         Raises:
-            BadInputError: if a part of the box lies where the lens model cannot be inverted.
+            InputError: if a part of the box lies where the lens model cannot be inverted.
         """
         if self.lens is None:
             return box
         points = self.lens.rectify_points(_outline(box))
         if points is None:
-            raise BadInputError(
-                Reason.BAD_BOX,
+            raise InputError(
                 f"box ({', '.join(f'{value:.0f}' for value in box)}) extends beyond the range "
                 "of the lens model in camera_info: move the object towards the middle of the image",
             )
@@ -155,14 +154,14 @@ def calibrate(info: Any, width: int, height: int, rectified: bool = True) -> Cal
         Camera matrix and rectification.
 
     Raises:
-        BadInputError: if the message is of another image size, uncalibrated, not finite, or has an
-            unknown lens model.
+        CalibrationError: if the message is of another image size, uncalibrated, not finite, or has
+            an unknown lens model.
     """
     projection = np.asarray(info.p, dtype=float).reshape(3, 4)
     K = np.asarray(info.k, dtype=float).reshape(3, 3)
     zero = not projection.any()
     if zero and not K.any():
-        raise _bad("camera_info has zero K and P: calibrate the camera")
+        raise CalibrationError("camera_info has zero K and P: calibrate the camera")
     part = _Part(info, width, height)
     matrix, suspicion = part.reduce(*(("K", K) if zero else ("P", projection[:, :3])))
     lens = None
@@ -185,7 +184,7 @@ class _Part:
         height: height of the image in pixels.
 
     Raises:
-        BadInputError: if the message is of another image size.
+        CalibrationError: if the message is of another image size.
     """
 
     def __init__(self, info: Any, width: int, height: int) -> None:
@@ -198,7 +197,7 @@ class _Part:
         cropped = bool(self._offset.any() or (full != sensor).any())
         self._sensor = sensor if cropped else None
         if not full.all():
-            raise _bad(
+            raise CalibrationError(
                 f"camera_info is for {full[0]}x{full[1]} pixels: publish the width and the height "
                 "of the calibrated image"
             )
@@ -206,12 +205,12 @@ class _Part:
         if tuple(size) == self._size:
             return
         if tuple(full) == self._size:
-            raise _bad(
+            raise CalibrationError(
                 f"camera_info is for {full[0]}x{full[1]} pixels before binning by "
                 f"{self._binning[0]}x{self._binning[1]}, but the image has that size after it: "
                 "publish the size and K of the whole sensor, or no binning"
             )
-        raise _bad(
+        raise CalibrationError(
             f"camera_info is for {size[0]}x{size[1]} pixels but the image has {width}x{height}: "
             "publish the camera_info of this image stream"
         )
@@ -227,7 +226,7 @@ class _Part:
             That of this part, [3, 3], and why it is implausible, if it is.
         """
         if not np.isfinite(matrix).all():
-            raise _bad(
+            raise CalibrationError(
                 f"camera_info has values in {name} that are not finite: calibrate the camera"
             )
         values = {"fx": matrix[0, 0], "fy": matrix[1, 1]}
@@ -235,9 +234,11 @@ class _Part:
         values = {"cx": matrix[0, 2], "cy": matrix[1, 2]}  # outside a crop they may be negative
         wrong += [f"{key} = {v:g}" for key, v in values.items() if not abs(v) < LARGEST]
         if wrong:
-            raise _bad(f"camera_info has {', '.join(wrong)} in {name}: calibrate the camera")
+            raise CalibrationError(
+                f"camera_info has {', '.join(wrong)} in {name}: calibrate the camera"
+            )
         if matrix[2].tolist() != [0, 0, 1]:
-            raise _bad(
+            raise CalibrationError(
                 f"camera_info has a {name} whose last row is not 0 0 1: calibrate the camera"
             )
         reduced = matrix.copy()
@@ -253,7 +254,7 @@ def _lens(info: Any, raw: np.ndarray, matrix: np.ndarray, size: tuple[int, int])
         rotation = np.eye(3)
     orthonormal = np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)  # False for NaN
     if not orthonormal or np.linalg.det(rotation) < 0:
-        raise _bad("camera_info has an R that is not a rotation: calibrate the camera")
+        raise CalibrationError("camera_info has an R that is not a rotation: calibrate the camera")
     arrays = (raw, coefficients, rotation, matrix)
     K, D, R, P = (tuple(array.ravel().tolist()) for array in arrays)
     return Lens(model, K, D, R, P, size)
@@ -278,7 +279,3 @@ def _outline(box: Box) -> np.ndarray:
         for edge in ((x, top), (x, bottom), (left, y), (right, y))
     ]
     return np.concatenate(edges)
-
-
-def _bad(text: str) -> BadInputError:
-    return BadInputError(Reason.BAD_CAMERA_INFO, text)

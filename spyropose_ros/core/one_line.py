@@ -36,3 +36,15 @@ def one_line(error: Exception) -> str:
             "write to"
         )
     return text
+
+
+def printable(text: str) -> str:
+    """Escape control characters: names of files and of classes may hold anything.
+
+    Args:
+        text: of one line.
+
+    Returns:
+        What can neither break nor forge a line.
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,0 +1,207 @@
+"""Detector and pose models together, measured as the BOP challenge does.
+
+Source: Hodan et al., BOP challenge 2020 (average recall; every target is one object in one image).
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from spyropose_ros.bop.results import BopEstimate
+from spyropose_ros.bop.scene import BopFrame
+from spyropose_ros.core.errors import DataError
+from spyropose_ros.core.estimator import Estimator
+from spyropose_ros.detector.detector import Detections, Detector
+from training.data.source import EvaluationObject
+from training.evaluation.metrics import MSPD_THRESHOLDS, MSSD_THRESHOLDS
+from training.evaluation.pose_errors import mspd, mssd
+
+MIN_VISIBLE = 0.1
+"""Share of an object that must be visible for it to be a target."""
+
+Targets = Set[tuple[int, int, int]]
+"""Scene, image and object of what is asked for."""
+
+_LOWEST_SCORE = 0.01
+"""Of the boxes whose poses are estimated; the challenge counts what is missed, not false boxes."""
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Recalls of the targets of one object, or their means over objects.
+
+    Attributes:
+        targets: number of targets.
+        found: share with an estimate at all.
+        mssd: mean recall over the thresholds of the surface distance.
+        mspd: mean recall over the thresholds of the projected distance.
+    """
+
+    targets: int
+    found: float
+    mssd: float
+    mspd: float
+
+
+def visible_targets(frames: Iterable[BopFrame]) -> Targets:
+    """Return the objects of which enough is visible, by the annotation of the frames."""
+    return {
+        (frame.scene_id, frame.frame_id, instance.object_id)
+        for frame in frames
+        for instance in frame.instances
+        if instance.visibility is not None and instance.visibility.fraction >= MIN_VISIBLE
+    }
+
+
+def read_targets(path: str | Path) -> Targets:
+    """Read a list of targets of the challenge, such as test_targets_bop19.json.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        DataError: the file is no such list.
+    """
+    try:
+        rows = json.loads(Path(path).read_text())
+        return {(int(r["scene_id"]), int(r["im_id"]), int(r["obj_id"])) for r in rows}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is no list of BOP targets: {error}") from error
+
+
+def detected(detector: Detector, image: np.ndarray) -> Detections:
+    """Find the best box of each class.
+
+    Args:
+        detector: to run.
+        image: RGB uint8 [H, W, 3].
+
+    Returns:
+        At most one box of each class: the challenge's images show every object once at most.
+    """
+    found = detector.detect(image, _LOWEST_SCORE)
+    _, first = np.unique(found.classes, return_index=True)  # they are ordered by their scores
+    names = [found.names[i] for i in first]
+    return Detections(found.boxes[first], found.scores[first], found.classes[first], names)
+
+
+def annotated(frame: BopFrame, names: Mapping[int, str], targets: Targets) -> Detections:
+    """Return the boxes of what is visible of the targets in an image.
+
+    Args:
+        frame: with its annotation.
+        names: of the objects by their numbers.
+        targets: what is asked for.
+    """
+    seen = [
+        (instance.object_id, instance.visibility.box)
+        for instance in frame.instances
+        if (frame.scene_id, frame.frame_id, instance.object_id) in targets
+        and instance.visibility is not None
+        and instance.visibility.box is not None
+    ]
+    boxes = np.array([box for _, box in seen], np.float32).reshape(-1, 4)
+    numbers = np.array([number for number, _ in seen], np.int64)
+    return Detections(boxes, np.ones(len(seen), np.float32), numbers, [names[n] for n in numbers])
+
+
+def estimates(
+    frame: BopFrame,
+    image: np.ndarray,
+    found: Detections,
+    estimators: Mapping[str, Estimator],
+    numbers: Mapping[str, int],
+    started: float,
+) -> Iterator[BopEstimate]:
+    """Estimate the poses of an image; the leading mode of each distribution counts.
+
+    Args:
+        frame: where the image is from.
+        image: RGB uint8 [H, W, 3].
+        found: boxes; those of objects without an estimator are left out.
+        estimators: by the objects' names.
+        numbers: of the objects by their names.
+        started: time.perf_counter before the boxes were looked for.
+
+    Yields:
+        Poses, with the score of the box times the mass of the mode, and the time of the image.
+    """
+    poses = []
+    for box, score, name in zip(found.boxes, found.scores, found.names, strict=True):
+        if name in estimators:
+            (distribution,) = estimators[name].estimate(image, frame.K, box[None])
+            R, t = (value.double().numpy() for value in distribution.mode())
+            modes = distribution.modes()
+            mass = modes[0].mass if modes else 0.0
+            poses.append((numbers[name], float(score) * mass, R, t))
+    seconds = time.perf_counter() - started
+    for number, score, R, t in poses:
+        yield BopEstimate(frame.scene_id, frame.frame_id, number, score, R, t, seconds)
+
+
+def recalls(
+    results: Iterable[BopEstimate],
+    frames: Iterable[BopFrame],
+    targets: Targets,
+    objects: Mapping[int, EvaluationObject],
+    width: int,
+) -> dict[int, Recall]:
+    """Measure estimates.
+
+    Args:
+        results: of any images; of several of one object in one image the best score counts.
+        frames: images.
+        targets: what is asked for; counted where the frames show it.
+        objects: by their numbers.
+        width: of the images, pixels.
+
+    Returns:
+        Recalls by object, of the objects that are targets.
+    """
+    best: dict[tuple[int, int, int], BopEstimate] = {}
+    for one in results:
+        key = one.scene_id, one.image_id, one.object_id
+        if key not in best or one.score > best[key].score:
+            best[key] = one
+    errors: dict[int, list[tuple[float, float]]] = {}
+    for frame in frames:
+        for instance in frame.instances:
+            number = instance.object_id
+            key = frame.scene_id, frame.frame_id, number
+            if key not in targets:
+                continue
+            answer = best.get(key)
+            pair = (np.inf, np.inf)
+            if answer is not None:
+                target = objects[number]
+                estimate = answer.rotation, answer.translation
+                truth = instance.rotation, instance.translation
+                shape = estimate, truth, target.vertices, target.symmetries
+                pair = mssd(*shape) / target.diameter, mspd(*shape, frame.K) * 640 / width
+            errors.setdefault(number, []).append(pair)
+    return {number: _recall(np.array(errors[number])) for number in sorted(errors)}
+
+
+def mean_recall(parts: Iterable[Recall]) -> Recall:
+    """Return the recalls over all targets of several objects."""
+    parts = list(parts)
+    weights = [part.targets for part in parts]
+    found, surface, projected = (
+        float(np.average([getattr(part, name) for part in parts], weights=weights))
+        for name in ("found", "mssd", "mspd")
+    )
+    return Recall(sum(weights), found, surface, projected)
+
+
+def _recall(errors: np.ndarray) -> Recall:
+    """Return the recalls of targets with errors [N, 2] over diameter and in pixels."""
+    return Recall(
+        len(errors),
+        float(np.isfinite(errors[:, 0]).mean()),
+        float((errors[:, :1] < MSSD_THRESHOLDS).mean()),
+        float((errors[:, 1:] < MSPD_THRESHOLDS).mean()),
+    )

@@ -1,0 +1,213 @@
+"""What the page says about a part: from the files that its training has left."""
+
+import json
+import shlex
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from spyropose_ros.bop import BopDataset, BopFrame, BopScene, load_models_info
+from spyropose_ros.core.bundle_files import CONFIG as POSE_CONFIG
+from spyropose_ros.core.files import write_text
+from spyropose_ros.detector.bundle import CONFIG as DETECTOR_CONFIG
+from training.detector.evaluation import PRECISION
+from training.evaluation.records import read_records
+from training.evaluation.report import ACCURACIES, COVERAGES, read_report
+from training.evaluation.verdict import summary_lines, verdict
+from training.object.confusion import WRONG, confusions
+from training.object.figures import DETECTOR_CURVES, POSE_CURVES, detections, training_curves
+from training.object.layout import Layout
+from training.object.mesh_facts import fact_lines
+from training.object.page import Picture, Section, read_picture, render
+
+_DETECTIONS_SHOWN = 6
+_LEAST_SCORE = 0.3
+
+
+def write_page(layout: Layout, name: str) -> None:
+    """Write index.html.
+
+    Args:
+        layout: of the part's folder, whose other files are complete.
+        name: of the part.
+    """
+    facts = json.loads(layout.mesh_facts.read_text())
+    report = read_report(layout.pose_report)[0]
+    found = json.loads(layout.detector_report.read_text())
+    sections = [
+        _mesh(layout, facts),
+        _accuracy(layout, report),
+        _calibration(layout, report),
+        _confused(layout, report),
+        _detector(layout, found),
+        _training(layout),
+        _launch(layout, name),
+    ]
+    judgement = verdict(report).partition(";")[0]  # without remedies, which name other commands
+    recall = f"detector: finds {found['recall']:.0%} where {PRECISION:.0%} of its boxes are right"
+    write_text(layout.page, render(name, f"Pose model: {judgement}. And the {recall}.", sections))
+
+
+def _mesh(layout: Layout, facts: dict) -> Section:
+    return Section(
+        "What was found in the mesh",
+        rows=fact_lines(facts),
+        warnings=facts["warnings"],
+        pictures=read_picture(
+            layout.crops,
+            "Crops as the model sees them in training: outline (green), axes (x red, y green, "
+            "z blue), keypoints (white), where the detector sees the part (yellow).",
+        ),
+    )
+
+
+def _accuracy(layout: Layout, report: dict) -> Section:
+    summary = report["metrics"]["all"]
+    rows = [(line[:16].strip(), line[16:]) for line in summary_lines(report)]
+    accuracy = ", ".join(f"{summary[f'acc_{a}']:.0%} within {a} deg" for a in ACCURACIES)
+    rows.append(("rotations", accuracy))
+    rows += [
+        (f"... {group}", f"{part['rotation_median_deg']:.1f} deg, {part['images']} images")
+        for group, part in report["metrics"].items()
+        if group != "all"
+    ]
+    return Section(
+        "How accurate the poses are",
+        [
+            "Measured on renderings that the training has not seen, modulo the symmetries above. "
+            "Photographs of your camera may be harder: evaluate on some before you rely on it."
+        ],
+        rows,
+        read_picture(
+            layout.predictions,
+            "Predictions, from the smallest to the largest error. Solid axes: the leading mode; "
+            "haze: the other poses; dashed white: the truth.",
+        ),
+    )
+
+
+def _calibration(layout: Layout, report: dict) -> Section:
+    coverage = report["metrics"]["all"]["coverage"]
+    rows = [
+        (f"{mass:.0%} region", f"holds the true pose in {coverage[str(mass)]:.0%} of the images")
+        for mass in COVERAGES
+    ]
+    caption = "Calibration, log-likelihood level by level, and entropy."
+    return Section(
+        "Whether its probabilities are true",
+        rows=rows,
+        pictures=read_picture(layout.figure, caption),
+    )
+
+
+def _confused(layout: Layout, report: dict) -> Section:
+    records = read_records(layout.records)
+    truth = _true_rotations(layout.data)
+    pairs = [(truth[r["scene"], r["image"]], r["R"]) for r in records]
+    symmetries = next(iter(load_models_info(layout.data).values())).symmetries[:, :3, :3]
+    true, estimated = (np.array(rotations) for rotations in zip(*pairs, strict=True))
+    found = confusions(true, estimated, symmetries)
+    limit = f"{np.degrees(WRONG):.0f} degrees"
+    if not found:
+        return Section("What it confuses", [f"No leading mode is more than {limit} off."])
+    return Section(
+        "What it confuses",
+        [
+            f"Turns of the object, more than {limit}, by which the leading mode is off. Of a pose "
+            "that cannot be told in an image, the distribution has several modes."
+        ],
+        [(turn.words, f"{turn.share:.1%} of the images") for turn in found],
+    )
+
+
+def _true_rotations(data: Path) -> dict[tuple[int, int], np.ndarray]:
+    frames = _frames(data)
+    return {(f.scene_id, f.frame_id): f.instances[0].rotation for f in frames}
+
+
+def _frames(data: Path) -> list[BopFrame]:
+    """Return the images of the held-out set, one instance each."""
+    scenes = BopDataset(data).scenes("test")
+    return [frame for scene in scenes for frame in BopScene(scene).frames]
+
+
+def _detector(layout: Layout, found: dict) -> Section:
+    rows = [
+        (
+            "recall",
+            f"{found['recall']:.0%} of the objects, where {PRECISION:.0%} of the boxes are right",
+        ),
+        ("overlap of these boxes", _shown(found["median_iou"], "{:.2f} (median IoU)")),
+        ("false boxes", _shown(found["false_per_empty_image"], "{:.2f} in each image without it")),
+        ("average precision", f"AP {found['ap']:.2f}, AP50 {found['ap50']:.2f}"),
+        ("its scores", _shown(found["ece"], "{:.3f} off the true probabilities on average")),
+        ("measured on", f"{found['images']} renderings with {found['objects']} objects"),
+    ]
+    caption = "Test images with true (green) and found (yellow) boxes and their scores."
+    picture = Picture(detections(_shown_detections(layout)), caption)
+    return Section("How well it is found", rows=rows, pictures=[picture])
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "none" if value is None else form.format(value)
+
+
+def _shown_detections(layout: Layout) -> list:
+    """Return the first test images with their boxes; see `detections`."""
+    from spyropose_ros.detector.detector import Detector
+
+    detector = Detector.from_pretrained(layout.bundle)
+    shown = []
+    for frame in islice(_frames(layout.data), _DETECTIONS_SHOWN):
+        image = frame.image()
+        found = detector.detect(image, _LEAST_SCORE)
+        seen = frame.instances[0].visibility
+        true = [] if seen is None or seen.box is None else [seen.box]
+        shown.append((image, np.reshape(true, (-1, 4)), found.boxes, found.scores))
+    return shown
+
+
+def _training(layout: Layout) -> Section:
+    made = {
+        "pose model": json.loads((layout.bundle / POSE_CONFIG).read_text())["record"],
+        "detector": json.loads((layout.bundle / DETECTOR_CONFIG).read_text())["record"],
+    }
+    return Section(
+        "How the training went",
+        rows=[
+            (
+                title,
+                f"{record['steps']} steps in {record['seconds'] / 60:.0f} min, "
+                f"{record['hardware']}",
+            )
+            for title, record in made.items()
+        ],
+        pictures=[
+            Picture(training_curves(layout.pose, POSE_CURVES), "The pose model."),
+            Picture(training_curves(layout.detector, DETECTOR_CURVES), "The detector."),
+        ],
+    )
+
+
+def _launch(layout: Layout, name: str) -> Section:
+    return Section(
+        "Run it",
+        [
+            f"The bundle holds pose model, detector and mesh. The node publishes poses of "
+            f"detections with the class id {name}."
+        ],
+        code=launch_lines(layout),
+    )
+
+
+def launch_lines(layout: Layout) -> list[str]:
+    """Return the commands that use a finished bundle."""
+    bundle = shlex.quote(str(layout.bundle))
+    return [
+        f"ros2 launch spyropose_ros estimator.launch.py model:={bundle} \\",
+        "    image_topic:=/camera/image_rect camera_info_topic:=/camera/camera_info",
+        "",
+        "# without a camera: a demo with renderings of the part",
+        f"./run demo {bundle}",
+    ]

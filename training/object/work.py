@@ -1,0 +1,237 @@
+"""The phases of a part's training, one after the other."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from spyropose_ros.core.errors import MissingFileError
+from spyropose_ros.core.files import sha256, write_text
+from spyropose_ros.detector.bundle import BOX_ERRORS, CONFIG, WEIGHTS, DetectorBundle
+from training.card import write_card
+from training.generate.cad import load_cad
+from training.generate.dataset import generate
+from training.generate.settings import GenerationSettings, ViewSettings, distance_range
+from training.generate.symmetry import symmetry_of
+from training.object.layout import Layout
+from training.object.ledger import Ledger
+from training.object.mesh_facts import fact_lines, mesh_facts, unit_of
+from training.object.plan import Plan, Settings
+from training.object.processes import Failed, run_module
+from training.object.report import launch_lines, write_page
+from training.symmetry import Symmetry
+
+log = logging.getLogger(__name__)
+
+_OBJECT = "1"  # number of the part in its data set
+_PATIENCE = 10  # validations of the pose model without a gain
+_MIN_PIXELS = 200  # thin and distant parts cover few
+_CARD_NOTE = "Made by `./run object` from a CAD file, on renderings alone."
+_BOX_ERRORS, _RECALL = 100, 0.5  # of a detector whose errors are worth training with
+_CORES = 2  # that a training keeps busy, at least where there are so many
+_STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+
+
+class Phase(NamedTuple):
+    """One thing to do; when it is begun again, it goes on where it was.
+
+    Attributes:
+        name: in the ledger.
+        words: what the user reads.
+        seconds: that it takes at most, roughly.
+        do: does it.
+    """
+
+    name: str
+    words: str
+    seconds: float
+    do: Callable[[], None]
+
+
+def work(args: argparse.Namespace) -> int:
+    """Do what is not done yet.
+
+    Args:
+        args: of the command line.
+
+    Returns:
+        Exit code: 0, or that of the command that failed or was interrupted.
+
+    Raises:
+        MissingFileError: the CAD file is missing.
+        DataError: it is damaged, or its size says that the unit is wrong.
+        InputError: its unit is unknown, or the folder holds another part or other settings.
+    """
+    if not args.mesh.is_file():
+        raise MissingFileError(f"{args.mesh} is missing: give the path of a CAD file")
+    units, name = unit_of(args.mesh, args.units), args.name or args.mesh.stem
+    distance = tuple(args.distance) if args.distance else None
+    settings = Settings(
+        sha256(args.mesh), name, units, args.hours, args.symmetry, args.views, distance, args.seed
+    )
+    part = _Part(args.mesh, settings, Layout(args.runs / name))
+    ledger = Ledger(part.layout.root, settings.to_dict())
+    phases = part.phases()
+    for number, phase in enumerate(phases, 1):
+        if ledger.seconds(phase.name) is not None:
+            continue
+        left = sum(each.seconds for each in phases if ledger.seconds(each.name) is None)
+        times = f"about {_duration(phase.seconds)}; all in all {_duration(left)} left"
+        log.info("[%d/%d] %s: %s", number, len(phases), phase.words, times)
+        started = time.monotonic()
+        try:
+            phase.do()
+        except Failed as failure:
+            if failure.status in _STOPPED:
+                log.info("object: stopped; what is done is kept: the same command goes on")
+            else:
+                log.info("object: '%s' failed, see above; the same command goes on", phase.words)
+            return failure.status
+        ledger.done(phase.name, time.monotonic() - started)
+    log.info("finished: open %s in a browser; to run it:", part.layout.page)
+    for line in launch_lines(part.layout):
+        log.info("  %s", line)
+    return 0
+
+
+class _Part:
+    """A part and all that is done with it.
+
+    Args:
+        path: of the CAD file.
+        settings: of the command line.
+        layout: of its folder.
+    """
+
+    def __init__(self, path: Path, settings: Settings, layout: Layout):
+        self.layout = layout
+        self._path = path
+        self._settings = settings
+        self._plan = plan = Plan.of(settings.hours)
+        self._views = ViewSettings(settings.views, settings.distance)
+        self._data = GenerationSettings(
+            settings.name, settings.units, settings.symmetry, 0, plan.test_images, settings.seed,
+            self._views,
+        )  # fmt: skip
+        self._mesh = load_cad(path, settings.units)
+        distance_range(self._views, self._mesh.scale)  # says what does not fit
+        self._symmetry: Symmetry | None = None
+
+    def phases(self) -> list[Phase]:
+        """Return everything in order."""
+        plan, cores = self._plan, max(1, min(os.cpu_count() or 1, _CORES))
+        core_hour = 3600 / cores
+        return [
+            Phase("mesh", "look at the mesh and find its symmetries", 30, self._look),
+            Phase("data", "render the held-out set", 20 + plan.test_images / 2, self._render),
+            Phase(
+                "detector", "train the detector", core_hour * plan.detector_hours + 60, self._find
+            ),
+            Phase("pose", "train the pose model", core_hour * plan.pose_hours + 60, self._train),
+            Phase("bundle", "join pose model and detector", 5, self._join),
+            Phase(
+                "calibrate",
+                "calibrate the pose model",
+                20 + plan.calibration_images,
+                self._calibrate,
+            ),
+            Phase("evaluate", "evaluate the pose model", 20 + 2 * plan.test_images, self._evaluate),
+            Phase(
+                "evaluate_detector",
+                "evaluate the detector",
+                20 + plan.detector_images / 5,
+                self._evaluate_detector,
+            ),
+            Phase("page", "write card and page", 30, self._describe),
+        ]
+
+    def _look(self) -> None:
+        """Check the mesh, find its symmetry, and tell."""
+        self._symmetry = symmetry_of(self._settings.symmetry, self._mesh)
+        facts = mesh_facts(self._path, self._settings.units, self._mesh, self._symmetry)
+        for title, text in fact_lines(facts):
+            log.info("  %-14s%s", title, text)
+        for warning in facts["warnings"]:
+            log.warning("  WARNING: %s", warning)
+        write_text(self.layout.mesh_facts, json.dumps(facts, indent=1) + "\n")
+
+    def _render(self) -> None:
+        """Render the held-out set, and a sheet of training crops."""
+        from training.inspect_data import inspect_data
+
+        generate(self._path, self.layout.data, self._data, [], os.cpu_count() or 1, self._symmetry)
+        inspect_data(str(self.layout.data), _OBJECT, output=str(self.layout.crops))
+
+    def _find(self) -> None:
+        plan = self._plan
+        images = ["--calibration-images", str(plan.detector_images), "--views", self._views.views]
+        objects = [str(self.layout.data), _OBJECT]
+        run = self._run("detector", plan.detector_hours)
+        run_module("training.train_detector", [*objects, *run, *images])
+
+    def _train(self) -> None:
+        """Train the pose model, with the errors of the detector's boxes where it is worth it."""
+        flags = ["--patience", str(_PATIENCE), "--min-pixels", str(_MIN_PIXELS)]
+        detector = DetectorBundle.from_pretrained(self.layout.detector / "bundle")
+        errors, recall = detector.box_errors, detector.record["calibration"]["recall"]
+        if errors is not None and len(errors) >= _BOX_ERRORS and recall >= _RECALL:
+            flags += ["--detector-noise", "measured", "--detector", str(self.layout.detector)]
+        run = self._run("pose", self._plan.pose_hours)
+        run_module("training.train", [str(self.layout.data), _OBJECT, *run, *flags])
+
+    def _run(self, run_id: str, hours: float) -> list[str]:
+        """Return the flags that every training has."""
+        flags = {
+            "--runs": self.layout.root,
+            "--run-id": run_id,
+            "--logger": "csv",
+            "--hours": hours,
+            "--steps-per-epoch": self._plan.steps_per_epoch,
+            "--validation-images": self._plan.validation_images,
+            "--seed": self._settings.seed,
+        }
+        return [text for flag, value in flags.items() for text in (flag, str(value))]
+
+    def _join(self) -> None:
+        """Put pose model and detector into one bundle, which is there complete or not at all."""
+        bundle = self.layout.bundle
+        partial = bundle.with_suffix(".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(self.layout.pose / "bundle", partial)
+        for name in (WEIGHTS, CONFIG, BOX_ERRORS):
+            file = self.layout.detector / "bundle" / name
+            if file.is_file():
+                shutil.copy(file, partial)
+        shutil.rmtree(bundle, ignore_errors=True)
+        partial.rename(bundle)
+
+    def _calibrate(self) -> None:
+        images = str(self._plan.calibration_images)
+        run_module("training.calibrate", [str(self.layout.root), "--images", images])
+
+    def _evaluate(self) -> None:
+        run_module("training.evaluate", [str(self.layout.root)])
+
+    def _evaluate_detector(self) -> None:
+        images = str(self._plan.detector_images)
+        run_module("training.evaluate_detector", [str(self.layout.root), "--images", images])
+
+    def _describe(self) -> None:
+        write_card(str(self.layout.root), _CARD_NOTE)
+        write_page(self.layout, self._settings.name)
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as it is spoken of."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
