@@ -20,6 +20,7 @@ from spyropose_ros.ros.messages.conversions import pose_arrays
 from spyropose_ros.ros.pipeline import rotations
 from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
 from training import markdown
+from training.evaluation.pose_errors import rotation_error
 
 _DISTRIBUTIONS = "/estimator/distributions"
 _HEADER = [
@@ -80,15 +81,15 @@ def _matrix(pose) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _row(found, rotation: np.ndarray, translation: np.ndarray) -> tuple[float, ...]:
+    """Compare the leading mode of a distribution with the truth."""
     mode = found.modes[0]
-    rotation, position = _matrix(mode.pose)
-    equivalent = rotation @ symmetries(f"lmo/{found.class_id}")  # [S, 3, 3]
-    cosine = ((np.einsum("sij,ij->s", equivalent, rotation) - 1) / 2).max()
+    estimate, position = _matrix(mode.pose)
+    equivalents = rotation @ symmetries(f"lmo/{found.class_id}")  # [S, 3, 3]
     ray = translation / np.linalg.norm(translation)
     offset = position - translation
     depth = float(offset @ ray)
     return (
-        float(np.degrees(np.arccos(np.clip(cosine, -1, 1)))),
+        rotation_error(estimate, equivalents),
         1000 * float(np.linalg.norm(offset - depth * ray)),
         1000 * abs(depth),
         mode.mass,
