@@ -168,16 +168,15 @@ def test_samples_follow_the_masses(rough, generator):
 def test_samples_are_uniform_within_leaves(rough, generator):
     """E over samples of 1 / density is the volume of the support, here everything."""
     n = 200_000
-    inverse = (-rough.log_density(*rough.sample(n, generator))).exp()
+    rotation, translation = rough.sample(n, generator)
+    log_density = rough.log_density(rotation, translation)
+    inverse = (-log_density).exp()
     volume = inverse / (float(VIEW.volume) * math.pi**2)
     error = float(volume.std()) / math.sqrt(n)
     assert error < 0.02
     assert float(volume.mean()) == pytest.approx(1, abs=4 * error)
     # And finer: base cells that stayed leaves are evenly filled in depth and tilt.
-    rotation, translation = rough.sample(n, generator)
-    at_base = torch.isin(
-        rough.log_density(rotation, translation), rough.log_densities[rough.levels == 0]
-    )
+    at_base = torch.isin(log_density, rough.log_densities[rough.levels == 0])
     position = (translation + rotation @ CENTER)[at_base]
     half = VIEW.coordinates(position[None])[0] * 2 % 1
     for axis in range(3):

@@ -420,12 +420,20 @@ def test_files_that_are_cut_off_are_said_to_be(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("kind", "module", "package"), [("3mf", "lxml", "lxml"), ("dae", "collada", "pycollada")]
+    ("kind", "module", "package"),
+    [
+        ("3mf", "lxml", "lxml"),
+        ("dae", "collada", "pycollada"),
+        ("step", "cascadio", "cascadio"),
+        ("STP", "cascadio", "cascadio"),
+    ],
 )
 def test_kinds_that_need_a_package_say_which(tmp_path, monkeypatch, kind, module, package):
     monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
     path = write(tmp_path / f"part.{kind}", coloured_3mf() if kind == "3mf" else "<COLLADA/>")
-    with pytest.raises(DataError, match=f"'.{kind}' files need the Python package {package}: inst"):
+    with pytest.raises(
+        DataError, match=f"'.{kind.lower()}' files need the Python package {package}: inst"
+    ):
         read_mesh_file(path)
 
 

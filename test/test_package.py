@@ -1,6 +1,7 @@
 """The package's own files agree with each other: versions, rooms, messages, pins."""
 
 import ast
+import functools
 import os
 import re
 import shutil
@@ -72,8 +73,13 @@ FIELDS = {
 }
 
 
+@functools.cache
 def imported_modules(file):
     """Every module that a file imports; `from a import b` counts as a.b."""
+    return list(_imported_modules(file))
+
+
+def _imported_modules(file):
     package = file.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(file.read_text(), str(file))):
         if isinstance(node, ast.Import):
@@ -228,7 +234,7 @@ def test_every_requirement_is_pinned_exactly():
     loose = [line for line in pins if line and not line.startswith("#") and "==" not in line]
     required = {
         re.split(r"[\[=<>;]", line)[0].replace("_", "-")
-        for name in ("core", "opencv", "train", "export", "test", "docs", "ros")
+        for name in ("core", "opencv", "train", "step", "export", "test", "docs", "ros")
         for line in (ROOT / f"requirements/{name}.txt").read_text().splitlines()
         if not line.startswith("#")
     }

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from transformers import ResNetBackbone, ResNetConfig
 
 from spyropose_ros.core.network.backbone import Encoder
 from spyropose_ros.core.network.resnet import ResNet
@@ -12,10 +11,23 @@ BASIC = SMALL | {"layer_type": "basic"}
 BOTTLENECK = SMALL | {"layer_type": "bottleneck"}
 
 
+def backbone(**options):
+    """The network of `transformers`, which takes so long to import that only its users do."""
+    from transformers import ResNetBackbone
+
+    return ResNetBackbone(configuration(**options))
+
+
+def configuration(**options):
+    from transformers import ResNetConfig
+
+    return ResNetConfig(**options)
+
+
 def both(options):
     """`transformers`' network with random weights and statistics, and ours with the same."""
     torch.manual_seed(0)
-    theirs = ResNetBackbone(ResNetConfig(**options, out_features=["stage1", "stage2", "stage3"]))
+    theirs = backbone(**options, out_features=["stage1", "stage2", "stage3"])
     for name, value in theirs.state_dict().items():
         if "normalization" in name and value.is_floating_point():
             value.copy_(0.5 + torch.rand(value.shape))
@@ -54,7 +66,7 @@ def test_maps_gradients_and_statistics_are_those_of_transformers(generator, opti
 
 
 def test_fresh_weights_have_the_spread_of_transformers():
-    theirs, ours = ResNetBackbone(ResNetConfig()), ResNet()  # of ResNet-50, as both default to
+    theirs, ours = backbone(), ResNet()  # of ResNet-50, as both default to
     state = ours.state_dict()
     assert list(state) == list(theirs.state_dict())
     for name, value in theirs.state_dict().items():
@@ -67,9 +79,9 @@ def test_fresh_weights_have_the_spread_of_transformers():
 @pytest.mark.parametrize("options", [BASIC, {"layer_type": "bottleneck", "depths": [1, 1, 1, 1]}])
 def test_a_configuration_of_the_hub_describes_the_same_network(options):
     """It leaves out what is a default, and has much that does not describe the network."""
-    config = ResNetConfig(**options, id2label={0: "tench", 1: "goldfish"}, architectures=["X"])
+    config = configuration(**options, id2label={0: "tench", 1: "goldfish"}, architectures=["X"])
     encoder = Encoder(config.to_diff_dict())
-    theirs = ResNetBackbone(ResNetConfig(**options)).state_dict()
+    theirs = backbone(**options).state_dict()
     encoder.backbone.load_state_dict(theirs)
     assert encoder.width == config.hidden_sizes[-1]
     assert (encoder.image_mean, encoder.image_std) == (0.5, 0.2)

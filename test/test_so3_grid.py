@@ -2,7 +2,6 @@
 
 import math
 
-import healpy
 import numpy as np
 import pytest
 import torch
@@ -63,8 +62,16 @@ def p_value(counts, expected):
     return chi2.sf(((counts - expected) ** 2 / expected).sum(), counts.size - 1)
 
 
+@pytest.fixture(scope="module")
+def healpy():
+    """Here, because it imports astropy: a second in each process that collects the tests."""
+    import healpy
+
+    return healpy
+
+
 @pytest.mark.parametrize("level", LEVELS)
-def test_table_of_the_method(level):
+def test_table_of_the_method(level, healpy):
     cells, tilt, spacing, mean_error, max_error, log_density = TABLE[level]
     assert so3_grid.cell_count(level) == cells
     assert math.degrees(2 * so3_grid.cell_radius(level)) == pytest.approx(tilt)
@@ -80,7 +87,7 @@ def test_table_of_the_method(level):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_directions_are_healpix_pixels(level):
+def test_directions_are_healpix_pixels(level, healpy):
     index = random_cells(level, 20_000)
     direction = so3_grid.rotations(index, level, torch.float64)[..., 2].numpy()
     expected = healpy.pix2vec(2**level, healpix_pixel(index, level), nest=True)
@@ -92,7 +99,7 @@ def test_directions_are_healpix_pixels(level):
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_rotations_follow_the_published_construction(level):
+def test_rotations_follow_the_published_construction(level, healpy):
     """Base frame carried to the pixel by the minimal rotation, then half-step tilts about z."""
     index = random_cells(level, 300).numpy()
     direction = np.stack(healpy.pix2vec(2**level, healpix_pixel(index, level), nest=True), -1)

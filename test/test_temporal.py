@@ -38,8 +38,8 @@ def sequence(mug, azimuths, yaws, seed):
     return frames
 
 
-def scores(estimator, frames, tracks=None):
-    """Of every frame: gain of the truth over uniform, entropy, mass near the true rotation."""
+def scores(estimator, frames, count, tracks=None):
+    """Of the last frames: gain of the truth over uniform, entropy, mass near the true rotation."""
     info = estimator.bundle.object
     found = []
     for index, (view, world_from_camera) in enumerate(frames):
@@ -55,6 +55,8 @@ def scores(estimator, frames, tracks=None):
         )
         if tracks is not None:
             tracks.update(estimates)
+        if index < len(frames) - count:
+            continue
         pose = torch.from_numpy(view.camera_from_object).float()
         density = distribution.log_density(pose[None, :3, :3], pose[None, :3, 3])
         near = so3.geodesic_angle(distribution.rotations, pose[:3, :3]) <= NEAR
@@ -70,8 +72,8 @@ def scores(estimator, frames, tracks=None):
 
 def last_scores(estimator, frames, count):
     """Means over the last frames, without and with the filter, which sees the others before."""
-    filtered = scores(estimator, frames, Tracks(TemporalSettings()))
-    return scores(estimator, frames[-count:]).mean(0), filtered[-count:].mean(0)
+    filtered = scores(estimator, frames, count, Tracks(TemporalSettings()))
+    return scores(estimator, frames[-count:], count).mean(0), filtered.mean(0)
 
 
 def test_a_glimpse_of_the_handle_is_remembered(estimator, mug):

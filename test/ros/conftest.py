@@ -73,7 +73,8 @@ def start(mug_bundle):
         peers.append(peer)
         if wait_for_topics:
             peer.connect()
-        peer.spin_until(lambda: node.ready)
+        if node.get_parameter("autostart").value:
+            peer.spin_until(lambda: node.ready)
         return peer
 
     yield start_node

@@ -89,3 +89,12 @@ def test_ctrl_c_keeps_what_is_complete(folder, tmp_path):
     for record in records:
         assert json.loads(record.read_text())["objects"]
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(folder, tmp_path):
+    box = ("--box", "320", "160", "480", "310")
+    process = start(folder / "clip.avi", *CAMERA, *box, "--output", tmp_path)
+    assert "position" in process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == -signal.SIGPIPE
+    assert process.stderr.read() == ""

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from array import array
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from PIL import Image as PillowImage
-from sensor_msgs.msg import CompressedImage
+from rclpy.lifecycle import TransitionCallbackReturn
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import String
 from vision_msgs.msg import Detection2DArray
 
@@ -105,6 +107,14 @@ def test_an_image_is_answered_without_a_detections_topic(start, mug_bundle, phot
     np.testing.assert_array_equal(positions, expected.top(256).translations.double().numpy())
 
 
+def test_a_detector_in_the_bundle_of_the_model_is_used_by_itself(start, mug_bundle, many, tmp_path):
+    both = shutil.copytree(mug_bundle, tmp_path / "both")
+    shutil.copytree(many, both, dirs_exist_ok=True)
+    peer = begin(start, objects=[str(both)], detections__max_count=2)
+    assert len(answer(peer).distributions) == 2
+    assert values(peer)["detectors"] == "both"
+
+
 def test_diagnostics_and_model_info_say_which_detector_runs(start, photograph):
     peer = begin(start, **TIE)
     infos = []
@@ -176,7 +186,7 @@ def test_unusable_images_are_counted_and_the_next_is_answered(start, photograph)
 
 
 def test_objects_are_followed_between_detections(start, photograph):
-    peer = begin(start, **TIE, detector__rate=0.5, temporal__enabled=True)
+    peer = begin(start, **TIE, detector__rate=0.01, temporal__enabled=True, temporal__max_gap=60.0)
     (first,) = answer(peer, photograph).distributions
     black = np.zeros_like(photograph)
     (second,) = answer(peer, black).distributions  # nothing could be detected here
@@ -185,11 +195,46 @@ def test_objects_are_followed_between_detections(start, photograph):
 
 
 def test_frames_between_detections_are_dropped_without_the_filter(start, photograph):
-    peer = begin(start, **TIE, detector__rate=0.5)
+    peer = begin(start, **TIE, detector__rate=0.01)
     answer(peer, photograph)
     send(peer, photograph)
     peer.spin_until(lambda: peer.estimator.drops.counts())
     assert peer.estimator.drops.counts() == {Reason.NO_DETECTIONS: 1}
+
+
+def test_several_cameras_are_searched_and_followed_together(start, photograph):
+    cameras = ["left", "right"]  # at one place
+    peer = start(
+        wait_for_topics=False,
+        cameras=cameras,
+        camera_poses=[f"{camera}=0 0 0 0 0 0 1" for camera in cameras],
+        fixed_frame="world",
+        views__wait=5.0,
+        sync__max_age=60.0,
+        detector__rate=0.01,
+        temporal__enabled=True,
+        temporal__max_gap=60.0,
+        **TIE,
+    )
+    create = peer.node.create_publisher
+    images = [create(Image, f"{camera}/image_rect", 5) for camera in cameras]
+    infos = [create(CameraInfo, f"{camera}/camera_info", 5) for camera in cameras]
+    everything = [*images, *infos]
+    peer.spin_until(lambda: all(each.get_subscription_count() for each in everything))
+    peer.spin(0.3)
+
+    def found(rgb):
+        count, now = len(peer.distributions), peer.now()
+        for info, image in zip(infos, images, strict=True):
+            info.publish(graph.camera_info_message(now, rgb))
+            image.publish(graph.image_message(now, rgb))
+        peer.spin_until(lambda: len(peer.distributions) > count)
+        return [d.class_id for d in peer.distributions[-1].distributions]
+
+    assert found(photograph) == ["tie"]
+    assert found(np.zeros_like(photograph)) == ["tie"]  # followed
+    assert values(peer)["boxes found"] == "2"
+    assert peer.estimator.drops.counts() == {}
 
 
 @pytest.mark.parametrize("how", ["parameter", "remapping"])
@@ -238,3 +283,13 @@ def test_a_detector_that_cannot_work_is_refused_at_the_start(mug_bundle, name):
     overrides = graph.overrides(objects=[mug_bundle], device="cpu", **given)
     with pytest.raises(ParameterError, match=text):
         EstimatorNode(parameter_overrides=overrides)
+
+
+def test_configure_fails_with_a_missing_detector_and_can_be_tried_again(start):
+    peer = start(False, autostart=False, **(TIE | {"detector": "/nowhere"}))
+    node = peer.estimator
+    assert node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert node.set_parameters(graph.overrides(detector=graph.COCO))[0].successful
+    assert node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    assert not node.set_parameters(graph.overrides(detector=""))[0].successful  # in use
+    peer.spin_until(lambda: node.ready)

@@ -208,6 +208,9 @@ def launch_lines(layout: Layout) -> list[str]:
         f"ros2 launch spyropose_ros estimator.launch.py model:={bundle} \\",
         "    image_topic:=/camera/image_rect camera_info_topic:=/camera/camera_info",
         "",
+        "# a photograph, with the camera's horizontal field of view in degrees",
+        f"./run estimate photograph.jpg --model {bundle} --fov 56",
+        "",
         "# without a camera: a demo with renderings of the part",
         f"./run demo {bundle}",
     ]

@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spyropose_ros.ros.pipeline.parameter_fields import parameter
-from spyropose_ros.ros.pipeline.parameters import (
-    AgeParameters,
-    DetectionSettings,
-    NodeParameters,
-)
+from spyropose_ros.ros.pipeline.parameter_groups import AgeParameters, DetectionSettings
+from spyropose_ros.ros.pipeline.parameters import NodeParameters
 
 
 @dataclass(frozen=True)

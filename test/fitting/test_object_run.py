@@ -1,0 +1,198 @@
+"""./run object as a process: from a CAD file to bundle and page, stopped and killed on the way."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trimesh
+
+from spyropose_ros.core.estimator import Estimator
+from spyropose_ros.detector.detector import Detector
+from spyropose_ros.scenes.meshes import read_mesh_file
+
+ROOT = Path(__file__).parents[2]
+PHASES = ["mesh", "data", "detector", "pose", "bundle", "calibrate", "evaluate"]
+PHASES += ["evaluate_detector", "page"]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with a space and non-ASCII letters, and a coloured angle in it, 60 mm wide."""
+    folder = tmp_path_factory.mktemp("object") / "große Teile"
+    folder.mkdir()
+    base = trimesh.creation.box((60, 40, 12))
+    wall = trimesh.creation.box((12, 40, 50)).apply_translation((-24, 0, 25))
+    for part, colour in ((base, [250, 120, 0, 255]), (wall, [0, 90, 250, 255])):
+        part.visual.face_colors = np.tile(colour, (len(part.faces), 1))
+    (base + wall).export(folder / "Träger.ply")
+    (folder / "models").symlink_to(ROOT / "models")
+    return folder
+
+
+def start(workplace, *flags):
+    """The command, in a session of its own, its output in a pipe."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    call = ["Träger.ply", "--units", "mm", "--name", "angle", *flags]
+    return subprocess.Popen(
+        [sys.executable, "-m", "training.object", *call],
+        cwd=workplace,
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition, process, seconds=400):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def children(process) -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True)
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def done(run) -> dict:
+    return json.loads((run / "object.json").read_text())["phases"]
+
+
+def read_page(run) -> str:
+    """The page's text, without pictures."""
+    page = (run / "index.html").read_text()
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    return re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL)
+
+
+@pytest.mark.timeout(3600)
+def test_stopped_and_killed_on_the_way_it_ends_with_a_model_that_knows_something(workplace):
+    run = workplace / "runs" / "angle"
+    flags = ["--hours", "0.03", "--distance", "0.3", "0.45"]
+
+    # Ctrl-C in the first training: it is saved, and nothing works on.
+    process = start(workplace, *flags)
+    log = run / "detector" / "log.txt"
+    wait_for(lambda: log.is_file() and "step" in log.read_text(), process)
+    trainer = children(process)
+    os.kill(process.pid, signal.SIGINT)
+    output = process.communicate(timeout=200)[0]
+    assert process.returncode == 130
+    assert output.splitlines()[-1] == (
+        "object: stopped; what is done is kept: the same command goes on"
+    )
+    assert re.search("unchanged by +no rotation", output) and "[1/9] look at the mesh" in output
+    assert (run / "detector" / "checkpoints" / "last.ckpt").is_file()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in trainer)
+    first = done(run)
+    assert list(first) == PHASES[:2]
+
+    # kill -9 in the same phase: the training ends too, and has been saved.
+    saved = (run / "detector" / "checkpoints" / "last.ckpt").stat().st_mtime
+    process = start(workplace, *flags)
+    wait_for(lambda: log.read_text().count("resuming from") == 1, process)
+    wait_for(lambda: children(process), process)
+    (trainer,) = children(process)
+    time.sleep(2)
+    process.kill()
+    output = process.communicate(timeout=200)[0]  # ends when the training has closed it too
+    assert "[1/9]" not in output and output.startswith("[3/9] train the detector: about ")
+    assert (run / "detector" / "checkpoints" / "last.ckpt").stat().st_mtime >= saved
+
+    process = start(workplace, "--hours", "0.5")
+    assert "begun with hours 0.03, not 0.5" in process.communicate(timeout=100)[0]
+    assert process.returncode == 1
+
+    # To the end.
+    process = start(workplace, *flags)
+    output = process.communicate(timeout=3000)[0]
+    assert process.returncode == 0, output
+    assert list(done(run)) == PHASES
+    assert {name: done(run)[name] for name in first} == first
+    assert "finished: open runs/angle/index.html in a browser" in output
+
+    bundle = run / "bundle"
+    report = json.loads((bundle / "report.json").read_text())["metrics"]["all"]
+    found = json.loads((bundle / "report_detector_rendered.json").read_text())
+    assert report["ll_uniform_zero"][0] > LIKELIHOOD
+    assert found["ap50"] > AP50
+    text = read_page(run)
+    for title in ("found in the mesh", "accurate", "probabilities", "confuses", "well it is found"):
+        assert title in text
+    assert f"{report['rotation_median_deg']:.1f} deg (median)" in text
+    assert f"AP50 {found['ap50']:.2f}" in text
+    assert "model:=runs/angle/bundle" in text
+
+    image = np.zeros((480, 640, 3), np.uint8)
+    detector = Detector.from_pretrained(bundle, "cpu")
+    assert detector.classes == ("angle",)
+    detector.detect(image)
+    estimator = Estimator.from_pretrained(bundle, "cpu")
+    K = np.array([[600.0, 0, 320], [0, 600, 240], [0, 0, 1]])
+    assert len(estimator.estimate(image, K, np.array([[200.0, 150, 320, 260]]))) == 1
+    (mesh,) = read_mesh_file(bundle / "mesh.ply").parts
+    np.testing.assert_allclose(mesh.extents, [0.06, 0.04, 0.056], atol=1e-6)
+
+    # Nothing is left to do.
+    before = (run / "index.html").stat().st_mtime_ns
+    again = start(workplace, *flags)
+    output = again.communicate(timeout=200)[0]
+    assert again.returncode == 0 and output.startswith("finished: open")
+    assert (run / "index.html").stat().st_mtime_ns == before
+
+
+LIKELIHOOD, AP50 = 0.2, 0.02
+"""That two minutes of a core must reach: nats above the uniform box; COCO's."""
+
+
+IN_A_SMALL_DISK = """
+mkdir -p small && mount -t tmpfs -o size=100k none small || exit 77
+"$@" --runs small
+echo "exit code $?"
+cat small/angle/object.json
+"""
+
+
+@pytest.mark.timeout(600)
+def test_a_full_disk_is_one_line_and_what_is_done_stays(workplace):
+    """The mesh is looked at, but the images do not fit."""
+    command = [sys.executable, "-m", "training.object", "Träger.ply", "--units", "mm"]
+    command += ["--name", "angle", "--hours", "0.02", "--distance", "0.3", "0.45"]
+    ended = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", IN_A_SMALL_DISK, "sh", *command],
+        cwd=workplace,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    if ended.returncode in (1, 77):
+        pytest.skip("no disk can be mounted here")
+    output, _, rest = ended.stdout.partition("exit code ")
+    code, _, ledger = rest.partition("\n")
+    assert code == "1" and "Traceback" not in output
+    last = output.splitlines()[-1]
+    assert re.match(r"object: the disk of small/angle/data/.* is full: free some space", last)
+    assert list(json.loads(ledger)["phases"]) == ["mesh"]
+
+
+def test_mistakes_are_answered_in_one_line(workplace):
+    process = subprocess.run(
+        [sys.executable, "-m", "training.object", "gone.stl"],
+        cwd=workplace,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 1
+    assert process.stderr == "object: gone.stl is missing: give the path of a CAD file\n"
