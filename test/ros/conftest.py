@@ -48,6 +48,25 @@ def photograph():
         return np.array(image.convert("RGB"))
 
 
+@pytest.fixture(scope="session")
+def many(tmp_path_factory):
+    """A detector that finds a mug in every cell of a grid: more than 50 in an image."""
+    import torch
+
+    from spyropose_ros.detector.bundle import DetectorBundle, DetectorInfo
+    from spyropose_ros.detector.network import DetectionNetwork
+
+    network = DetectionNetwork(1)
+    for head in network.heads:
+        torch.nn.init.zeros_(head.classes.weight)
+        torch.nn.init.constant_(head.classes.bias, 2.0)
+        torch.nn.init.zeros_(head.edges.weight)
+        head.edges.bias.data.view(4, -1)[:, 1] += 50  # every edge is one stride away
+    folder = tmp_path_factory.mktemp("many")
+    DetectorBundle(network.eval(), DetectorInfo(("mug",), 160)).save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def ros():
     rclpy.init(args=[])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,13 +132,17 @@ def test_every_frame_is_answered_and_a_bad_model_fails_the_demo(start_demo, bund
     assert "unmatched" not in demo.logs().partition("first result published")[2]
 
 
-def test_what_its_own_detector_misses_is_missed(start_demo, bundle):
-    untrained = DetectorBundle(DetectionNetwork(1).eval(), DetectorInfo(("mug",), 64))
-    untrained.save_pretrained(bundle)
+@pytest.mark.parametrize("row", ["no distribution", "something else was found"])
+def test_what_its_own_detector_misses_is_missed(start_demo, bundle, many, row):
+    if row == "no distribution":
+        untrained = DetectorBundle(DetectionNetwork(1).eval(), DetectorInfo(("mug",), 64))
+        untrained.save_pretrained(bundle)
+    else:  # the first of many equal boxes is in a corner of the image
+        shutil.copytree(many, bundle, dirs_exist_ok=True)
     demo = start_demo("--model", bundle, "--frames", 3)
     assert demo.exit_code() == 1, demo.errors
     assert f"by the detector in {bundle}" in demo.text
-    assert demo.text.count("no distribution") == 3
+    assert demo.text.count(row) == 3
     assert "distributions for 0 of 3 frames" in demo.text
     assert {file.stem for file in (demo.output / "log").iterdir()} == {
         "camera", "estimator", "summary",

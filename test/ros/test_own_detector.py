@@ -7,7 +7,6 @@ from array import array
 
 import numpy as np
 import pytest
-import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from PIL import Image as PillowImage
 from rclpy.lifecycle import TransitionCallbackReturn
@@ -17,9 +16,7 @@ from vision_msgs.msg import Detection2DArray
 
 import graph
 from spyropose_ros.core.estimator import Estimator, SearchSettings
-from spyropose_ros.detector.bundle import DetectorBundle, DetectorInfo
 from spyropose_ros.detector.detector import Detector
-from spyropose_ros.detector.network import DetectionNetwork
 from spyropose_ros.ros.messages.invariants import check_invariants
 from spyropose_ros.ros.node import managed_node
 from spyropose_ros.ros.node.adaptive_subscription import LATCHED
@@ -29,20 +26,6 @@ from spyropose_ros.ros.pipeline.parameters import ParameterError
 
 TIE = {"detector": graph.COCO, "class_map": ["tie=mug"], "detector__min_score": 0.3}
 """For the photograph."""
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory):
-    """A detector that finds a mug in every cell of a grid: more than 50 in an image."""
-    network = DetectionNetwork(1)
-    for head in network.heads:
-        torch.nn.init.zeros_(head.classes.weight)
-        torch.nn.init.constant_(head.classes.bias, 2.0)
-        torch.nn.init.zeros_(head.edges.weight)
-        head.edges.bias.data.view(4, -1)[:, 1] += 50  # every edge is one stride away
-    folder = tmp_path_factory.mktemp("many")
-    DetectorBundle(network.eval(), DetectorInfo(("mug",), 160)).save_pretrained(folder)
-    return str(folder)
 
 
 def send(peer, rgb=None, image=None, nanoseconds=None):
