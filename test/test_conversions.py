@@ -1,5 +1,6 @@
 """Messages say exactly what the distribution says, in ROS conventions."""
 
+import copy
 import math
 
 import numpy as np
@@ -68,6 +69,15 @@ def test_message_reads_back_as_the_distribution(distribution):
     assert message.inference_time.nanosec == 250_000_000
 
 
+def test_presence_is_unknown_or_joined_with_the_detectors_score(distribution):
+    message = message_of(distribution)
+    assert math.isnan(message.presence)
+    invariants.check_invariants(message)
+    known = copy.copy(distribution)
+    known.presence = 0.5
+    assert message_of(known).presence == pytest.approx(TARGET.score)
+
+
 def test_log_densities_integrate_to_one_with_the_volume_8_pi_squared(distribution):
     message = message_of(distribution, 10**6)
     cell = np.asarray(message.weights) / np.exp(np.asarray(message.log_densities, dtype=float))
@@ -108,6 +118,7 @@ def test_values_that_are_not_finite_are_refused():
         (lambda m: setattr(m, "entropy", math.inf), "finite entropy"),
         (lambda m: setattr(m.modes[-1], "mass", 1.0), "modes"),
         (lambda m: setattr(m, "rotation_resolution", 0.0), "positive resolutions"),
+        (lambda m: setattr(m, "presence", 1.5), "presence from 0 to 1"),
     ],
 )
 def test_broken_promises_are_found(distribution, spoil, promise):

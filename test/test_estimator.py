@@ -142,7 +142,7 @@ def captured(tiny_bundle, settings):
     """An estimator as on a GPU; here the same batches run without graphs."""
     run = Estimator(tiny_bundle, "cpu", settings)
     assert run._captured is None
-    run._captured = CapturedSearch(run._scorer, run.depth, settings.beam)
+    run._captured = CapturedSearch(run._scorer, run._presence, run.depth, settings.beam)
     return run
 
 

@@ -1,5 +1,6 @@
 """What the node says of itself: counts, timings, the verdict, and why nothing comes."""
 
+import math
 import re
 import threading
 
@@ -48,6 +49,14 @@ def test_timings_are_medians_of_the_last_results():
     assert timings["inference (ms, median / 95 %)"] == "499 / 590"
     assert timings["latency (ms, median / 95 %)"] == "748 / 885"
     assert float(timings["publish rate (Hz)"]) == pytest.approx(10, rel=0.02)
+
+
+def test_presences_are_summed_up_where_the_model_tells():
+    activity = Activity(clock=lambda: 1.0)
+    activity.publish(Work(1, 0.0, 0.0, 0.0, presences=[math.nan]))
+    assert not any("presence" in key for key in activity.timings())
+    activity.publish(Work(1, 0.0, 0.0, 0.0, presences=[0.9, 0.3, math.nan]))
+    assert activity.timings()["presence (mean, lowest)"] == "0.60, 0.30"
 
 
 def test_the_verdict_follows_what_happened_in_the_last_seconds():

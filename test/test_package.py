@@ -54,6 +54,7 @@ FIELDS = {
         "string class_id",
         "string detection_id",
         "float64 detection_score",
+        "float64 presence",
         "geometry_msgs/Pose[] poses",
         "float64[] weights",
         "float64 truncated_mass",

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import os
 import re
 import shutil
@@ -443,6 +444,7 @@ def test_the_record_is_what_the_estimator_says(run):
     }
     for found, distribution, box in zip(record["objects"], expected, boxes, strict=True):
         assert (found["class"], found["score"], found["box"]) == ("thing", None, box.tolist())
+        assert found["presence"] is None and math.isnan(distribution.presence)
         assert found["entropy"] == distribution.entropy()
         assert found["mode"]["translation"] == distribution.mode()[1].tolist()
         assert found["mean"]["rotation"] == distribution.mean()[0].tolist()

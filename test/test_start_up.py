@@ -22,6 +22,8 @@ COMMANDS = {
     "training.train_detector": "--hours --max-steps --run-id --side",
     "training.evaluate_detector": "--dataset --split --min-visible",
     "training.evaluate_chain": "--detector --compare --targets",
+    "training.evaluate_presence": "--split --images",
+    "training.fit_presence": "--split --images",
     "training.evaluate_multiview": "--views --fusion",
     "training.calibrate": "--images --dataset",
     "training.campaign": "--queue --status",

@@ -46,7 +46,8 @@ def write_card(run_or_bundle: str, note: str = "") -> Path:
             f"{directory} has no report*.json: run python -m training.evaluate {directory} first"
         )
     record = loaded.record
-    lines = [f"# {directory.name}", "", *([note, ""] if note else [])]
+    name = directory.parent.name if directory.name == "bundle" else directory.name
+    lines = [f"# {name}", "", *([note, ""] if note else [])]
     lines += [*_model_lines(loaded, directory), "", "## Training", "", *_training_lines(loaded), ""]
     for path in reports:
         report, times = read_report(path)

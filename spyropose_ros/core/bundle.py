@@ -24,10 +24,11 @@ from spyropose_ros.core.bundle_files import (
     undescribed,
     write_config,
 )
-from spyropose_ros.core.errors import BundleError
+from spyropose_ros.core.errors import BundleError, InputError
 from spyropose_ros.core.network.config import ModelConfig
 from spyropose_ros.core.network.keypoint_model import PoseModel, make_model
 from spyropose_ros.core.network.rotation_model import RotationModel
+from spyropose_ros.core.presence import PresenceModel
 from spyropose_ros.core.weights import fill, no_more_than, read_weights, save_weights
 
 
@@ -42,6 +43,7 @@ class ModelBundle:
         record: free-form provenance: command, configuration, hardware, metrics, package version.
         mesh_path: mesh in metres, or None.
         name: folder or hub id it came from.
+        presence: tells whether the object is there at all; None where that was not fitted.
     """
 
     model: PoseModel | RotationModel
@@ -50,6 +52,7 @@ class ModelBundle:
     record: dict = field(default_factory=dict)
     mesh_path: Path | None = None
     name: str = ""
+    presence: PresenceModel | None = None
 
     def save_pretrained(self, directory: str | Path, half: bool = True) -> None:
         """Write the bundle; an existing mesh.ply or README.md in the folder stays.
@@ -67,6 +70,8 @@ class ModelBundle:
             "temperatures": self.temperatures,
             "record": self.record,
         }
+        if self.presence is not None:
+            config["presence"] = vars(self.presence)
         write_config(directory, config)
 
     @classmethod
@@ -100,6 +105,7 @@ class ModelBundle:
             raise BundleError(
                 f"{directory / CONFIG} needs {model_config.depth} positive temperatures"
             )
+        presence = _presence(config, model_config, directory)
         fill(model, state, directory / WEIGHTS, CONFIG)
         mesh = directory / MESH
         return cls(
@@ -109,4 +115,20 @@ class ModelBundle:
             record,
             mesh if mesh.is_file() else None,
             name,
+            presence,
         )
+
+
+def _presence(config: dict, model: ModelConfig, directory: Path) -> PresenceModel | None:
+    """Read the optional part of a config.json that tells whether the object is there."""
+    if "presence" not in config:
+        return None
+    try:
+        if model.rotation_only:
+            raise InputError("a model of rotations only has no presence")
+        return PresenceModel.from_dict(config["presence"], model.feature_channels)
+    except InputError as error:
+        raise BundleError(
+            f"{directory / CONFIG}: {error}; fit it again with 'python -m training.fit_presence', "
+            "or remove it"
+        ) from error

@@ -77,6 +77,8 @@ class PoseDistribution:
         unexpanded_mass: mass left above the finest level.
         center: bounding-sphere centre in object coordinates, metres, [3]; zero by default.
         diameter: of the bounding sphere, metres, or None.
+        presence: probability that the object is there at all; all else here supposes that it is.
+            NaN where the model does not tell.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class PoseDistribution:
         unexpanded_mass: float,
         center: Tensor | None = None,
         diameter: float | None = None,
+        presence: float = math.nan,
     ):
         self.box = box
         self._levels = levels  # these four in the order of the cells
@@ -101,6 +104,7 @@ class PoseDistribution:
         self.center = torch.zeros(3) if center is None else center
         self.center = self.center.to(box.center)
         self.diameter = diameter
+        self.presence = presence
 
     def __len__(self) -> int:
         return self._count
@@ -128,6 +132,7 @@ class PoseDistribution:
             self.unexpanded_mass,
             self.center.to(device),
             self.diameter,
+            self.presence,
         )
 
     # --- leaves ---

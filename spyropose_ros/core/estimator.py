@@ -5,6 +5,7 @@ The one implementation that the node, the evaluation, the demo and the benchmark
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.inputs import check_boxes, check_image, check_intrinsics
 from spyropose_ros.core.kernels.captured_search import CapturedSearch
+from spyropose_ros.core.network.evidence import log_odds
 from spyropose_ros.core.pose_prior import GridPrior, PosePrior
 from spyropose_ros.core.pyramid import PosePyramid
 from spyropose_ros.core.scorer import NetworkScorer, View, search_heads
@@ -68,9 +70,11 @@ class Estimator:
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._heads = search_heads(self.model)
         self._temperatures = list(bundle.temperatures)
+        presence = bundle.presence
+        self._log_odds = None if presence is None else log_odds(presence, self.device)
         self._captured: CapturedSearch | None = None
         if self.device.type == "cuda" and settings.mass_tolerance == 0 and not settings.exhaustive:
-            self._captured = CapturedSearch(self._scorer, self.depth, settings.beam)
+            self._captured = CapturedSearch(self._scorer, self._presence, self.depth, settings.beam)
         self._center = torch.tensor(bundle.object.center, device=self.device)
 
     @classmethod
@@ -279,7 +283,7 @@ class Estimator:
                 raise InputError("the translation estimate lies behind one of the cameras")
             crops, K_crop = self.crops(image, K, estimate)
             views += [
-                View(self._features(crops[v : v + 1]), K_crop[v : v + 1], R, t)
+                View(self.features(crops[v : v + 1]), K_crop[v : v + 1], R, t)
                 for v in range(self.settings.crops)
             ]
         if box is None:
@@ -312,8 +316,21 @@ class Estimator:
         mass_tolerance: float,
     ) -> PosePyramid:
         if self.settings.exhaustive:
-            return search_exhaustively(scorer, box, self.depth - 1, prior)
-        return search(scorer, box, self.depth, self.settings.beam, mass_tolerance, prior)
+            pyramid = search_exhaustively(scorer, box, self.depth - 1, prior)
+        else:
+            beam = self.settings.beam
+            pyramid = search(scorer, box, self.depth, beam, mass_tolerance, prior)
+        return replace(pyramid, presence=self._presence(scorer))
+
+    def _presence(self, scorer: NetworkScorer) -> Tensor | None:
+        """Return `PosePyramid.presence`: the log odds of the views are averaged.
+
+        Views of one object err alike, so their odds are not multiplied.
+        """
+        if self._log_odds is None:
+            return None
+        odds = [self._log_odds(view.features) for view in scorer.views]
+        return torch.stack(odds).mean(0).sigmoid()
 
     def _distributions(self, pyramid: PosePyramid) -> list[PoseDistribution]:
         diameter = self.bundle.object.diameter
@@ -321,11 +338,11 @@ class Estimator:
 
     def _scorer(self, crops: Tensor, K_crop: Tensor) -> NetworkScorer:
         """Return a scorer that averages over crops [B, V, 3, H, W], intrinsics [B, V, 3, 3]."""
-        views = [View(self._features(crops[:, v]), K_crop[:, v]) for v in range(crops.shape[1])]
+        views = [View(self.features(crops[:, v]), K_crop[:, v]) for v in range(crops.shape[1])]
         return NetworkScorer(self._heads, self._temperatures, views, len(views))
 
-    def _features(self, crops: Tensor) -> Tensor:
-        """Compute the model's `features` of crops [B, 3, H, W]."""
+    def features(self, crops: Tensor) -> Tensor:
+        """Compute the model's `features` of crops [B, 3, H, W], in the estimator's precision."""
         return self.model.features(crops.to(self._dtype))
 
     def _intrinsics(self, K: np.ndarray) -> Tensor:

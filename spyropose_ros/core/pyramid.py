@@ -4,6 +4,7 @@ Every expanded cell's mass belongs to its children; the other cells are leaves. 
 sum to 1.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -38,10 +39,12 @@ class PosePyramid:
     Attributes:
         box: the boxes, [B].
         levels: coarse to fine; a single one after `search_exhaustively`.
+        presence: probability that the object is there at all, [B]; None where nobody knows.
     """
 
     box: TranslationBox
     levels: list[Level]
+    presence: Tensor | None = None
 
     @property
     def evaluations(self) -> Tensor:
@@ -112,11 +115,18 @@ class PosePyramid:
             unexpanded_mass=self._unexpanded_masses[b],
             center=center,
             diameter=diameter,
+            presence=self._presences[b],
         )
 
     @cached_property
     def _unexpanded_masses(self) -> list[float]:
         return self.unexpanded_mass.tolist()
+
+    @cached_property
+    def _presences(self) -> list[float]:
+        if self.presence is None:
+            return [math.nan] * len(self.box)
+        return self.presence.tolist()
 
     @cached_property
     def _cells_on_cpu(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -41,7 +41,12 @@ class NetworkScorer:
         temperatures: of the levels; logits are divided by them.
         views: crops of the same image and other cameras alike.
         divisor: of the sum: their number for the mean.
+
+    Attributes:
+        views: those given.
     """
+
+    views: Sequence[View]
 
     def __init__(
         self,
@@ -52,7 +57,7 @@ class NetworkScorer:
     ):
         self._heads = heads
         self._temperatures = temperatures
-        self._views = views
+        self.views = views
         self._divisor = divisor
 
     def family_logits(
@@ -60,7 +65,7 @@ class NetworkScorer:
     ) -> Tensor:
         """Score families, [M, R T]; see `search.FamilyScorer`."""
         total = torch.zeros((), device=rotations.device)
-        for view in self._views:
+        for view in self.views:
             R, t = rotations, translations
             if view.rotation is not None and view.translation is not None:
                 R, t = view.rotation @ R, t @ view.rotation.mT + view.translation

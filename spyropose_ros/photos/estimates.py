@@ -1,5 +1,6 @@
 """The objects in a photograph: boxes, distributions, and what is written of them as JSON."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.errors import BundleError, InputError
 from spyropose_ros.core.estimator import Estimator
 from spyropose_ros.core.inputs import Box
+from spyropose_ros.core.presence import with_score
 from spyropose_ros.detector.bundle import CONFIG, WEIGHTS
 from spyropose_ros.detector.detector import Detector
 from spyropose_ros.photos.photograph import Photograph
@@ -166,11 +168,13 @@ def record(photo: Photograph, found: Sequence[Found], estimator: Estimator, sour
 
 def _described(found: Found, name: str) -> dict:
     distribution = found.distribution
+    presence = with_score(distribution.presence, found.score or math.nan)
     mode, mean = distribution.mode(), distribution.mean()
     return {
         "class": name,
         "score": found.score,
         "box": found.box.tolist(),
+        "presence": None if math.isnan(presence) else presence,
         "entropy": distribution.entropy(),
         "mode": _pose(*mode),
         "modes": [

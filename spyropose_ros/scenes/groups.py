@@ -90,6 +90,11 @@ class GroupSampler:
         crowds = scenes.backdrops, scenes.backdrop_share
         self._backdrops = BackdropBank(self._sprites, *crowds, np.random.default_rng(1))
 
+    @property
+    def K(self) -> np.ndarray:
+        """Intrinsics of the images, [3, 3]."""
+        return self._scenes.K
+
     def sample(self, rng: np.random.Generator) -> Group:
         """Make an image.
 

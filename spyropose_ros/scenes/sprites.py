@@ -45,7 +45,7 @@ class SpriteBank:
         """
         coloured = count // 2 if meshes else 0
         things = [_Thing(mesh) for mesh in meshes]
-        shapes = [_Thing(mesh) for mesh in _simple_meshes(rng)]
+        shapes = [_Thing(mesh) for _, mesh in simple_meshes(rng)]
         self.sprites = [
             things[index % len(things)].render(rng, None)
             if index < coloured
@@ -193,17 +193,27 @@ def _place(
     return (slice(y0, y1), slice(x0, x1)), image, mask
 
 
-def _simple_meshes(rng: np.random.Generator) -> list[trimesh.Trimesh]:
-    """Make boxes, cylinders, balls, cones and rings of household size, metres."""
+def simple_meshes(rng: np.random.Generator) -> list[tuple[str, trimesh.Trimesh]]:
+    """Make boxes, cylinders, balls, cones and rings of household size, metres.
+
+    Args:
+        rng: source of randomness.
+
+    Returns:
+        The kind and the mesh of each.
+    """
     meshes = []
     for _ in range(6):
         size = rng.uniform(0.02, 0.14, 3)
         meshes += [
-            trimesh.creation.box(size),
-            trimesh.creation.cylinder(size[0] / 2, size[1], sections=32),
-            trimesh.creation.cone(size[0] / 2, size[1], sections=32),
-            trimesh.creation.icosphere(3, size[0] / 2),
-            trimesh.creation.torus(size[0] / 2, size[0] / rng.uniform(5, 12), 32, 12),
-            trimesh.creation.capsule(size[1], size[0] / 4),
+            ("box", trimesh.creation.box(size)),
+            ("cylinder", trimesh.creation.cylinder(size[0] / 2, size[1], sections=32)),
+            ("cone", trimesh.creation.cone(size[0] / 2, size[1], sections=32)),
+            ("ball", trimesh.creation.icosphere(3, size[0] / 2)),
+            (
+                "ring",
+                trimesh.creation.torus(size[0] / 2, size[0] / rng.uniform(5, 12), 32, 12),
+            ),
+            ("capsule", trimesh.creation.capsule(size[1], size[0] / 4)),
         ]
     return meshes

@@ -64,6 +64,19 @@ def children(process) -> list[int]:
     return [int(pid) for pid in found.stdout.split()]
 
 
+def works(pid: int) -> bool:
+    """Whether a process is there and no zombie, which nobody waits for."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.is_file() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def wait_for_end(pids, seconds=60):
+    deadline = time.monotonic() + seconds
+    while any(map(works, pids)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def done(run) -> dict:
     return json.loads((run / "object.json").read_text())["phases"]
 
@@ -93,7 +106,7 @@ def test_stopped_and_killed_on_the_way_it_ends_with_a_model_that_knows_something
     )
     assert re.search("unchanged by +no rotation", output) and "[1/9] look at the mesh" in output
     assert (run / "detector" / "checkpoints" / "last.ckpt").is_file()
-    assert not any(Path(f"/proc/{pid}").exists() for pid in trainer)
+    wait_for_end(trainer)
     first = done(run)
     assert list(first) == PHASES[:2]
 
@@ -105,7 +118,8 @@ def test_stopped_and_killed_on_the_way_it_ends_with_a_model_that_knows_something
     (trainer,) = children(process)
     time.sleep(2)
     process.kill()
-    output = process.communicate(timeout=200)[0]  # ends when the training has closed it too
+    output = process.communicate(timeout=200)[0]
+    wait_for_end([trainer])
     assert "[1/9]" not in output and output.startswith("[3/9] train the detector: about ")
     assert (run / "detector" / "checkpoints" / "last.ckpt").stat().st_mtime >= saved
 

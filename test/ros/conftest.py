@@ -11,6 +11,7 @@ import rclpy
 from PIL import Image
 
 from spyropose_ros.core.bundle import ModelBundle, ObjectInfo
+from spyropose_ros.core.presence import STATISTICS, PresenceModel
 from spyropose_ros.demo.processes import free_domain
 
 sys.path.append(str(Path(__file__).parent))  # for graph.py
@@ -25,6 +26,7 @@ def save_untrained_model(directory, name: str, seed: int) -> str:
     """Writes a small bundle with random weights; its sharp temperatures give several modes."""
     info = ObjectInfo(name, [0.0, 0.0, 0.01], 0.12, 0.9, 0.05, KEYPOINTS.tolist())
     bundle = ModelBundle(untrained_model(seed=seed), info, [0.005] * TINY.depth)
+    bundle.presence = PresenceModel([1.0] * STATISTICS * TINY.feature_channels, 0.0)
     bundle.save_pretrained(directory)
     return str(directory)
 

@@ -11,6 +11,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 import graph
 from spyropose_ros.core import plots
 from spyropose_ros.core.estimator import Estimator, SearchSettings
+from spyropose_ros.core.presence import with_score
 from spyropose_ros.ros.messages.conversions import pose_arrays
 from spyropose_ros.ros.messages.invariants import check_invariants
 from spyropose_ros.ros.pipeline import parameters, rotations
@@ -64,6 +65,8 @@ def test_node_output_is_the_offline_output(start, mug_bundle):
         np.testing.assert_array_equal(positions, top.translations.double())
         np.testing.assert_array_equal(quaternions, rotations.quaternions(top.rotations.numpy()))
         np.testing.assert_allclose(message.weights, top.probabilities, rtol=1e-6)
+        known = with_score(distribution.presence, message.detection_score)
+        assert 0 < known < 1 and message.presence == pytest.approx(known)
 
 
 def test_an_image_without_usable_detections_gives_an_empty_array(start):

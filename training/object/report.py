@@ -45,8 +45,11 @@ def write_page(layout: Layout, name: str) -> None:
         _launch(layout, name),
     ]
     judgement = verdict(report).partition(";")[0]  # without remedies, which name other commands
-    recall = f"detector: finds {found['recall']:.0%} where {PRECISION:.0%} of its boxes are right"
-    write_text(layout.page, render(name, f"Pose model: {judgement}. And the {recall}.", sections))
+    sentences = (
+        f"Pose model: {judgement}. Detector: finds {found['recall']:.0%} of the parts, with "
+        f"{PRECISION:.0%} of its boxes right."
+    )
+    write_text(layout.page, render(name, sentences, sections))
 
 
 def _mesh(layout: Layout, facts: dict) -> Section:
@@ -175,6 +178,7 @@ def _training(layout: Layout) -> Section:
     }
     return Section(
         "How the training went",
+        ["Not good enough? Run the command again with more --hours and another --name."],
         rows=[
             (
                 title,

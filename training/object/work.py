@@ -13,9 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+
 from spyropose_ros.core.errors import MissingFileError
 from spyropose_ros.core.files import sha256, write_text
 from spyropose_ros.detector.bundle import BOX_ERRORS, CONFIG, WEIGHTS, DetectorBundle
+from spyropose_ros.scenes.renderer import bounding_sphere
 from training.card import write_card
 from training.generate.cad import load_cad
 from training.generate.dataset import generate
@@ -115,27 +118,36 @@ class _Part:
         self.layout = layout
         self._path = path
         self._settings = settings
-        self._plan = plan = Plan.of(settings.hours)
-        self._views = ViewSettings(settings.views, settings.distance)
+        self._plan = Plan.of(settings.hours)
         self._data = GenerationSettings(
-            settings.name, settings.units, settings.symmetry, 0, plan.test_images, settings.seed,
-            self._views,
-        )  # fmt: skip
+            settings.name,
+            settings.units,
+            settings.symmetry,
+            images=0,  # the training renders its own
+            test_images=self._plan.test_images,
+            seed=settings.seed,
+            views=ViewSettings(settings.views, settings.distance),
+        )
         self._mesh = load_cad(path, settings.units)
-        distance_range(self._views, self._mesh.scale)  # says what does not fit
+        distance_range(self._data.views, 2 * bounding_sphere(self._mesh)[1])  # or says what to give
         self._symmetry: Symmetry | None = None
 
     def phases(self) -> list[Phase]:
         """Return everything in order."""
-        plan, cores = self._plan, max(1, min(os.cpu_count() or 1, _CORES))
-        core_hour = 3600 / cores
+        plan = self._plan
+        # Hours on processors are core-hours.
+        cores = 1 if torch.cuda.is_available() else min(os.cpu_count() or 1, _CORES)
+        hour = 3600 / cores
         return [
             Phase("mesh", "look at the mesh and find its symmetries", 30, self._look),
             Phase("data", "render the held-out set", 20 + plan.test_images / 2, self._render),
             Phase(
-                "detector", "train the detector", core_hour * plan.detector_hours + 60, self._find
+                "detector",
+                "train the detector",
+                hour * plan.detector_hours + 60,
+                self._train_detector,
             ),
-            Phase("pose", "train the pose model", core_hour * plan.pose_hours + 60, self._train),
+            Phase("pose", "train the pose model", hour * plan.pose_hours + 60, self._train_pose),
             Phase("bundle", "join pose model and detector", 5, self._join),
             Phase(
                 "calibrate",
@@ -170,22 +182,26 @@ class _Part:
         generate(self._path, self.layout.data, self._data, [], os.cpu_count() or 1, self._symmetry)
         inspect_data(str(self.layout.data), _OBJECT, output=str(self.layout.crops))
 
-    def _find(self) -> None:
-        plan = self._plan
-        images = ["--calibration-images", str(plan.detector_images), "--views", self._views.views]
-        objects = [str(self.layout.data), _OBJECT]
-        run = self._run("detector", plan.detector_hours)
-        run_module("training.train_detector", [*objects, *run, *images])
+    def _train_detector(self) -> None:
+        """Train the detector."""
+        run = self._run("detector", self._plan.detector_hours)
+        flags = ["--calibration-images", str(self._plan.detector_images)]
+        flags += ["--views", self._settings.views]
+        run_module("training.train_detector", [str(self.layout.data), _OBJECT, *run, *flags])
 
-    def _train(self) -> None:
+    def _train_pose(self) -> None:
         """Train the pose model, with the errors of the detector's boxes where it is worth it."""
         flags = ["--patience", str(_PATIENCE), "--min-pixels", str(_MIN_PIXELS)]
-        detector = DetectorBundle.from_pretrained(self.layout.detector / "bundle")
-        errors, recall = detector.box_errors, detector.record["calibration"]["recall"]
-        if errors is not None and len(errors) >= _BOX_ERRORS and recall >= _RECALL:
+        if self._knows_box_errors():
             flags += ["--detector-noise", "measured", "--detector", str(self.layout.detector)]
         run = self._run("pose", self._plan.pose_hours)
         run_module("training.train", [str(self.layout.data), _OBJECT, *run, *flags])
+
+    def _knows_box_errors(self) -> bool:
+        """Tell whether the detector is so good that the errors of its boxes say something."""
+        detector = DetectorBundle.from_pretrained(self.layout.detector / "bundle")
+        errors, recall = detector.box_errors, detector.record["calibration"]["recall"]
+        return errors is not None and len(errors) >= _BOX_ERRORS and recall >= _RECALL
 
     def _run(self, run_id: str, hours: float) -> list[str]:
         """Return the flags that every training has."""
@@ -206,10 +222,8 @@ class _Part:
         partial = bundle.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(self.layout.pose / "bundle", partial)
-        for name in (WEIGHTS, CONFIG, BOX_ERRORS):
-            file = self.layout.detector / "bundle" / name
-            if file.is_file():
-                shutil.copy(file, partial)
+        for name in (WEIGHTS, CONFIG, *([BOX_ERRORS] if self._knows_box_errors() else [])):
+            shutil.copy(self.layout.detector / "bundle" / name, partial)
         shutil.rmtree(bundle, ignore_errors=True)
         partial.rename(bundle)
 

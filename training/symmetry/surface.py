@@ -44,6 +44,10 @@ class Surface:
         points: on the surface, evenly spread, [N, 3].
     """
 
+    centroid: np.ndarray
+    diameter: float
+    points: np.ndarray
+
     def __init__(self, mesh: trimesh.Trimesh):
         targets, faces = trimesh.sample.sample_surface(mesh, _TARGETS, seed=0)
         targets, normals = np.asarray(targets), mesh.face_normals[faces]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spyropose_ros.core.presence import with_score
 from spyropose_ros.ros.interfaces import (
     BoundingBox3D,
     Detection3D,
@@ -122,6 +123,7 @@ def distribution_message(
         class_id=target.class_id,
         detection_id=target.detection_id,
         detection_score=target.score,
+        presence=with_score(distribution.presence, target.score),
         poses=poses(top.rotations[kept], top.translations[kept]),
         weights=array("d", weights),
         truncated_mass=max(0.0, 1.0 - math.fsum(weights)),

@@ -37,6 +37,7 @@ def check_invariants(message: PoseDistribution) -> None:
         "unit quaternions": np.allclose(np.square(quaternions).sum(-1), 1, atol=TOLERANCE),
         "weights >= 0": (weights >= 0).all(),
         "weights in descending order": (np.diff(weights) <= 0).all(),
+        "presence from 0 to 1, or NaN": not (message.presence < 0 or message.presence > 1),
         "truncated mass from 0 to 1": 0 <= message.truncated_mass <= 1 + TOLERANCE,
         "weights and truncated mass add up to 1": math.isclose(
             weights.sum() + message.truncated_mass, 1, abs_tol=TOLERANCE

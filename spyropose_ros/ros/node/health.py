@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
@@ -54,6 +55,7 @@ class Work:
         inference: seconds.
         latency: age of the image when the result was published, seconds.
         detection: what detectors in this process did for it; None if none ran.
+        presences: probabilities that the objects are there; NaN where unknown.
     """
 
     images: int
@@ -61,6 +63,7 @@ class Work:
     inference: float
     latency: float
     detection: Detection | None = None
+    presences: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class Activity:
             )
 
     def timings(self) -> dict[str, str]:
-        """Return medians and 95th percentiles over the last results, and their rate."""
+        """Return medians and 95th percentiles over the last results, their rate and presences."""
         with self._lock:
             entries = list(self._work)
         if not entries:
@@ -142,6 +145,9 @@ class Activity:
         texts = {f"{name} (ms, median / 95 %)": _quantiles(row) for name, row in rows.items()}
         elapsed = self._clock() - entries[0][0]
         texts["publish rate (Hz)"] = f"{len(entries) / elapsed:.2f}" if elapsed > 0 else "-"
+        known = [p for _, work in entries for p in work.presences if not math.isnan(p)]
+        if known:
+            texts["presence (mean, lowest)"] = f"{statistics.fmean(known):.2f}, {min(known):.2f}"
         return texts
 
 

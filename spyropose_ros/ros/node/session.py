@@ -258,7 +258,14 @@ class Session(WorkSession[FrameSet]):
         if len(pipeline.models.estimators) > self._announced:  # one was loaded for this frame
             self._announce(pipeline, parameters)
         latency = min(self._age(view.header) for view in result.views)
-        work = Work(len(result.views), age, result.inference_time, latency, result.detection)
+        work = Work(
+            len(result.views),
+            age,
+            result.inference_time,
+            latency,
+            result.detection,
+            result.presences,
+        )
         self._node.get_logger().debug(
             f"published {_seconds(result.header)}: objects: "
             f"{', '.join(target.object_name for target in result.targets) or 'none'}; "

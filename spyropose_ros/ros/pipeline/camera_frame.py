@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spyropose_ros.core.presence import with_score
 from spyropose_ros.ros.interfaces import CameraInfo, Detection2DArray, Header, Image
 from spyropose_ros.ros.pipeline.detections import Target
 
@@ -110,6 +111,14 @@ class Result:
     views: Sequence[View]
     epoch: int = 0
     detection: Detection | None = None
+
+    @property
+    def presences(self) -> list[float]:
+        """Probabilities that the objects are there, one per target; NaN where unknown."""
+        return [
+            with_score(distribution.presence, target.score)
+            for distribution, target in zip(self.distributions, self.targets, strict=True)
+        ]
 
 
 def nanoseconds(stamp: Any) -> int:
