@@ -48,7 +48,14 @@ class Recall:
 
 
 def visible_targets(frames: Iterable[BopFrame]) -> Targets:
-    """Return the objects of which enough is visible, by the annotation of the frames."""
+    """Find the objects of which enough is visible, by the annotation of the frames.
+
+    Args:
+        frames: with their annotation.
+
+    Returns:
+        What is asked for.
+    """
     return {
         (frame.scene_id, frame.frame_id, instance.object_id)
         for frame in frames
@@ -62,6 +69,9 @@ def read_targets(path: str | Path) -> Targets:
 
     Args:
         path: of the file.
+
+    Returns:
+        What is asked for.
 
     Raises:
         DataError: the file is no such list.
@@ -90,12 +100,15 @@ def detected(detector: Detector, image: np.ndarray) -> Detections:
 
 
 def annotated(frame: BopFrame, names: Mapping[int, str], targets: Targets) -> Detections:
-    """Return the boxes of what is visible of the targets in an image.
+    """Make detections of the annotation: what is visible of the targets in an image.
 
     Args:
         frame: with its annotation.
         names: of the objects by their numbers.
         targets: what is asked for.
+
+    Returns:
+        Their boxes, with scores of 1.
     """
     seen = [
         (instance.object_id, instance.visibility.box)
@@ -187,7 +200,14 @@ def recalls(
 
 
 def mean_recall(parts: Iterable[Recall]) -> Recall:
-    """Return the recalls over all targets of several objects."""
+    """Compute the recalls over all targets of several objects.
+
+    Args:
+        parts: recalls of the objects.
+
+    Returns:
+        Their means, weighted by the numbers of targets.
+    """
     parts = list(parts)
     weights = [part.targets for part in parts]
     found, surface, projected = (
