@@ -111,12 +111,13 @@ def is_hub_id(name: str) -> bool:
     return not directory.is_dir() and not directory.is_absolute() and bool(_HUB_ID.fullmatch(name))
 
 
-def locate(name: str, needed: tuple[str, str] = (CONFIG, WEIGHTS)) -> Path:
+def locate(name: str, needed: tuple[str, str] = (CONFIG, WEIGHTS), optional: str = MESH) -> Path:
     """Return the local folder of a bundle; download it when the name is a hub id.
 
     Args:
         name: folder, or name of a repository such as owner/name.
         needed: names of the files that make the bundle.
+        optional: name of one that it may have.
 
     Returns:
         The folder; what is in it is not checked.
@@ -132,7 +133,7 @@ def locate(name: str, needed: tuple[str, str] = (CONFIG, WEIGHTS)) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         try:
-            return Path(snapshot_download(name, allow_patterns=[*needed, MESH]))
+            return Path(snapshot_download(name, allow_patterns=[*needed, optional]))
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
             raise BundleError(
                 f"no model bundle at '{name}': no such folder, and the hub did not provide it "

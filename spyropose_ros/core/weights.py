@@ -25,7 +25,7 @@ def save_weights(network: nn.Module, path: Path, half: bool = True) -> str:
         half: store floats as float16.
 
     Returns:
-        The checksum for `load_weights`.
+        The checksum for `read_weights`.
     """
     dtype = torch.float16 if half else torch.float32
     state = {

@@ -51,7 +51,9 @@ class DetectorBundle:
         """
         directory = Path(directory)
         checksum = save_weights(self.network, directory / WEIGHTS, half)
-        if self.box_errors is not None:
+        if self.box_errors is None:
+            (directory / BOX_ERRORS).unlink(missing_ok=True)  # of another detector
+        else:
             content = io.BytesIO()
             np.save(content, self.box_errors.astype(np.float32), allow_pickle=False)
             write_bytes(directory / BOX_ERRORS, content.getvalue())
@@ -91,7 +93,7 @@ class DetectorBundle:
             BundleError: missing, damaged or foreign, with the reason.
         """
         name = str(directory_or_hub_id)
-        directory = locate(name, (CONFIG, WEIGHTS))
+        directory = locate(name, (CONFIG, WEIGHTS), BOX_ERRORS)
         info = read_info(directory)
         config = read_config(directory, CONFIG, FORMAT)
         network = DetectionNetwork(len(info.classes))

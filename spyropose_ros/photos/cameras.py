@@ -104,8 +104,13 @@ class _Calibrated:
             found = calibrate(self._info, *picture.size, rectified=False)
         except CalibrationError as error:
             raise CalibrationError(f"{self._path} for {picture.name}: {error}") from error
-        warnings = tuple(f"{self._path}: {text}" for text in found.warnings)
-        return Calibration(found.K, warnings, found.lens)
+        warnings = [f"{self._path}: {text}" for text in found.warnings]
+        if picture.turned:
+            warnings.append(
+                f"{picture.name} was {picture.turned}: {self._path} must be the calibration of "
+                "images that are turned like it"
+            )
+        return Calibration(found.K, tuple(warnings), found.lens)
 
 
 def _by_exif(picture: Picture) -> Calibration:

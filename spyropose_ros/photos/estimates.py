@@ -11,7 +11,7 @@ from spyropose_ros.core.bundle_files import locate
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.errors import BundleError, InputError
 from spyropose_ros.core.estimator import Estimator
-from spyropose_ros.core.inputs import Box
+from spyropose_ros.core.inputs import Box, check_box
 from spyropose_ros.core.presence import with_score
 from spyropose_ros.detector.bundle import CONFIG, WEIGHTS
 from spyropose_ros.detector.detector import Detector
@@ -104,8 +104,17 @@ class DetectedBoxes:
             for box, score, name in zip(
                 detections.boxes.tolist(), detections.scores.tolist(), detections.names, strict=True
             )
-            if name == self._name
+            if name == self._name and _usable(tuple(box), photo.image)
         ]
+
+
+def _usable(box: Box, image: np.ndarray) -> bool:
+    """Tell whether the estimator takes a box; it refuses all of an image for one."""
+    try:
+        check_box(box, image.shape[1], image.shape[0])
+    except InputError:
+        return False
+    return True
 
 
 def estimate(

@@ -95,7 +95,7 @@ def pictures(path: Path, every: int = 1) -> Iterator[Picture]:
 
     Args:
         path: of the file.
-        every: read the first frame of a video and then each so many.
+        every: read the first frame of a video and then every Nth.
 
     Yields:
         One picture of an image, in order those of a video.
@@ -155,11 +155,10 @@ def _frames(path: Path, every: int) -> Iterator[Picture]:
         while video.grab():
             if index % every == 0:
                 good, frame = video.retrieve()
-                if not good:
-                    break
-                pixels = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-                yield Picture(path, pixels, turned=turned, frame=index)
-                number += 1
+                if good:  # a damaged frame is not the end of the video
+                    pixels = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+                    yield Picture(path, pixels, turned=turned, frame=index)
+                    number += 1
             index += 1
     finally:
         video.release()

@@ -56,7 +56,7 @@ class Run:
         self.images = self.found = 0
 
     def add(self, path: Path, every: int) -> None:
-        """Estimate an image, or each so many frames of a video.
+        """Estimate an image, or every Nth frame of a video.
 
         Args:
             path: of the file.

@@ -580,10 +580,10 @@ FAULTS = {
     "NaN in P": bad_info("not finite: calibrate the camera", p=[NAN] * 12),
     "zero focal length": bad_info("fx = 0, fy = 0 in P: calibrate", p=[0.0] * 6 + [1.0] * 6),
     "calibration of another size": bad_info(
-        "publish the camera_info of this image stream", width=1920, height=1080
+        "use the camera_info of this image stream", width=1920, height=1080
     ),
     "binning already applied": bad_info(
-        "publish the size and K of the whole sensor, or no binning", binning_x=2, binning_y=2
+        "give it the size and K of the whole sensor, or no binning", binning_x=2, binning_y=2
     ),
     # images
     "unknown encoding": bad_image("publish one of rgb8", encoding="32FC1"),

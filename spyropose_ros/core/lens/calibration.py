@@ -198,7 +198,7 @@ class _Part:
         self._sensor = sensor if cropped else None
         if not full.all():
             raise CalibrationError(
-                f"camera_info is for {full[0]}x{full[1]} pixels: publish the width and the height "
+                f"camera_info is for {full[0]}x{full[1]} pixels: give it the width and the height "
                 "of the calibrated image"
             )
         size = full // self._binning
@@ -208,11 +208,11 @@ class _Part:
             raise CalibrationError(
                 f"camera_info is for {full[0]}x{full[1]} pixels before binning by "
                 f"{self._binning[0]}x{self._binning[1]}, but the image has that size after it: "
-                "publish the size and K of the whole sensor, or no binning"
+                "give it the size and K of the whole sensor, or no binning"
             )
         raise CalibrationError(
             f"camera_info is for {size[0]}x{size[1]} pixels but the image has {width}x{height}: "
-            "publish the camera_info of this image stream"
+            "use the camera_info of this image stream"
         )
 
     def reduce(self, name: str, matrix: np.ndarray) -> tuple[np.ndarray, str | None]:

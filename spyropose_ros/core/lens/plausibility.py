@@ -38,7 +38,7 @@ def doubt(
     if _within(given, size, CENTERED) and not _within(used, size, CENTERED):
         return (
             f"after binning and region of interest, {has}; without them it would be in the middle, "
-            f"so they seem to be applied already: publish {name} of the whole sensor, or no "
+            f"so they seem to be applied already: give {name} of the whole sensor, or no "
             "binning and no region"
         )
     scales = (2 * x + 1) / width, (2 * y + 1) / height
