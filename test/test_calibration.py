@@ -181,7 +181,7 @@ def test_binning_that_is_applied_already_is_warned_of(binning, rectified):
     size = {"width": WIDTH * binning, "height": HEIGHT * binning}
     info = camera_info(**size, binning_x=binning, binning_y=binning)
     (warning,) = calibrate(info, WIDTH, HEIGHT, rectified=rectified).warnings
-    assert "be applied already: publish" in warning and "of the whole sensor, or no" in warning
+    assert "be applied already: give" in warning and "of the whole sensor, or no" in warning
 
 
 def test_a_raw_image_is_doubted_by_its_own_matrix():
