@@ -114,7 +114,7 @@ def test_region_of_interest_and_binning_change_the_intrinsics():
     "changes, text",
     [
         ({"width": 1920, "height": 1080}, "1920x1080 .* 640x480"),
-        ({"width": 0, "height": 0}, "0x0 pixels: publish the width and the height"),
+        ({"width": 0, "height": 0}, "0x0 pixels: give it the width and the height"),
         ({"p": [0.0] * 12, "k": [0.0] * 9}, "zero K and P"),
         # uncalibrated cameras leave all empty: another stream's calibration would not help
         ({"width": 0, "height": 0, "p": [0.0] * 12, "k": [0.0] * 9}, "zero K and P"),
