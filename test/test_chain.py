@@ -10,9 +10,10 @@ from scipy.spatial.transform import Rotation
 from spyropose_ros.bop.annotation import Visibility
 from spyropose_ros.bop.results import BopEstimate
 from spyropose_ros.bop.scene import BopFrame, BopInstance
-from spyropose_ros.core.errors import DataError
+from spyropose_ros.core.errors import DataError, InputError
 from spyropose_ros.detector.detector import Detections
 from training.data.source import EvaluationObject
+from training.evaluate_chain import _require_targets, _table
 from training.evaluation import chain
 
 K = np.array([[600.0, 0, 320], [0, 600, 240], [0, 0, 1]])
@@ -64,6 +65,21 @@ def test_what_is_not_answered_is_missed(frames, objects):
     found = measure([answer(frames[0], 1)], frames, objects)
     assert found == {1: chain.Recall(2, 0.5, 0.5, 0.5), 2: chain.Recall(1, 0.0, 0.0, 0.0)}
     assert chain.mean_recall(found.values()).mssd == pytest.approx(1 / 3)
+
+
+def test_the_table_has_a_row_of_objects_with_a_model_where_there_are_some(frames, objects):
+    found = {"annotated": measure([answer(frames[0], 1)], frames, objects)}
+    # LM-O's number 1 is the ape; it has no object 2, so that one's recalls count as the can's.
+    found["annotated"][5] = found["annotated"].pop(2)
+    assert "| objects with a model (1) | 2 | 0.500 |" in "\n".join(_table(found, {"ape"}))
+    none = "\n".join(_table(found, {"duck"}))
+    assert "with a model" not in none and "| all objects (2) | 3 | 0.333 |" in none
+
+
+def test_photographs_without_a_target_are_refused(frames):
+    _require_targets({(2, 0, 1)}, frames, "dev")
+    with pytest.raises(InputError, match="no target is in the 2 photographs of the dev half"):
+        _require_targets({(2, 7, 1)}, frames, "dev")
 
 
 def test_recalls_are_means_over_the_thresholds(frames, objects):

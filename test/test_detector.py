@@ -233,6 +233,11 @@ def test_round_trip_is_exact(small, saved):
     assert not any(parameter.requires_grad for parameter in loaded.network.parameters())
 
 
+def test_a_detector_without_a_record_is_loaded(saved):
+    edit(saved, record=None)
+    assert DetectorBundle.from_pretrained(saved).record == {}
+
+
 def test_it_lies_beside_a_pose_model(small, tiny_bundle, tmp_path):
     tiny_bundle.save_pretrained(tmp_path)
     with pytest.raises(BundleError, match=f"{tmp_path} holds no detector: {CONFIG} is missing"):

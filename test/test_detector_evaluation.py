@@ -10,9 +10,10 @@ from spyropose_ros.core.errors import BundleError, InputError
 from spyropose_ros.detector.bundle import DetectorBundle, DetectorInfo
 from spyropose_ros.detector.detector import Detections, Detector
 from spyropose_ros.detector.network import DetectionNetwork
-from training.detector.calibration import calibrated, calibration_error, fit_calibration
+from training.detector.calibration import calibrated, fit_calibration
 from training.detector.evaluation import operating_score, report_lines, summarise
 from training.detector.matching import Matches, Truth, box_errors, match
+from training.evaluation.calibration import calibration_error
 
 BOX = [10.0, 10, 30, 50]
 
@@ -95,7 +96,7 @@ def test_calibration_finds_slope_and_offset():
     slope, offset = fit_calibration(matches(scores, right))
     assert slope == pytest.approx(2.0, abs=0.1) and offset == pytest.approx(0.5, abs=0.1)
     fitted = calibrated(scores, slope, offset)
-    assert calibration_error(fitted, right) < 0.02 < calibration_error(scores, right)
+    assert calibration_error(fitted, right, 15) < 0.02 < calibration_error(scores, right, 15)
 
 
 def test_the_order_of_boxes_stays_even_where_scores_are_upside_down():

@@ -1,6 +1,7 @@
 """The images that a detector learns from, and what they say is in them."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -8,13 +9,15 @@ import torch
 import trimesh
 
 from bop_files import meshes, write_models
-from spyropose_ros.core.errors import InputError
+from spyropose_ros.core.errors import DataError, InputError
 from spyropose_ros.detector.network import BINS, Prediction, cells
 from spyropose_ros.scenes.groups import Group, GroupSampler, GroupSettings
 from spyropose_ros.scenes.renderer import Renderer, bounding_sphere
 from spyropose_ros.scenes.sampler import ObjectModel, SceneSettings, mask_box, place
 from training.detector.images import IGNORED, NONE, GroupItems, counts, open_objects
 from training.detector.losses import detection_loss
+from training.generate.dataset import RECORD, views_of
+from training.generate.settings import GenerationSettings, ViewSettings
 
 PLAIN = SceneSettings(
     fx=100, fy=100, cx=63.5, cy=47.5, width=128, height=96, sprites=12, occlusion_probability=0.0
@@ -113,6 +116,27 @@ def test_objects_of_a_data_set_keep_their_proportions(tmp_path):
     again = open_objects(str(tmp_path), ["2"], "data", side=64)
     assert again.classes == ("obj_000002",)
     assert again.sampler.sample(np.random.default_rng(0)).image.shape == (48, 64, 3)
+
+
+def test_objects_of_a_generated_set_are_seen_as_it_was_generated(tmp_path):
+    """Views, distances and camera are those of its record; a set without one has defaults."""
+    write_models(tmp_path)
+    upright = open_objects(str(tmp_path), ["1"], "data", side=64).sampler.settings.scenes
+    assert (upright.rotations, upright.width) == ("table", 640)
+    assert upright.distance == pytest.approx((3.5 * 0.12, 8 * 0.12))
+    views = ViewSettings("uniform", (0.24, 0.3), (320, 240), fov=40.0)
+    record = asdict(GenerationSettings("block", images=0, views=views))
+    (tmp_path / RECORD).write_text(json.dumps(record))
+    assert views_of(tmp_path) == views
+    known = open_objects(str(tmp_path), ["1"], "data", side=64)
+    scale = 0.12 / (2 * bounding_sphere(meshes()[1])[1] / 1000)
+    scenes = known.sampler.settings.scenes
+    assert (scenes.rotations, scenes.width, scenes.height) == ("uniform", 320, 240)
+    assert scenes.fx == pytest.approx(views.focal_length)
+    assert scenes.distance == pytest.approx((0.24 * scale, 0.3 * scale))
+    (tmp_path / RECORD).write_text("{}")
+    with pytest.raises(DataError, match="generation.json is damaged"):
+        open_objects(str(tmp_path), ["1"], "data")
 
 
 def test_ignored_boxes_have_no_scores_to_learn():

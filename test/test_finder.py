@@ -63,6 +63,19 @@ def test_only_objects_with_a_model_become_targets(photograph):
     assert str(finder) == "nanodet_coco"
 
 
+def test_many_boxes_of_other_classes_leave_room(tmp_path):
+    network = DetectionNetwork(2)  # one that finds both classes in every cell
+    for head in network.heads:
+        torch.nn.init.zeros_(head.classes.weight)
+        head.classes.bias.data[:] = torch.tensor([3.0, 2.0])
+        torch.nn.init.zeros_(head.edges.weight)
+        head.edges.bias.data.view(4, -1)[:, 1] += 50  # every edge is one stride away
+    info = DetectorInfo(("apple", "mug"), 128)
+    DetectorBundle(network.eval(), info).save_pretrained(tmp_path)
+    finder = Finder([str(tmp_path)], models(mug="mug"), lambda text: None)
+    assert len(finder.find(np.zeros((128, 128, 3), np.uint8), 0.3)) > 256
+
+
 def test_each_class_is_found_by_the_first_detector_that_knows_it(make, photograph):
     first, second = make("mug", "tie"), make("tie", "can")
     known = models(tie="my_tie", can="can", mug="mug")
@@ -94,4 +107,18 @@ def test_too_little_memory_costs_one_frame(other, photograph, monkeypatch):
         finder.find(photograph, 0.3)
     assert dropped.value.reason is Reason.OUT_OF_MEMORY
     monkeypatch.undo()
+    assert finder.find(photograph, 0.3) == []
+
+
+@pytest.mark.parametrize("head", ["classes", "edges"])
+def test_output_that_is_not_finite_costs_one_frame(other, photograph, head):
+    finder = Finder([other], models(mug="mug"), lambda text: None)
+    (detector,) = finder._detectors.values()
+    bias = getattr(detector._network.heads[-1], head).bias.data
+    right, bias[0] = bias[0].item(), float("nan")
+    text = f"{Path(other).name}: the detector's scores are not finite"
+    with pytest.raises(BadInputError, match=text) as dropped:
+        finder.find(photograph, 0.3)
+    assert dropped.value.reason is Reason.BAD_OUTPUT
+    bias[0] = right
     assert finder.find(photograph, 0.3) == []

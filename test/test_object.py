@@ -128,6 +128,7 @@ def test_the_hours_are_divided(hours):
     assert 0.8 * hours < plan.detector_hours + plan.pose_hours < 0.9 * hours
     assert plan.pose_hours > plan.detector_hours > 0
     assert all(20 <= n <= 500 for n in (plan.test_images, plan.calibration_images))
+    assert 100 <= plan.presence_images <= 500
 
 
 @pytest.mark.parametrize("hours", [0, -1, 0.001, float("nan")])

@@ -16,11 +16,11 @@ from spyropose_ros.core.kernels.captured_search import CapturedSearch
 from spyropose_ros.core.network.evidence import evidence
 from spyropose_ros.core.presence import PresenceModel, with_score
 from spyropose_ros.scenes.sampler import ObjectModel
+from training.evaluation.calibration import calibration_error
 from training.presence import shown
 from training.presence.crops import Crops, look_at
 from training.presence.evaluation import (
     area_under_curve,
-    calibration_error,
     draw,
     report_lines,
     summarise,
@@ -244,9 +244,12 @@ def test_area_under_the_curve_counts_pairs():
 def test_calibration_error_of_right_and_of_wrong_probabilities():
     x, there, true = logistic_crops(20_000, seed=3)
     keep = there | (np.arange(len(there)) % 10 == 1)  # five times as many with the object
-    assert calibration_error(expit(true[keep]), there[keep]) < 0.02
-    assert calibration_error(np.full(keep.sum(), 0.9), there[keep]) == pytest.approx(0.4)
-    assert calibration_error(1.0 * ~there, there) == pytest.approx(1)
+    even = np.where(there, 0.5 / there[keep].sum(), 0.5 / (~there[keep]).sum())[keep]
+    assert calibration_error(expit(true[keep]), there[keep], 10, even) < 0.02
+    constant = np.full(keep.sum(), 0.9)
+    assert calibration_error(constant, there[keep], 10, even) == pytest.approx(0.4)
+    assert calibration_error(constant, there[keep], 10) == pytest.approx(0.9 - 1 / 1.2, abs=1e-3)
+    assert calibration_error(1.0 * ~there, there, 10) == pytest.approx(1)
 
 
 def test_the_report_says_what_is_confused(tmp_path):

@@ -66,7 +66,8 @@ def evaluate_chain(
         Path of the Markdown file.
 
     Raises:
-        InputError: another data set, two models of one object, or a model of no object of it.
+        InputError: another data set, two models of one object, a model of no object of it, or no
+            target in a half.
         DataError: a file of results or targets is damaged.
         BundleError: a bundle is missing, damaged or foreign.
         MissingFileError: the photographs are missing.
@@ -82,13 +83,14 @@ def evaluate_chain(
     finder = None
     if detector is not None:
         finder = Detector.from_pretrained(runs.bundle_directory(detector), device)
+    device = str(next(iter(estimators.values())).device)
     objects = {n: LmoSource(name, data_root).target() for name, n in LMO_OBJECTS.items()}
     lines = [
         "# Detector and pose models on photographs of LM-O",
         "",
         f"Models of {', '.join(estimators)}; detector: {detector or 'none'}; beam {beam}.",
         f"Command: `{provenance.command()}` (version {provenance.package_version()}, commit "
-        f"{provenance.git_commit()}, {provenance.hardware(device or 'cpu')}).",
+        f"{provenance.git_commit()}, {provenance.hardware(device)}).",
         f"Targets: {targets or 'objects of which a tenth is visible, by renderings of them'}.",
         "Recalls are means over the thresholds of the BOP challenge: surface distance (MSSD) of "
         "0.05 to 0.5 diameters, projected distance (MSPD) of 5 to 50 pixels.",
@@ -96,6 +98,7 @@ def evaluate_chain(
     for split in SPLITS:
         frames = lmo_frames(Path(data_root) / "lmo", split)[:limit]
         wanted = chain.visible_targets(frames) if targets is None else chain.read_targets(targets)
+        _require_targets(wanted, frames, split)
         results = {}
         for boxes, source in (("annotated", None), ("detected", finder)):
             if boxes == "annotated" or source is not None:
@@ -132,6 +135,16 @@ def _estimators(models: list[str], device: str | None, beam: int) -> dict[str, E
     return estimators
 
 
+def _require_targets(targets: Targets, frames: list[BopFrame], split: str) -> None:
+    """Refuse photographs that show no target: there is nothing to measure."""
+    shown = {(f.scene_id, f.frame_id, i.object_id) for f in frames for i in f.instances}
+    if not shown & set(targets):
+        raise InputError(
+            f"no target is in the {len(frames)} photographs of the {split} half: raise --limit, "
+            "or give other --targets"
+        )
+
+
 def _estimates(
     frames: list[BopFrame],
     targets: Targets,
@@ -159,7 +172,7 @@ def _table(found: dict[str, dict[int, Recall]], modelled: set[str]) -> list[str]
     targets = next(iter(found.values()))
     groups = {_NUMBERS[number]: [number] for number in targets}
     with_model = [number for number in targets if _NUMBERS[number] in modelled]
-    if len(with_model) < len(targets):
+    if with_model and len(with_model) < len(targets):
         groups[f"objects with a model ({len(with_model)})"] = with_model
     groups[f"all objects ({len(targets)})"] = list(targets)
     header = ["", "targets"]

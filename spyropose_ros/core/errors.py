@@ -26,4 +26,4 @@ class MissingFileError(SpyroposeError, FileNotFoundError):
 
 
 class ScorerError(SpyroposeError, FloatingPointError):
-    """A scorer's answer cannot be normalised."""
+    """The scores of a network are not finite, or cannot be normalised."""

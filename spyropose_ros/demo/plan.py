@@ -216,7 +216,7 @@ def parameters(
             "detections.max_count": 1,  # the demo shows one object
             "device": device,
             "search.beam": _BEAM,
-            "threads": 1,  # four processes share the cores: more threads would wait for each other
+            "threads": 1,  # several processes share the cores: more threads would wait
             "qos.reliability": "reliable",
             "qos.depth": 20,  # the camera publishes while PyTorch's import holds the interpreter
             "sync.max_age": _MAX_AGE,

@@ -101,7 +101,7 @@ class DetectorBundle:
         fill(network, state, directory / WEIGHTS, CONFIG)
         network.eval().requires_grad_(False)
         errors = read_box_errors(directory)
-        return cls(network, info, config.get("record", {}), errors, name)
+        return cls(network, info, dict(config.get("record") or {}), errors, name)
 
 
 def read_box_errors(directory: str | Path) -> np.ndarray | None:

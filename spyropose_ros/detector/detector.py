@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spyropose_ros.core.device import resolve_device, upload
-from spyropose_ros.core.errors import InputError
+from spyropose_ros.core.errors import InputError, ScorerError
 from spyropose_ros.core.inputs import check_image
 from spyropose_ros.detector.boxes import area, decode, suppress
 from spyropose_ros.detector.bundle import DetectorBundle
@@ -87,6 +87,7 @@ class Detector:
 
         Raises:
             InputError: malformed image, or a setting out of its range.
+            ScorerError: if the network's output is not finite.
         """
         if not 0 <= min_score <= 1 or limit < 1:
             raise InputError(
@@ -96,6 +97,8 @@ class Detector:
         scaled = resize(upload(image, self.device)[None], self.bundle.info.side)
         framed = frame(scaled).to(self._dtype, memory_format=torch.channels_last)
         prediction = Prediction(*(part[0].float() for part in self._network(framed)))
+        if not all(part.isfinite().all() for part in prediction):
+            raise ScorerError("the detector's scores are not finite")
         slope, offset = self.bundle.info.calibration
         scores = (slope * prediction.logits + offset).sigmoid()
         cell, classes, scores = _candidates(scores, min_score)

@@ -79,7 +79,7 @@ def noisy_box(
     Args:
         box: [4] xyxy, tight around the visible object, pixels.
         rng: source of randomness.
-        noise: what the edges are off.
+        noise: how far off the edges are.
 
     Returns:
         [4] xyxy float64, with x1 < x2 and y1 < y2.
@@ -101,7 +101,7 @@ def noisy_boxes(boxes: Tensor, count: int, chance: Chance, noise: EdgeNoise) -> 
         boxes: [B, 4] xyxy, tight around the visible objects, pixels.
         count: number of boxes for each.
         chance: random numbers.
-        noise: what the edges are off.
+        noise: how far off the edges are.
 
     Returns:
         [B, count, 4] xyxy.

@@ -7,19 +7,29 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import trimesh
 
+from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.estimator import Estimator
+from spyropose_ros.core.files import sha256
 from spyropose_ros.detector.detector import Detector
 from spyropose_ros.scenes.meshes import read_mesh_file
+from training.config import PRESETS
+from training.generate.dataset import generate
+from training.generate.settings import GenerationSettings, ViewSettings
+from training.object.layout import Layout
+from training.object.plan import Settings
+from training.object.report import _presence
+from training.object.work import _Part
 
 ROOT = Path(__file__).parents[2]
-PHASES = ["mesh", "data", "detector", "pose", "bundle", "calibrate", "evaluate"]
-PHASES += ["evaluate_detector", "page"]
+PHASES = ["mesh", "data", "detector", "pose", "bundle", "calibrate", "presence"]
+PHASES += ["evaluate", "evaluate_detector", "page"]
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +114,7 @@ def test_stopped_and_killed_on_the_way_it_ends_with_a_model_that_knows_something
     assert output.splitlines()[-1] == (
         "object: stopped; what is done is kept: the same command goes on"
     )
-    assert re.search("unchanged by +no rotation", output) and "[1/9] look at the mesh" in output
+    assert re.search("unchanged by +no rotation", output) and "[1/10] look at the mesh" in output
     assert (run / "detector" / "checkpoints" / "last.ckpt").is_file()
     wait_for_end(trainer)
     first = done(run)
@@ -120,7 +130,7 @@ def test_stopped_and_killed_on_the_way_it_ends_with_a_model_that_knows_something
     process.kill()
     output = process.communicate(timeout=200)[0]
     wait_for_end([trainer])
-    assert "[1/9]" not in output and output.startswith("[3/9] train the detector: about ")
+    assert "[1/10]" not in output and output.startswith("[3/10] train the detector: about ")
     assert (run / "detector" / "checkpoints" / "last.ckpt").stat().st_mtime >= saved
 
     process = start(workplace, "--hours", "0.5")
@@ -141,7 +151,14 @@ def test_stopped_and_killed_on_the_way_it_ends_with_a_model_that_knows_something
     assert report["ll_uniform_zero"][0] > LIKELIHOOD
     assert found["ap50"] > AP50
     text = read_page(run)
-    for title in ("found in the mesh", "accurate", "probabilities", "confuses", "well it is found"):
+    for title in (
+        "found in the mesh",
+        "accurate",
+        "probabilities",
+        "confuses",
+        "well it is found",
+        "is there",
+    ):
         assert title in text
     assert f"{report['rotation_median_deg']:.1f} deg (median)" in text
     assert f"AP50 {found['ap50']:.2f}" in text
@@ -152,6 +169,7 @@ def test_stopped_and_killed_on_the_way_it_ends_with_a_model_that_knows_something
     assert detector.classes == ("angle",)
     detector.detect(image)
     estimator = Estimator.from_pretrained(bundle, "cpu")
+    assert estimator.bundle.presence is not None
     K = np.array([[600.0, 0, 320], [0, 600, 240], [0, 0, 1]])
     assert len(estimator.estimate(image, K, np.array([[200.0, 150, 320, 260]]))) == 1
     (mesh,) = read_mesh_file(bundle / "mesh.ply").parts
@@ -198,6 +216,30 @@ def test_a_full_disk_is_one_line_and_what_is_done_stays(workplace):
     last = output.splitlines()[-1]
     assert re.match(r"object: the disk of small/angle/data/.* is full: free some space", last)
     assert list(json.loads(ledger)["phases"]) == ["mesh"]
+
+
+def test_presence_is_fitted_and_shown_and_none_stops_nothing(
+    workplace, tiny_bundle, monkeypatch, caplog
+):
+    monkeypatch.chdir(workplace)
+    layout, cad = Layout(Path("runs") / "untrained"), Path("Träger.ply")
+    settings = Settings(sha256(cad), "angle", "mm", 0.02, "none", "uniform", (0.3, 0.45), 0)
+    part = _Part(cad, settings, layout)
+    layout.root.mkdir(parents=True)
+    part._fit_presence()  # there is no bundle
+    assert "WARNING: the model will not tell presence" in caplog.text
+    assert _presence(layout) == []
+    views = ViewSettings("uniform", (0.3, 0.45))
+    data = GenerationSettings("angle", images=0, test_images=1, views=views)
+    generate(cad, layout.data, data, [], workers=0)
+    config = PRESETS["default"].to_flat()
+    tiny_bundle.object = replace(tiny_bundle.object, name="angle")
+    tiny_bundle.record = {"dataset": str(layout.data), "object": "1", "config": config}
+    tiny_bundle.save_pretrained(layout.bundle)
+    part._fit_presence()
+    assert ModelBundle.from_pretrained(layout.bundle).presence is not None
+    (section,) = _presence(layout)
+    assert section.pictures and section.rows[0][1].startswith("AUC 0.")
 
 
 def test_mistakes_are_answered_in_one_line(workplace):

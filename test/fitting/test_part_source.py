@@ -15,6 +15,7 @@ from training.data.source import CropSettings
 from training.data.streams import TRAIN, item_generator
 from training.generate.dataset import generate
 from training.generate.settings import GenerationSettings, ViewSettings
+from training.presence import shown
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +77,8 @@ def test_a_set_with_training_images_is_read(tmp_path):
     settings = GenerationSettings("box", images=3, test_images=1, views=views)
     generate(tmp_path / "box.stl", tmp_path / "data", settings, [], workers=0)
     assert not isinstance(open_source(str(tmp_path / "data"), "1"), PartSource)
+
+
+def test_presence_is_fitted_on_views_as_in_the_data_set(folder):
+    _, scenes = shown._target(open_source(str(folder), "1"))
+    assert (scenes.rotations, scenes.width, scenes.height) == ("uniform", 320, 240)

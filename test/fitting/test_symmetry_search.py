@@ -63,6 +63,8 @@ def scanned(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
     [
         (box(0.1, 0.1, 0.1), 24, CUBE),
         (box(0.1, 0.06, 0.04), 4, "3 axes of 180 degrees"),
+        (box(0.2, 0.012, 0.006), 4, "3 axes of 180 degrees"),
+        (creation.cylinder(0.004, 0.2), 630, "any rotation about z, and half a turn across it"),
         (box(0.1, 0.1, 0.04), 8, "1 axis of 90 degrees, 4 axes of 180 degrees"),
         (creation.cylinder(0.03, 0.1), 630, "any rotation about z, and half a turn across it"),
         (creation.cone(0.04, 0.1), 315, "any rotation about z"),

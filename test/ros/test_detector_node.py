@@ -200,19 +200,22 @@ def test_what_is_not_searched_is_counted(start, photograph):
     peer.send(graph.image_message(0, photograph))
     peer.spin_until(lambda: Reason.NO_DETECTIONS in drops.counts())
     assert set(drops.counts().values()) == {1}
-    peer.detector.set_parameters(graph.overrides(detector__rate=0.0, sync__max_age=0.001))
-    peer.send(graph.image_message(0, photograph))
+    peer.detector.set_parameters(graph.overrides(detector__rate=0.0, sync__max_age=1.0))
+    a_minute_ago = peer.node.get_clock().now().nanoseconds - 60 * graph.SECOND
+    peer.image.publish(graph.image_message(a_minute_ago, photograph))
     peer.spin_until(lambda: Reason.STALE in drops.counts())
     assert peer.received == []
 
 
 def test_a_manager_leads_it_through_its_states(start, photograph):
-    peer = start(autostart=False)
+    peer = start(autostart=False, detector__rate=0.01)
     node = peer.detector
     assert node.trigger_configure().name == "SUCCESS"
     peer.spin_until(lambda: node.ready and peer.image.get_subscription_count())
     peer.send(graph.image_message(0, photograph))
     peer.spin_until(lambda: node.drops.counts() == {Reason.INACTIVE: 1})
+    peer.send(graph.image_message(0, photograph))  # not dropped for the rate
+    peer.spin_until(lambda: node.drops.counts() == {Reason.INACTIVE: 2})
     assert node.trigger_activate().name == "SUCCESS"
     assert peer.answer(graph.image_message(0, photograph)).detections
     assert node.trigger_deactivate().name == "SUCCESS"

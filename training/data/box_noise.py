@@ -1,4 +1,4 @@
-"""What the boxes of a simulated detector are off."""
+"""How far off a simulated detector's boxes are."""
 
 from pathlib import Path
 

@@ -16,7 +16,7 @@ from training.data.compose import Composer
 from training.data.rendered import ViewItems
 from training.data.source import CropSettings
 from training.generate.cad import has_colours
-from training.generate.dataset import RECORD
+from training.generate.dataset import RECORD, views_of
 from training.generate.part import HOUSEHOLD_SIZE, normalised, part_scenes
 from training.generate.settings import ViewSettings, distance_range
 
@@ -48,15 +48,7 @@ class PartSource(BopSource):
             DataError: a file is damaged, or there is no such object.
         """
         super().__init__(directory, object_name, options)
-        views = json.loads((Path(directory) / RECORD).read_text())["views"]
-        near_far = views["distance"]
-        self._views = ViewSettings(
-            views["views"],
-            tuple(near_far) if near_far else None,
-            tuple(views["resolution"]),
-            views["fov"],
-            views["occlusion"],
-        )
+        self._views = views_of(directory) or ViewSettings()
         self._scale = HOUSEHOLD_SIZE / self.diameter
         near, far = distance_range(self._views, self.diameter)
         scenes = part_scenes(self._views, (near * self._scale, far * self._scale))

@@ -14,7 +14,6 @@ _LEAST = 20
 """Boxes of each kind, right and wrong, that a calibration needs."""
 
 _EDGE = 1e-6  # of scores: their logits are finite
-_BINS = 15
 
 
 def fit_calibration(matches: Matches) -> tuple[float, float]:
@@ -48,23 +47,6 @@ def fit_calibration(matches: Matches) -> tuple[float, float]:
 def calibrated(scores: np.ndarray, slope: float, offset: float) -> np.ndarray:
     """Return probabilities of scores, as `Detector.detect` computes them."""
     return expit(slope * _logits(scores) + offset)
-
-
-def calibration_error(scores: np.ndarray, found: np.ndarray) -> float:
-    """Compute the expected calibration error over bins of equal numbers.
-
-    Args:
-        scores: [D].
-        found: [D] bool.
-
-    Returns:
-        Mean distance of score and share of right boxes; nan without boxes.
-    """
-    if len(scores) == 0:
-        return float("nan")
-    parts = np.array_split(np.argsort(scores), min(_BINS, len(scores)))
-    gaps = [len(p) * abs(scores[p].mean() - found[p].mean()) for p in parts]
-    return float(sum(gaps) / len(scores))
 
 
 def _logits(scores: np.ndarray) -> np.ndarray:

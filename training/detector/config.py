@@ -26,7 +26,8 @@ class DetectorConfig:
         precision: see `training.config.OptimConfig`.
         start_from: detector whose weights are the start.
         side: images are scaled so that their longer side has this many pixels.
-        views: "upright" objects, seen from the side or above, or "uniform" over SO(3).
+        views: "upright" objects, seen from the side or above, or "uniform" over SO(3); a set of
+            `training.generate_data` is seen as it was generated.
         data_root: where the data sets lie.
         num_workers: loader processes.
         validation_images: watched during training.

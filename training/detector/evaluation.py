@@ -7,9 +7,9 @@ from tqdm import tqdm
 
 from spyropose_ros.detector.detector import Detector
 from training import markdown
-from training.detector.calibration import calibration_error
 from training.detector.coco import coco_metrics
 from training.detector.matching import Matches, Truth, match
+from training.evaluation.calibration import calibration_error
 
 PRECISION = 0.9
 """At which recall, boxes and false boxes are stated."""
@@ -17,6 +17,7 @@ PRECISION = 0.9
 LOWEST_SCORE = 0.01
 """Of the boxes that are measured."""
 
+_BINS = 15
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _ERRORS = ("shift_x", "shift_y", "log_width", "log_height")
 
@@ -67,7 +68,9 @@ def summarise(matches: Matches) -> dict:
         "false_per_empty_image": (
             float((matches.false >= score).sum() / matches.empty) if matches.empty else None
         ),
-        "ece": calibration_error(matches.scores, matches.found) if len(matches.scores) else None,
+        "ece": calibration_error(matches.scores, matches.found, _BINS)
+        if len(matches.scores)
+        else None,
         "box_errors": {
             name: _distribution(column) for name, column in zip(_ERRORS, errors.T, strict=True)
         }

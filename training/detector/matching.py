@@ -34,7 +34,7 @@ class Matches:
     Attributes:
         scores: [D] of the boxes, without those that found what does not count.
         overlaps: [D] intersection over union with the object that is found, else 0.
-        errors: [D, 4] what the boxes are off, for those that found an object: centre in units of
+        errors: [D, 4] how far off the boxes are, for those that found an object: centre in units of
             the true width and height, logarithm of width and height over the true ones.
         objects: number of objects that count.
         images: number of images.

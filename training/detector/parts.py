@@ -9,12 +9,15 @@ from spyropose_ros.bop import BopDataset, load_mesh
 from spyropose_ros.scenes.renderer import bounding_sphere
 from spyropose_ros.scenes.sampler import ObjectModel, SceneSettings
 from training.generate.cad import has_colours
+from training.generate.dataset import views_of
 from training.generate.part import HOUSEHOLD_SIZE, normalised, part_scenes
 from training.generate.settings import ViewSettings, distance_range
 
 
 def load_parts(
-    directory: str | Path, objects: list[str], views: Literal["upright", "uniform"]
+    directory: str | Path,
+    objects: list[str],
+    views: Literal["upright", "uniform"] = "upright",
 ) -> tuple[list[ObjectModel], SceneSettings]:
     """Load objects, all at the same scale, at which the middle one has household size.
 
@@ -23,7 +26,8 @@ def load_parts(
     Args:
         directory: the data set.
         objects: names or numbers, or "all".
-        views: "upright", seen from the side or above, or "uniform" over SO(3).
+        views: "upright", seen from the side or above, or "uniform" over SO(3); of a set of
+            `training.generate_data` its own views, distances and camera are taken.
 
     Returns:
         The objects, painted differently in every image if they have no colours, and scenes of the
@@ -32,6 +36,7 @@ def load_parts(
     Raises:
         MissingFileError: the data set or its models are missing.
         DataError: a file is damaged, or there is no such object.
+        InputError: the objects do not suit the distances of the data set.
     """
     dataset = BopDataset(directory)
     if objects == ["all"]:
@@ -46,5 +51,6 @@ def load_parts(
         name, own = dataset.object_name(number), has_colours(mesh)
         size, none = 2 * radius * scale, np.eye(3)[None]
         models.append(ObjectModel(name, mesh, None, np.zeros(3), size, [], not own, none))
-    seen = ViewSettings(views)
-    return models, part_scenes(seen, distance_range(seen, HOUSEHOLD_SIZE))
+    seen = views_of(directory) or ViewSettings(views)
+    near, far = distance_range(seen, HOUSEHOLD_SIZE / scale)
+    return models, part_scenes(seen, (near * scale, far * scale))

@@ -32,7 +32,7 @@ _LOWEST_SCORE = 0.01
 
 @dataclass(frozen=True)
 class Recall:
-    """Recalls of the targets of one object, or their means over objects.
+    """Recalls of the targets of one object, or of several.
 
     Attributes:
         targets: number of targets.

@@ -22,7 +22,7 @@ ACCURACIES = (5, 10, 15, 30)
 _CURVE = np.linspace(0.05, 0.95, 19)
 _TIMES = "_times"
 DETECTOR = "report_detector_"
-"""Begin of the names of a detector's reports, which may lie in the same folder."""
+"""Prefix of the names of a detector's reports, which may lie in the same folder."""
 
 
 def write_report(

@@ -22,7 +22,7 @@ from spyropose_ros.bop.scene_writer import (
     write_json,
 )
 from spyropose_ros.core import interrupts
-from spyropose_ros.core.errors import InputError
+from spyropose_ros.core.errors import DataError, InputError
 from spyropose_ros.core.files import sha256, write_bytes, write_text
 from spyropose_ros.scenes.renderer import bounding_sphere
 from training import provenance
@@ -30,7 +30,7 @@ from training.data.workers import single_thread
 from training.generate.cad import has_colours, load_cad, lost_colours
 from training.generate.exports import export_boxes
 from training.generate.part import Part
-from training.generate.settings import GenerationSettings, distance_range
+from training.generate.settings import GenerationSettings, ViewSettings, distance_range
 from training.generate.summary import description, summary
 from training.generate.symmetry import symmetry_of
 from training.symmetry import Symmetry
@@ -127,6 +127,30 @@ class _MissingImages(Dataset):
         rng = np.random.default_rng((self._seed, _SPLITS.index(split), scene, image))
         write_image(_scene_folder(self._output, split, scene), image, self.part.sample(rng))
         return index
+
+
+def views_of(directory: str | Path) -> ViewSettings | None:
+    """Read what the camera of a generated data set sees.
+
+    Args:
+        directory: of a data set.
+
+    Returns:
+        Its settings; None if it is not from `training.generate_data`.
+
+    Raises:
+        DataError: its record is damaged.
+    """
+    path = Path(directory) / RECORD
+    if not path.is_file():
+        return None
+    try:
+        views = json.loads(path.read_text())["views"]
+        near_far, resolution = views["distance"], tuple(views["resolution"])
+        distance = tuple(near_far) if near_far else None
+        return ViewSettings(views["views"], distance, resolution, views["fov"], views["occlusion"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error!r}): generate the data set again") from error
 
 
 def _scene_folder(output: Path, split: str, scene: int) -> Path:

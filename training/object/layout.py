@@ -70,6 +70,16 @@ class Layout:
         return self.pose_report.with_name("report_predictions.png")
 
     @property
+    def presence_report(self) -> Path:
+        """The evaluation of presence; missing where it could not be fitted."""
+        return self.bundle / "presence_renderings.json"
+
+    @property
+    def presence_figure(self) -> Path:
+        """Its figures."""
+        return self.presence_report.with_suffix(".png")
+
+    @property
     def detector_report(self) -> Path:
         """The detector's evaluation."""
         return self.bundle / "report_detector_rendered.json"

@@ -10,11 +10,12 @@ POSE_SHARE, DETECTOR_SHARE = 0.58, 0.28
 
 _TEST_SECONDS, _CALIBRATION_SECONDS, _RENDERING_SECONDS = 2.0, 1.2, 0.25
 """Of a core, for one image: to search it with the whole beam, twice with a small one, to render
-it and to detect in it."""
+it and to detect or look at the objects in it."""
 
-_HOURS = 1.0  # from which on a training is watched as seldom as its preset says
+_HOURS = 1.0  # from which on a training is validated as rarely as in its preset
 _SMALLEST, _LARGEST = 0.02, 1000.0
 _FEWEST, _MOST = 20, 500  # images of a step
+_FEWEST_FOR_PRESENCE = 100  # which show the part often enough
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Plan:
         test_images: of the held-out set.
         calibration_images: that the pose model is calibrated on.
         detector_images: that the detector is calibrated on, and as many that it is evaluated on.
+        presence_images: that presence is fitted to, and as many that it is evaluated on.
         steps_per_epoch: between validations.
         validation_images: of each of them.
     """
@@ -74,6 +76,7 @@ class Plan:
     test_images: int
     calibration_images: int
     detector_images: int
+    presence_images: int
     steps_per_epoch: int
     validation_images: int
 
@@ -88,6 +91,7 @@ class Plan:
             test_images=_number(0.5 * rest / _TEST_SECONDS),
             calibration_images=_number(0.3 * rest / _CALIBRATION_SECONDS),
             detector_images=_number(0.1 * rest / _RENDERING_SECONDS),
+            presence_images=max(_FEWEST_FOR_PRESENCE, _number(0.05 * rest / _RENDERING_SECONDS)),
             steps_per_epoch=max(20, round(200 * share)),
             validation_images=max(16, round(64 * share)),
         )

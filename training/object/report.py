@@ -40,6 +40,7 @@ def write_page(layout: Layout, name: str) -> None:
         _accuracy(layout, report),
         _calibration(layout, report),
         _confused(layout, report),
+        *_presence(layout),
         _detector(layout, found),
         _training(layout),
         _launch(layout, name),
@@ -133,6 +134,22 @@ def _frames(data: Path) -> list[BopFrame]:
     """Return the images of the held-out set, one instance each."""
     scenes = BopDataset(data).scenes("test")
     return [frame for scene in scenes for frame in BopScene(scene).frames]
+
+
+def _presence(layout: Layout) -> list[Section]:
+    """Return what is said of presence, nothing where the bundle does not tell it."""
+    if not layout.presence_report.is_file():
+        return []
+    found = json.loads(layout.presence_report.read_text())
+    rows = [
+        ("told from other things", f"AUC {found['auc']:.3f}"),
+        ("its probabilities", f"{found['ece']:.3f} off the true ones on average"),
+        ("where the part is", f"{found['there']:.2f} (median)"),
+        ("measured on", f"{found['object']} crops of the part, {found['other']} of other things"),
+    ]
+    caption = "ROC curves by what else is seen, calibration, and presence of both."
+    pictures = read_picture(layout.presence_figure, caption)
+    return [Section("Whether it knows that the part is there", rows=rows, pictures=pictures)]
 
 
 def _detector(layout: Layout, found: dict) -> Section:

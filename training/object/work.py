@@ -155,6 +155,7 @@ class _Part:
                 20 + plan.calibration_images,
                 self._calibrate,
             ),
+            Phase("presence", "fit presence", 40 + plan.presence_images / 2, self._fit_presence),
             Phase("evaluate", "evaluate the pose model", 20 + 2 * plan.test_images, self._evaluate),
             Phase(
                 "evaluate_detector",
@@ -230,6 +231,17 @@ class _Part:
     def _calibrate(self) -> None:
         images = str(self._plan.calibration_images)
         run_module("training.calibrate", [str(self.layout.root), "--images", images])
+
+    def _fit_presence(self) -> None:
+        """Fit presence and judge it; the bundle can be used without."""
+        flags = [str(self.layout.bundle), "--images", str(self._plan.presence_images)]
+        try:
+            for module in ("training.fit_presence", "training.evaluate_presence"):
+                run_module(module, flags)
+        except Failed as failure:
+            if failure.status in _STOPPED:
+                raise
+            log.warning("  WARNING: the model will not tell presence, see above")
 
     def _evaluate(self) -> None:
         run_module("training.evaluate", [str(self.layout.root)])

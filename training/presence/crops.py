@@ -18,7 +18,7 @@ class Crops:
     """What is known of crops.
 
     Attributes:
-        evidence: see `spyropose_ros.core.presence.evidence`, float64 [N, F].
+        evidence: see `spyropose_ros.core.network.evidence.evidence`, float64 [N, F].
         kinds: what each shows, str [N].
         name: of the object.
     """

@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 from spyropose_ros.core.files import write_bytes
 from spyropose_ros.core.presence import PresenceModel
 from training import markdown
+from training.evaluation.calibration import calibration_bins, calibration_error
 from training.presence.crops import Crops
 from training.presence.fitting import log_odds
 
@@ -43,7 +44,7 @@ def summarise(model: PresenceModel, crops: Crops) -> dict:
         "object": int(whole.there.sum()),
         "other": int((~whole.there).sum()),
         "auc": area_under_curve(right, odds[~whole.there]),
-        "ece": calibration_error(expit(odds), whole.there),
+        "ece": calibration_error(expit(odds), whole.there, _BINS, _even_odds(whole.there)),
         "there": float(np.median(expit(right))),
         "kinds": kinds,
     }
@@ -53,19 +54,6 @@ def area_under_curve(right: np.ndarray, wrong: np.ndarray) -> float:
     """Compute the probability that a right one has the larger value than a wrong one."""
     ranks = rankdata(np.concatenate((right, wrong)))[: len(right)]
     return float((ranks.sum() - len(right) * (len(right) + 1) / 2) / (len(right) * len(wrong)))
-
-
-def calibration_error(presence: np.ndarray, there: np.ndarray) -> float:
-    """Compute the expected calibration error at even odds, over bins of equal weight.
-
-    Args:
-        presence: probabilities, [N].
-        there: bool [N], of both kinds; each kind counts half.
-
-    Returns:
-        Mean distance of probability and share.
-    """
-    return float(sum(w * abs(p - y) for w, p, y in _bins(presence, there)))
 
 
 def report_lines(report: dict) -> list[str]:
@@ -120,13 +108,14 @@ def draw(path: Path, model: PresenceModel, crops: Crops) -> None:
     roc.legend(fontsize=7, loc="lower right")
     whole = crops.without_parts()
     known = expit(log_odds(model, whole.evidence))
-    _, mean, share = np.array(list(_bins(known, whole.there))).T
+    weighted = known, whole.there, _BINS, _even_odds(whole.there)
+    _, mean, share = calibration_bins(*weighted).T
     calibration.plot([0, 1], [0, 1], color="0.7", lw=1)
     calibration.plot(mean, share, "o-", ms=4)
     calibration.set(
         xlabel="presence",
         ylabel="share of crops with the object",
-        title=f"calibration (ECE {calibration_error(known, whole.there):.3f})",
+        title=f"calibration (ECE {calibration_error(*weighted):.3f})",
         aspect="equal",
     )
     edges = np.linspace(0, 1, 21)
@@ -140,18 +129,6 @@ def draw(path: Path, model: PresenceModel, crops: Crops) -> None:
     write_bytes(path, image.getvalue())
 
 
-def _bins(presence: np.ndarray, there: np.ndarray) -> list[tuple[float, float, float]]:
-    """Return weight, mean presence and share of the object of bins by presence."""
-    order = np.argsort(presence, kind="stable")
-    presence, there = presence[order], there[order]
-    weight = np.where(there, 0.5 / there.sum(), 0.5 / (~there).sum())
-    bins = np.minimum((_BINS * (weight.cumsum() - weight / 2)).astype(int), _BINS - 1)
-    found = []
-    for number in np.unique(bins):
-        inside = bins == number
-        total = weight[inside].sum()
-        shares = weight[inside] / total
-        found.append(
-            (float(total), float(shares @ presence[inside]), float(shares @ there[inside]))
-        )
-    return found
+def _even_odds(there: np.ndarray) -> np.ndarray:
+    """Return weights by which crops with the object and without count half each, [N]."""
+    return np.where(there, 0.5 / there.sum(), 0.5 / (~there).sum())

@@ -110,7 +110,7 @@ def _target(source: Source) -> tuple[ObjectModel, SceneSettings]:
     if isinstance(source, RenderedSource):
         return source.model, source.settings
     if isinstance(source, BopSource):
-        (model,), scenes = load_parts(source.dataset.root, [str(source.object_id)], "upright")
+        (model,), scenes = load_parts(source.dataset.root, [str(source.object_id)])
         return replace(model, name=source.object_name), scenes
     raise InputError(f"{source.name} is no object among others: there is no presence to fit")
 

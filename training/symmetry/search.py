@@ -20,6 +20,7 @@ TOLERANCE = 0.04
 ROUND_TOLERANCE = 0.02
 """The same for what may be turned by any angle; prisms of twelve sides and more are round."""
 
+_ROUND = 0.15  # of the distance from the axis: the same for what is long and thin
 _LEVEL = 3  # of the grid of rotations: steps of 7.5 degrees
 _ROUGH = 0.04  # mean distance, diameters, of what is worth refining
 _APART = np.radians(10)  # between rotations that are refined
@@ -63,7 +64,9 @@ def _revolution(surface: Surface, grid: np.ndarray) -> Symmetry | None:
         axis = _straightened(_axis(motion.rotation))
         center = _fixed_point([motion])
         spun = [_about(center, rotation_about(axis, turn)) for turn in _TURNS]
-        if max(map(surface.deviation, spun)) > ROUND_TOLERANCE:
+        radii = np.linalg.norm(np.cross(surface.points - center, axis), axis=1)
+        allowed = min(ROUND_TOLERANCE, _ROUND * np.quantile(radii, 0.99))
+        if max(map(surface.deviation, spun)) > allowed:
             continue
         flip = _flip(surface, axis)
         if flip is not None:

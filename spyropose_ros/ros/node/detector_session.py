@@ -39,6 +39,9 @@ class DetectorSession(WorkSession[Any]):
         activity: told of everything that arrives and is published.
         drops: told of everything that is dropped.
         on_failure: gets the exception that ended the thread, in that thread.
+
+    Attributes:
+        topics: that are subscribed to.
     """
 
     topics: Sequence[str]
@@ -80,7 +83,7 @@ class DetectorSession(WorkSession[Any]):
     # ---- executor thread ---------------------------------------------------------------------
 
     def apply(self, parameters: DetectorNodeParameters) -> None:
-        """Nothing is kept between images."""
+        """Nothing to do: every image is handled by the parameters of its time."""
 
     def look_around(self) -> None:
         """Nothing about the graph is suspicious."""
@@ -94,10 +97,13 @@ class DetectorSession(WorkSession[Any]):
         rate = self._read().detector.rate
         if stamp == 0:
             self._drops.add(Reason.IMAGE_STAMP, UNSTAMPED)
+        elif self._refusal is not None:
+            self._refuse(1)
         elif not self._limit.allows(stamp * 1e-9, rate):
             text = f"detector.rate = {rate:g} Hz is less than the camera's"
             self._drops.add(Reason.NO_DETECTIONS, text)
         else:
+            self._limit.count()
             self._activity.match(1)
             self._submit(message)
 

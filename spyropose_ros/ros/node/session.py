@@ -51,6 +51,9 @@ class Session(WorkSession[FrameSet]):
         activity: told of everything that arrives and is published.
         drops: told of everything that is dropped.
         on_failure: gets the exception that ended the thread, in that thread.
+
+    Attributes:
+        topics: that are subscribed to.
     """
 
     topics: Sequence[str]

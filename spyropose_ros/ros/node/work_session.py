@@ -25,7 +25,7 @@ _REMEDIES = {
 class WorkSession(ABC, Generic[T]):
     """Loads models in its own thread, and then always handles the newest item.
 
-    The subclass subscribes, and calls `start` when it is ready to handle items.
+    The subclass subscribes, and starts `_worker` when it is ready to handle items.
 
     Args:
         node: owns what is subscribed to.

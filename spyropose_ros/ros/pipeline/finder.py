@@ -16,6 +16,10 @@ from spyropose_ros.ros.pipeline.inference import OutOfMemoryError, guarded
 from spyropose_ros.ros.pipeline.models import Models
 from spyropose_ros.ros.pipeline.objects import naming_the_parameter
 
+_LIMIT = 1000
+"""Largest number of boxes per detector: as some may be of classes without a model, far more than
+`detections.max_count` allows."""
+
 
 class Finder:
     """Finds all objects that models are loaded for. Not thread-safe.
@@ -30,6 +34,7 @@ class Finder:
 
     Raises:
         ParameterError: if a bundle is missing, damaged, or a detector of other objects.
+        BadInputError: see `detect`.
     """
 
     classes: dict[str, dict[str, str]]
@@ -62,11 +67,11 @@ class Finder:
             What the models are for, the best scores of each detector first.
 
         Raises:
-            BadInputError: if the device has too little memory.
+            BadInputError: see `detect`.
         """
         targets = []
         for bundle, detector in self._detectors.items():
-            found = detect(detector, image, min_score)
+            found = detect(detector, image, min_score, _LIMIT)
             classes = self.classes[bundle]
             for box, score, name in zip(
                 found.boxes.tolist(), found.scores.tolist(), found.names, strict=True
@@ -91,19 +96,29 @@ def load_detector(
 
     Raises:
         ParameterError: if the bundle is missing or damaged.
+        BadInputError: see `detect`.
     """
     inform(f"loading the detector {bundle}")
     with naming_the_parameter("detector"):
         detector = Detector.from_pretrained(bundle, device)
-    detector.detect(np.zeros((480, 640, 3), np.uint8))
+    detect(detector, np.zeros((480, 640, 3), np.uint8), 0.5, _LIMIT)
     return detector
 
 
-def detect(detector: Detector, image: np.ndarray, min_score: float, limit: int = 100) -> Detections:
+def detect(detector: Detector, image: np.ndarray, min_score: float, limit: int) -> Detections:
     """Detect as `Detector.detect` does, but raise what a frame is dropped for.
 
+    Args:
+        detector: to run.
+        image: RGB uint8 [H, W, 3].
+        min_score: lowest score.
+        limit: largest number of boxes.
+
+    Returns:
+        The boxes, best first.
+
     Raises:
-        BadInputError: if the device has too little memory.
+        BadInputError: if the device has too little memory, or the detector's output is not finite.
     """
     try:
         return guarded(

@@ -13,6 +13,7 @@ import torch
 from spyropose_ros.core import camera
 from spyropose_ros.core.bundle_files import ObjectInfo
 from spyropose_ros.core.distribution import PoseDistribution
+from spyropose_ros.ros.pipeline.camera_frame import View
 from spyropose_ros.ros.pipeline.detections import Target
 from spyropose_ros.ros.pipeline.drops import BadInputError, Reason
 from spyropose_ros.ros.pipeline.parameters import Parameters
@@ -26,21 +27,24 @@ class _Known:
     Attributes:
         target: its detection.
         distribution: of its pose.
+        cameras: names of those that saw it.
     """
 
     target: Target
     distribution: PoseDistribution
+    cameras: frozenset[str]
 
 
 class RateLimit:
     """Keeps a rate on average, whatever the jitter of the stamps. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._due = -math.inf  # stamp from which the next is allowed
+        self._begun = -math.inf  # when the last that was counted was due
+        self._next = -math.inf  # the same for the one that was asked for
         self._last = -math.inf
 
     def allows(self, stamp: float, rate: float) -> bool:
-        """Tell whether something may happen, and count it if so.
+        """Tell whether something may happen; call `count` if it does.
 
         Args:
             stamp: seconds; where it goes back by more than a second, time was set back.
@@ -50,15 +54,17 @@ class RateLimit:
             Whether it may.
         """
         if stamp < self._last - 1:
-            self._due = -math.inf
+            self._begun = -math.inf
         self._last = stamp
-        if not rate or stamp < self._due:
-            return not rate
+        period = 1 / rate if rate else 0.0
+        due = self._begun + period
         # On a grid where possible: else stamps that jitter would make it happen too seldom
-        self._due += 1 / rate
-        if self._due <= stamp:
-            self._due = stamp + 1 / rate
-        return True
+        self._next = due if due + period > stamp else stamp
+        return not rate or stamp >= due
+
+    def count(self) -> None:
+        """Count what was allowed last."""
+        self._begun = self._next
 
 
 class Follower:
@@ -107,25 +113,32 @@ class Follower:
             )
         return False
 
+    def count_detection(self) -> None:
+        """Count towards the rate that the frame set is detected in, once or more often."""
+        self._limit.count()
+
     def targets(
-        self, K: np.ndarray, camera_from_rest: np.ndarray, objects: Mapping[str, ObjectInfo]
+        self, view: View, camera_from_rest: np.ndarray, objects: Mapping[str, ObjectInfo]
     ) -> list[Target]:
-        """Expect the objects of the last result in an image.
+        """Expect the objects of the last result in an image, if its camera saw them then.
 
         Args:
-            K: intrinsics, [3, 3].
+            view: the image.
             camera_from_rest: where objects rest -> the camera's optical frame, [4, 4].
             objects: by name.
 
         Returns:
-            Their detections with the boxes that their spheres have now.
+            The detections of those whose centres are in it, with the boxes that their spheres have
+            now.
         """
-        intrinsics = torch.tensor(K, dtype=torch.float64)
+        intrinsics = torch.tensor(view.K, dtype=torch.float64)
         motion = camera_from_rest @ self._rest_from_frame
         targets = []
         for known in self._known:
+            if view.camera not in known.cameras:
+                continue
             position = motion[:3, :3] @ mean_position(known.distribution) + motion[:3, 3]
-            if position[2] <= 0:
+            if not _is_within(position, view):
                 continue
             info = objects[known.target.object_name]
             (box,) = camera.boxes_from_translation(
@@ -139,6 +152,7 @@ class Follower:
         stamp: float,
         targets: Sequence[Target],
         distributions: Sequence[PoseDistribution],
+        cameras: Sequence[frozenset[str]],
         rest_from_frame: np.ndarray | None,
     ) -> None:
         """Store a result.
@@ -147,10 +161,22 @@ class Follower:
             stamp: seconds.
             targets: its detections.
             distributions: one for each.
+            cameras: names of those that saw each.
             rest_from_frame: the frame of the distributions -> where objects rest, [4, 4]; None if
                 it is unknown.
         """
         self._stamp, self._known = stamp, []
         if rest_from_frame is not None:
             self._rest_from_frame = rest_from_frame
-            self._known = [_Known(*pair) for pair in zip(targets, distributions, strict=True)]
+            self._known = [
+                _Known(*each) for each in zip(targets, distributions, cameras, strict=True)
+            ]
+
+
+def _is_within(position: np.ndarray, view: View) -> bool:
+    """Tell whether a position [3] in the camera's frame, metres, is in the image."""
+    if position[2] <= 0:
+        return False
+    x, y = (view.K @ position)[:2] / position[2]
+    height, width = view.image.shape[:2]
+    return -0.5 <= x <= width - 0.5 and -0.5 <= y <= height - 0.5

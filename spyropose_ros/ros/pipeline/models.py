@@ -29,6 +29,8 @@ class Models:
         ValueError: if the device does not exist or a model has fewer levels.
     """
 
+    device: torch.device
+
     def __init__(self, parameters: Parameters, inform: Callable[[str], object]) -> None:
         if parameters.threads:
             torch.set_num_threads(parameters.threads)

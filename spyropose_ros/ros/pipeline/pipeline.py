@@ -121,8 +121,10 @@ class Pipeline:
         return lambda view: self._follow(view, parameters)
 
     def _detect(self, view: View, finder: Finder, parameters: Parameters) -> list[Target]:
+        self._follower.count_detection()
         start = time.monotonic()
-        targets = finder.find(view.image, parameters.detector.min_score)
+        min_score = max(parameters.detector.min_score, parameters.detections.min_score)
+        targets = finder.find(view.image, min_score)
         before = self._detection or Detection(0.0, 0)  # in other cameras
         seconds = before.seconds + time.monotonic() - start
         self._detection = Detection(seconds, before.boxes + len(targets))
@@ -133,7 +135,7 @@ class Pipeline:
         if camera_from_rest is None:
             pose = self._camera_pose(view.camera, view.header, parameters)
             camera_from_rest = np.linalg.inv(pose)
-        return self._follower.targets(view.K, camera_from_rest, self.models.objects)
+        return self._follower.targets(view, camera_from_rest, self.models.objects)
 
     def _observe(self, frame: Frame, parameters: Parameters, find: Find | None) -> Observation:
         camera_from_frame = None
@@ -194,7 +196,10 @@ class Pipeline:
         distributions = [results[index] for index in range(len(names))]
         if motion is not None:
             self._tracks.update(distributions)
-        self._follower.update(_seconds(seen.view.header), seen.targets, distributions, motion)
+        cameras = [frozenset([seen.view.camera])] * len(names)
+        self._follower.update(
+            _seconds(seen.view.header), seen.targets, distributions, cameras, motion
+        )
         elapsed = time.monotonic() - start
         return Result(
             seen.view.header,
@@ -251,7 +256,8 @@ class Pipeline:
             self._tracks.reset()
         targets = [_best_target(group, seen) for group in groups]
         rest = np.eye(4) if parameters.temporal.enabled else None
-        self._follower.update(_seconds(header), targets, distributions, rest)
+        seeing = [frozenset(seen[index].view.camera for index in g.members) for g in groups]
+        self._follower.update(_seconds(header), targets, distributions, seeing, rest)
         elapsed = time.monotonic() - start
         views = [o.view for o in seen]
         return Result(header, targets, distributions, elapsed, views, self._epoch, self._detection)
