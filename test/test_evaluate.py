@@ -283,6 +283,7 @@ def test_pictures_go_from_the_best_to_the_worst():
         ({}, "calibrated: the 90 % region holds the true pose in 91%"),
         ({"images": 19}, "too few images to judge (19)"),
         ({"gains": [0.5, 1.0, 1.4]}, "has not learned: "),
+        ({"modes_mean": 0.65}, "has learned little: "),
         ({"coverage": {"0.9": 0.55}}, "overconfident: "),
         ({"coverage": {"0.9": 0.55}, "gains": [3, 2, -4]}, "overconfident: "),  # it has learned
         ({"coverage": {"0.9": 0.86}}, "calibrated: "),  # within the noise of 100 images
@@ -295,6 +296,7 @@ def test_pictures_go_from_the_best_to_the_worst():
 def test_the_verdict_names_what_is_wrong(changes, begins):
     gains = changes.pop("gains", [3.0, 6.0, 9.0])
     group = {"images": 100, "inside_box": 1.0, "coverage": {"0.9": 0.91}, "lateral_median_m": 0}
+    group |= {"modes_mean": 1.5}
     group |= {"ll_uniform_zero_per_level": [[gain, 0.1] for gain in gains]} | changes
     report = {"metrics": {"all": group}, "search": {"depth": 3}, "protocol": "temperatures fitted"}
     assert verdict(report).startswith(begins)
@@ -309,7 +311,7 @@ def test_the_verdict_names_what_is_wrong(changes, begins):
 
 def test_rotations_alone_are_judged_by_what_they_can_gain():
     """Of 72 * 8^2 cells, not of 576 * 64^2."""
-    group = {"images": 100, "inside_box": 1.0, "coverage": {"0.9": 0.91}}
+    group = {"images": 100, "inside_box": 1.0, "coverage": {"0.9": 0.91}, "modes_mean": 1.0}
     group |= {"ll_uniform_zero_per_level": [[1.0, None]]}
     report = {"metrics": {"all": group}, "search": {"depth": 3}, "protocol": ""}
     assert verdict(report).startswith("calibrated")

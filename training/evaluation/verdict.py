@@ -13,6 +13,9 @@ TEMPERATURES_UNUSED = "temperatures off, as in the paper"
 _FEWEST_IMAGES = 20
 _INSIDE = 0.8  # least share of truths in the box that is searched
 _LEARNED = 0.1  # least log-likelihood, of what all mass in one finest cell would give
+_MODES = 0.9
+"""Least number of modes in an image, on average: of a trained model's, nearly all have one."""
+
 _MASS = 0.9
 _TOLERANCE = 0.05  # of the coverage of the region with that mass
 
@@ -41,6 +44,11 @@ def verdict(report: dict) -> str:
             "has not learned: it knows hardly more than the box of the detector; train again for "
             "longer (more --hours and a new --run-id), or look at the data with "
             f"'{starter()} -m training.inspect_data'"
+        )
+    if summary["modes_mean"] < _MODES:
+        return (
+            "has learned little: in many images no pose stands out, so its errors mean little; "
+            "train again for longer (more --hours and a new --run-id)"
         )
     share = f"the 90 % region holds the true pose in {covered:.0%} of the images"
     slack = max(_TOLERANCE, 2 * math.sqrt(_MASS * (1 - _MASS) / images))  # two standard errors
