@@ -443,6 +443,7 @@ def test_the_security_policy_names_exactly_what_the_node_uses():
         }
 
     values = {"fixed_frame": "world", "depth_image": True, "use_sim_time": True, "device": "cpu"}
+    values["detector"] = "topic"  # the demo's model has a detector
     context = rclpy.Context()
     rclpy.init(args=[], context=context, domain_id=free_domain())
     node = EstimatorNode(context=context, parameter_overrides=graph.overrides(**values))

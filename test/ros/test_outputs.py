@@ -69,7 +69,7 @@ def test_every_topic_has_its_type_and_is_reliable(graph_of_two):
 def test_model_info_reaches_subscribers_that_come_later(graph_of_two):
     node, peer, spin_until = graph_of_two
     models = SimpleNamespace(objects={}, estimators={}, classes={})
-    Outputs(node).publish_model_info(models, SHOWN)
+    Outputs(node).publish_model_info(models, SHOWN, None)
     received = []
     peer.create_subscription(
         String, f"{node.get_namespace()}/estimator/model_info", received.append, LATCHED
