@@ -25,7 +25,8 @@ class Failed(Exception):
 def run_module(module: str, arguments: Sequence[str]) -> None:
     """Run `python -m MODULE ARGUMENTS` to its end, with its output on this terminal.
 
-    SIGINT and SIGTERM of this process go on to the command, which saves its work and ends.
+    After SIGINT and SIGTERM of this process, the command gets SIGTERM: it saves its work and ends,
+    and says nothing of its own flags, as it does after SIGINT.
 
     Args:
         module: such as "training.train".
@@ -37,13 +38,19 @@ def run_module(module: str, arguments: Sequence[str]) -> None:
     command = [sys.executable, "-m", module, *arguments]
     # A session of its own, so that it gets a signal of the terminal once: from here.
     process = subprocess.Popen(command, start_new_session=True, preexec_fn=end_with_parent)
-    former = {
-        number: signal.signal(number, lambda n, _: process.send_signal(n)) for number in _SIGNALS
-    }
+    stopped = []
+
+    def stop(number: int, _: object) -> None:
+        stopped.append(number)
+        process.terminate()
+
+    former = {number: signal.signal(number, stop) for number in _SIGNALS}
     try:
         status = process.wait()
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
+    if status and stopped:
+        raise Failed(128 + stopped[0])
     if status:
         raise Failed(128 - status if status < 0 else status)
