@@ -14,6 +14,7 @@ from spyropose_ros.core.bundle_files import read_object
 from spyropose_ros.core.commands import starter
 from spyropose_ros.core.errors import DataError
 from spyropose_ros.core.files import sha256
+from training import provenance
 from training.cli import Parser
 from training.config import TrainConfig
 
@@ -130,15 +131,25 @@ def stored_settings(run_dir: Path) -> dict:
     return identity | settings
 
 
-def check_same(parser: Parser, args: Namespace, given: Namespace, stored: dict) -> None:
-    """End the process if the command line asks for other settings than a run was started with.
+def settled(parser: Parser, args: Namespace, arguments: list[str]) -> Namespace:
+    """Complete the arguments of a training; those that an existing run was started with win.
+
+    Ends the process if the command line asks for others.
 
     Args:
         parser: of the command.
         args: all arguments, the id of the run among them.
-        given: those that were typed.
-        stored: as `stored_settings` returns it.
+        arguments: the command line.
+
+    Returns:
+        The same namespace, with the command and, for an existing run, its settings.
     """
+    stored = stored_settings(Path(args.runs) / args.run_id)
+    given = parser.parse_args(arguments, defaults=False)
+    if args.hours and "max_steps" not in given:
+        args.max_steps = 0
+    if args.precision == "auto":  # the run has what that was
+        given.pop("precision", None)
     other = [k for k in stored if k in given and _plain(args[k]) != stored[k]]
     if other:
         changes = ", ".join(f"{k} {stored[k]}, not {_plain(args[k])}" for k in other)
@@ -146,6 +157,10 @@ def check_same(parser: Parser, args: Namespace, given: Namespace, stored: dict) 
             f"run '{args.run_id}' was started with {changes}: leave these out to resume it, or "
             "choose another --run-id"
         )
+    args.command = provenance.command()
+    for name, value in stored.items():
+        args[name] = value
+    return args
 
 
 def _plain(value):

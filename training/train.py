@@ -19,7 +19,7 @@ from jsonargparse import Namespace
 
 from spyropose_ros.core.bundle_files import CONFIG as BUNDLE_CONFIG
 from spyropose_ros.core.errors import InputError
-from training import cli, provenance
+from training import cli
 from training.config import (
     LOW_DATA_TRAIN,
     LOW_DATA_VALIDATION,
@@ -28,7 +28,7 @@ from training.config import (
     TrainConfig,
 )
 from training.console import console
-from training.runs import check_same, next_command, stored_settings
+from training.runs import next_command, settled, stored_settings
 
 if TYPE_CHECKING:
     from training.data.source import Source
@@ -111,17 +111,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     if args.run_id is None:
         name = f"{Path(args.dataset).name}-{args.object}-{time.strftime('%Y%m%d-%H%M%S')}"
         args.run_id = os.environ.get(_RUN_ID, name)
-    stored = stored_settings(Path(args.runs) / args.run_id)
-    given = parser.parse_args(arguments, defaults=False)
-    if args.hours and "max_steps" not in given:
-        args.max_steps = 0
-    if args.precision == "auto":  # the run has what that was
-        given.pop("precision", None)
-    check_same(parser, args, given, stored)
-    args.command = provenance.command()
-    for name, value in stored.items():
-        args[name] = value
-    return args
+    return settled(parser, args, arguments)
 
 
 def _low_data_defaults(batch_size: int) -> dict[str, int]:

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from training import cli, provenance
+from training import cli
 from training.console import console
 from training.detector.config import DetectorConfig
-from training.runs import check_same, next_command, stored_settings
+from training.runs import next_command, settled, stored_settings
 
 log = logging.getLogger(__name__)
 
@@ -61,17 +61,7 @@ def parse_args(arguments: list[str] | None = None) -> Namespace:
     if args.run_id is None:
         names = "-".join(Path(name).name for name in args.objects)
         args.run_id = f"detector-{args.source}-{names}-{time.strftime('%Y%m%d-%H%M%S')}"
-    stored = stored_settings(Path(args.runs) / args.run_id)
-    given = parser.parse_args(arguments, defaults=False)
-    if args.hours and "max_steps" not in given:
-        args.max_steps = 0
-    if args.precision == "auto":  # the run has what that was
-        given.pop("precision", None)
-    check_same(parser, args, given, stored)
-    args.command = provenance.command()
-    for name, value in stored.items():
-        args[name] = value
-    return args
+    return settled(parser, args, arguments)
 
 
 def train_detector(args: Namespace) -> Path:
