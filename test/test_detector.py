@@ -21,7 +21,7 @@ from spyropose_ros.detector.bundle import (
     DetectorInfo,
     read_box_errors,
 )
-from spyropose_ros.detector.detector import Detector, frame, resize
+from spyropose_ros.detector.detector import Detector, _candidates, frame, resize
 from spyropose_ros.detector.network import STRIDES, DetectionNetwork, cells
 from spyropose_ros.scenes.detector import BoxNoise
 from training.config import DataConfig
@@ -294,3 +294,13 @@ def test_the_shipped_bundle_has_its_licences():
     assert names == {file.name for file in SHIPPED.iterdir()}
     assert "Vladimir Mandic" in (SHIPPED / "LICENSE-MIT").read_text()
     assert "Copyright 2020-2021 RangiLyu" in (SHIPPED / "LICENSE-APACHE").read_text()
+
+
+def test_of_equal_scores_the_first_cells_win():
+    scores = torch.full((2000, 2), 0.5)
+    scores[7, 1] = 0.6
+    cell, classes, best = _candidates(scores, 0.4)
+    pairs = (2 * cell + classes).tolist()
+    assert pairs[0] == 15
+    assert pairs[1:] == [pair for pair in range(len(pairs)) if pair != 15]
+    assert (best.diff() <= 0).all()

@@ -120,7 +120,9 @@ class Detector:
 def _candidates(scores: Tensor, min_score: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return cells, classes and scores, [N] each, of the best pairs of scores [A, C]."""
     good = (scores >= min_score).flatten().nonzero().squeeze(1)
-    best, order = scores.flatten()[good].topk(min(_CANDIDATES, len(good)))
+    # Not topk: it returns equal scores in any order
+    best, order = scores.flatten()[good].sort(descending=True, stable=True)
+    best, order = best[:_CANDIDATES], order[:_CANDIDATES]
     pairs, count = good[order], scores.shape[1]
     return pairs // count, pairs % count, best
 

@@ -142,7 +142,7 @@ def test_what_its_own_detector_misses_is_missed(start_demo, bundle, many, row):
     demo = start_demo("--model", bundle, "--frames", 3)
     assert demo.exit_code() == 1, demo.errors
     assert f"by the detector in {bundle}" in demo.text
-    assert demo.text.count(row) == 3
+    assert demo.text.count(row) == 3, f"{demo.text}\n{demo.logs()}"
     assert "distributions for 0 of 3 frames" in demo.text
     assert {file.stem for file in (demo.output / "log").iterdir()} == {
         "camera", "estimator", "summary",
