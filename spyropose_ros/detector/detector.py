@@ -119,12 +119,12 @@ class Detector:
 
 def _candidates(scores: Tensor, min_score: float) -> tuple[Tensor, Tensor, Tensor]:
     """Return cells, classes and scores, [N] each, of the best pairs of scores [A, C]."""
-    good = (scores >= min_score).flatten().nonzero().squeeze(1)
-    # Not topk: it returns equal scores in any order
-    best, order = scores.flatten()[good].sort(descending=True, stable=True)
-    best, order = best[:_CANDIDATES], order[:_CANDIDATES]
-    pairs, count = good[order], scores.shape[1]
-    return pairs // count, pairs % count, best
+    count, scores = scores.shape[1], scores.flatten()
+    good = (scores >= min_score).nonzero().squeeze(1)
+    # Not topk: it returns equal scores in any order.
+    order = scores[good].argsort(descending=True, stable=True)
+    pairs = good[order[:_CANDIDATES]]
+    return pairs // count, pairs % count, scores[pairs]
 
 
 def _unscaled(boxes: Tensor, scaled: torch.Size, original: tuple[int, ...]) -> Tensor:
