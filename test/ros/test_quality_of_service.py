@@ -174,7 +174,7 @@ def test_depth_images_and_overridden_topics_adapt_as_well(two, reliability):
             Image,
             10,
             {},
-            ["use image_transport: compressed, or raise qos.depth for bursts"],
+            ["use image_transport: compressed, or give Fast DDS room", ", or raise qos.depth"],
         ),
         (
             "image_rect",

@@ -137,6 +137,7 @@ def _remedy(entry: Input, subscription: AdaptiveSubscription) -> str:
         remedies.append("set qos.reliability: reliable")
     if entry.role is Role.IMAGE and not entry.name.endswith("compressed"):
         remedies.append("use image_transport: compressed")
+        remedies.append("give Fast DDS room for raw images (config/fastdds.xml)")
     depth = "qos.depth"
     if entry.role is Role.DETECTIONS:
         depth = f"qos_overrides.{entry.topic}.subscription.depth"
