@@ -138,7 +138,17 @@ class Scene:
 
 
 class SceneSampler:
-    """Makes random scenes of one object. Can be pickled; forked workers can share one."""
+    """Makes random scenes of one object. Can be pickled; forked workers can share one.
+
+    Attributes:
+        model: the object.
+        settings: how scenes look.
+        backdrops: what is behind the object.
+    """
+
+    model: ObjectModel
+    settings: SceneSettings
+    backdrops: BackdropBank
 
     def __init__(self, model: ObjectModel, settings: SceneSettings):
         """Prepare the renderer and the images of other things (a few seconds).
@@ -152,7 +162,7 @@ class SceneSampler:
         self._renderer = Renderer(model.mesh)
         self._sprites = SpriteBank(model.distractors, settings.sprites, np.random.default_rng(0))
         crowds = settings.backdrops, settings.backdrop_share
-        self._backdrops = BackdropBank(self._sprites, *crowds, np.random.default_rng(1))
+        self.backdrops = BackdropBank(self._sprites, *crowds, np.random.default_rng(1))
 
     def sample(self, rng: np.random.Generator) -> Scene:
         """Make one scene.
@@ -197,7 +207,7 @@ class SceneSampler:
         if np.count_nonzero(mask) < max(least, 1):
             return None
 
-        image = self._backdrops.draw(rng, height, width)
+        image = self.backdrops.draw(rng, height, width)
         focal_over_z = K[0, 0] / translation[2]
         self._sprites.scatter(image, focal_over_z, int(rng.integers(0, settings.clutter + 1)), rng)
         if rng.random() < 0.5:

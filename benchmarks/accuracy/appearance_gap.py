@@ -1,0 +1,240 @@
+"""What keeps photographs below renderings: `python -m benchmarks.accuracy.appearance_gap MODEL`.
+
+The same poses and boxes of LM-O with five images each: the photograph; its object's colours brought
+to the mean and spread of the rendered object's; the photographed object, cut out along the
+annotation, before rendered backgrounds; the rendered object in the photograph; and a rendering.
+Writes <output>/OBJECT.md and, with the first images, <output>/OBJECT.png.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from spyropose_ros.bop import LMO_OBJECTS
+from spyropose_ros.core.errors import InputError
+from spyropose_ros.core.search_settings import SearchSettings
+from training import cli, markdown, provenance
+
+if TYPE_CHECKING:
+    from spyropose_ros.scenes.sampler import SceneSampler
+    from training.data.rendered import LmoSource
+    from training.data.source import Sample
+    from training.evaluation.run import Evaluation
+
+RUNGS = (
+    "photograph",
+    "photograph, object in the rendering's colours",
+    "photographed object, rendered background",
+    "rendered object in the photograph",
+    "rendering",
+)
+_SOFTNESS = 0.7  # of the edges of what is pasted, pixels
+_SHOWN = 4  # images of the figure
+_LEAST_SPREAD = 1e-3  # of colours, of 255: of what is black
+
+
+def appearance_gap(
+    model: str,
+    split: str = "dev",
+    limit: int = 40,
+    min_visible: float = 0.9,
+    beam: int = 256,
+    seed: int = 1,
+    data_root: str = "data",
+    output: str = "runs/appearance_gap",
+) -> list[str]:
+    """Measure and write the table.
+
+    Args:
+        model: bundle of an object of LM-O.
+        split: photographs, "dev" or "test".
+        limit: most photographs.
+        min_visible: least visible fraction.
+        beam: of the search.
+        seed: of boxes, light and backgrounds.
+        data_root: where LM-O lies.
+        output: folder of the table and the figure.
+
+    Returns:
+        The lines of the table.
+
+    Raises:
+        InputError: the model is of no object of LM-O.
+    """
+    from training.evaluation.protocol import Protocol
+    from training.evaluation.run import Evaluation
+
+    evaluation = Evaluation.open(
+        model, split, seed, SearchSettings(beam), Protocol(), "cpu", data_root, output
+    )
+    name = evaluation.source.object_name
+    if name not in LMO_OBJECTS:
+        raise InputError(f"{model} is of {name}, which is no object of LM-O")
+    records, shown = _measure(evaluation, data_root, limit, min_visible)
+    lines = _lines(evaluation, min_visible, records)
+    directory = Path(output)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{name}.md").write_text("\n".join(lines) + "\n")
+    picture = np.concatenate([np.concatenate(crops, 1) for crops in shown])
+    cv2.imwrite(str(directory / f"{name}.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    print("\n".join(lines))
+    return lines
+
+
+def _measure(
+    evaluation: Evaluation, data_root: str, limit: int, min_visible: float
+) -> tuple[dict[str, list[dict]], list[list[np.ndarray]]]:
+    """Return metrics by rung, and crops of the first images, one list per image."""
+    from spyropose_ros.scenes.sampler import SceneSampler
+    from training.data.rendered import LmoSource
+
+    source = evaluation.source
+    assert isinstance(source, LmoSource)
+    settings = replace(source.settings, full_frame=True, occlusion_probability=0.0)
+    scenes = SceneSampler(source.model, settings)
+    masks = VisibleMasks(source, evaluation.split, data_root)
+    samples = source.samples(evaluation.split, evaluation.seed)
+    chosen = [s for s, _ in zip(_seen(samples, min_visible), range(limit), strict=False)]
+    records: dict[str, list[dict]] = {rung: [] for rung in RUNGS}
+    shown = []
+    for sample in tqdm(chosen, unit="image"):
+        rng = np.random.default_rng((evaluation.seed, sample.image_id))
+        images = rungs(sample, masks.of(sample), scenes, rng)
+        for rung, image in zip(RUNGS, images, strict=True):
+            one = replace(sample, image=image)
+            pyramid = evaluation.protocol.search(evaluation.estimator, one, evaluation.seed)
+            records[rung].append(evaluation.metrics(pyramid, one))
+        if len(shown) < _SHOWN:
+            shown.append([_around(image, sample.box) for image in images])
+    return records, shown
+
+
+def _seen(samples: Iterator[Sample], min_visible: float) -> Iterator[Sample]:
+    return (sample for sample in samples if sample.visible_fraction >= min_visible)
+
+
+class VisibleMasks:
+    """Which pixels of the photographs show the object, from the poses of all annotated objects.
+
+    Args:
+        source: of the object.
+        split: of the photographs.
+        data_root: where LM-O lies.
+    """
+
+    def __init__(self, source: LmoSource, split: str, data_root: str) -> None:
+        from spyropose_ros import bop
+        from spyropose_ros.scenes.renderer import Renderer
+
+        root = Path(data_root) / "lmo"
+        self._object_id = source.object_id
+        self._frames = {frame.frame_id: frame for frame in source.frames(split)}
+        self._renderers = {
+            number: Renderer(bop.load_mesh(root, number)) for number in LMO_OBJECTS.values()
+        }
+
+    def of(self, sample: Sample) -> np.ndarray:
+        """Return the mask of a sample, [H, W] bool."""
+        frame = self._frames[sample.image_id]
+        height, width = sample.image.shape[:2]
+        nearest, own = np.full((height, width), np.inf), np.zeros((height, width))
+        for instance in frame.instances:
+            depth = (
+                self._renderers[instance.object_id]
+                .render(instance.rotation, instance.translation, frame.K, width, height)
+                .depth
+            )
+            if instance.index == sample.instance:
+                own = depth
+            else:
+                nearest = np.where(depth > 0, np.minimum(nearest, depth), nearest)
+        return (own > 0) & (own <= nearest)
+
+
+def rungs(
+    sample: Sample, mask: np.ndarray, scenes: SceneSampler, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Make the five images of a photograph.
+
+    Args:
+        sample: the photograph.
+        mask: pixels that show its object, [H, W] bool.
+        scenes: makes renderings at the sample's pose.
+        rng: of light and background.
+
+    Returns:
+        [H, W, 3] uint8 each, in the order of `RUNGS`.
+    """
+    photograph = sample.image
+    scene = scenes.render(sample.rotation, sample.translation, rng)
+    assert scene is not None  # as much is visible as is asked for
+    elsewhere = scenes.backdrops.draw(rng, *mask.shape)
+    matched = photograph.astype(np.float64)
+    seen, wanted = photograph[mask].astype(np.float64), scene.image[scene.mask]
+    spread = wanted.std(0) / np.maximum(seen.std(0), _LEAST_SPREAD)
+    matched[mask] = (seen - seen.mean(0)) * spread + wanted.mean(0)
+    return [
+        photograph,
+        matched.round().clip(0, 255).astype(np.uint8),
+        _pasted(elsewhere, photograph, mask),
+        _pasted(photograph, scene.image, mask & scene.mask),
+        scene.image,
+    ]
+
+
+def _pasted(image: np.ndarray, other: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return an image with a part of another one."""
+    opacity = cv2.GaussianBlur(mask.astype(np.float32), (5, 5), _SOFTNESS)[..., None]
+    return (image + opacity * (other.astype(np.float32) - image)).round().astype(np.uint8)
+
+
+def _around(image: np.ndarray, box: np.ndarray | None, side: int = 200) -> np.ndarray:
+    """Return what is around a box, [side, side, 3]."""
+    assert box is not None
+    middle, reach = (box[:2] + box[2:]) / 2, 0.7 * (box[2:] - box[:2]).max()
+    scale = side / (2 * reach)
+    matrix = np.array([[scale, 0, side / 2 - scale * middle[0]], [0, 0, 0]])
+    matrix[1, 1:] = scale, side / 2 - scale * middle[1]
+    return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR)
+
+
+def _lines(evaluation: Evaluation, min_visible: float, records: dict[str, list[dict]]) -> list[str]:
+    """Return the table of one model."""
+    photographs = np.array([r["gain_per_level"][-1] for r in records[RUNGS[0]]])
+    rows = []
+    for rung, each in records.items():
+        gains = np.array([r["gain_per_level"] for r in each])
+        errors = np.array([r["rotation_error"] for r in each])
+        rows.append(
+            [
+                rung,
+                ", ".join(f"{gain:.2f}" for gain in gains.mean(0)),
+                "" if rung == RUNGS[0] else _mean(gains[:, -1] - photographs),
+                f"{100 * (errors < 10).mean():.0f} %",
+                f"{100 * (errors > 30).mean():.0f} %",
+                f"{np.median(errors):.1f}",
+            ]
+        )
+    columns = ["image", "LL per level", "above the photograph", "Acc@10", "> 30°", "median error °"]
+    title = (
+        f"{provenance.command()}: {len(photographs)} photographs of {evaluation.split}, visible "
+        f"fraction >= {min_visible:g}. Nats above the uniform distribution, ± standard error."
+    )
+    return [title, "", *markdown.table(columns, rows)]
+
+
+def _mean(values: np.ndarray) -> str:
+    return f"{values.mean():+.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}"
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    cli.run(appearance_gap, kept=cli.NOTHING_KEPT)
