@@ -413,7 +413,7 @@ def crowded():
 
 def test_crowded_backdrops_are_detailed_and_differ(crowded):
     rng = np.random.default_rng(0)
-    pictures = [crowded._backdrops.draw(rng, 90, 120) for _ in range(20)]
+    pictures = [crowded.backdrops.draw(rng, 90, 120) for _ in range(20)]
     assert {picture.shape for picture in pictures} == {(90, 120, 3)}
     # Each has edges, which many a plain background lacks.
     edges = lambda picture: cv2.Laplacian(picture, cv2.CV_32F).std()  # noqa: E731

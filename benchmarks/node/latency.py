@@ -35,7 +35,7 @@ def latency(
     warm_up: float = 10.0,
     rate: float = 60.0,
     beam: int = 128,
-    crops: int = 1,
+    crops: int = 3,
     threads: int = 1,
 ) -> int:
     """Measure an estimator that is much slower than its camera.
