@@ -16,7 +16,7 @@ import training.train
 from training import cli, compare, evaluate, evaluate_multiview
 from training.train import parse_args, settings_of, train
 
-PAGE = Path(__file__).parents[1] / "docs" / "training.md"
+PAGE = Path(__file__).parents[2] / "docs" / "training.md"
 OBJECTS = {"symsol": "cube", "symsol_ours": "cube", "tless": "1", "hb": "1"}
 # What makes a training small; appended to the command.
 SMALL = shlex.split(
