@@ -100,6 +100,11 @@ def test_a_missing_file(saved, name, reason):
         ModelBundle.from_pretrained(saved)
 
 
+def test_the_folder_of_a_training_leads_to_its_bundle(saved):
+    with pytest.raises(BundleError, match=f"{CONFIG} is missing; did you mean {saved}[?]"):
+        ModelBundle.from_pretrained(saved.parent)
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"\xff\xfe\x00", b"[1, 2", b"\x80\x04.", 100_000 * b"["]
 )

@@ -2,7 +2,13 @@
 
 import pytest
 
-from spyropose_ros.ros.interfaces import CameraInfo, CompressedImage, Image, type_name
+from spyropose_ros.ros.interfaces import (
+    CameraInfo,
+    CompressedImage,
+    Image,
+    PoseDistributionArray,
+    type_name,
+)
 from spyropose_ros.ros.pipeline.frame_source import Role
 from spyropose_ros.ros.pipeline.topic_choice import likely
 
@@ -15,6 +21,9 @@ TOPICS = [
         ("/front/camera_info", CameraInfo),
         ("/front/image/compressed", CompressedImage),
         ("/front/depth/compressedDepth", CompressedImage),
+        ("/arm/estimator/distributions", PoseDistributionArray),
+        ("/arm/estimator/overlay", Image),
+        ("/arm/image", Image),
     ]
 ]
 
@@ -22,9 +31,9 @@ TOPICS = [
 @pytest.mark.parametrize(
     "kind, role, used, expected",
     [
-        (Image, Role.IMAGE, [], ["/front/image", "/rear/image"]),
-        (Image, Role.IMAGE, ["/front/image"], ["/rear/image"]),
-        (Image, Role.IMAGE, ["/front/image", "/rear/image"], ["/front/depth"]),
+        (Image, Role.IMAGE, [], ["/arm/image", "/front/image", "/rear/image"]),
+        (Image, Role.IMAGE, ["/front/image", "/arm/image"], ["/rear/image"]),
+        (Image, Role.IMAGE, ["/arm/image", "/front/image", "/rear/image"], ["/front/depth"]),
         (Image, Role.DEPTH, [], ["/front/depth"]),
         (CompressedImage, Role.IMAGE, [], ["/front/image/compressed"]),
         (CameraInfo, Role.CAMERA_INFO, [], ["/front/camera_info"]),

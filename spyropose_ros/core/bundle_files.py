@@ -149,7 +149,9 @@ def read_config(directory: Path, name: str = CONFIG, format: str = FORMAT) -> di
     """Read a bundle's config.json, or another such file, and check its format."""
     path = directory / name
     if not path.is_file():
-        raise BundleError(f"{directory} is not a model bundle: {name} is missing")
+        inner = directory / "bundle"  # of a training's folder
+        meant = f"; did you mean {inner}?" if (inner / name).is_file() else ""
+        raise BundleError(f"{directory} is not a model bundle: {name} is missing{meant}")
     try:
         config = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:

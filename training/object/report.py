@@ -225,9 +225,14 @@ def _launch(layout: Layout, name: str) -> Section:
 def launch_lines(layout: Layout) -> list[str]:
     """Return the commands that use a finished bundle."""
     bundle = shlex.quote(str(layout.bundle))
+    topics = "-r image_rect:=/camera/image_rect -r camera_info:=/camera/camera_info"
     return [
+        "# in a workspace of an installed ROS 2",
         f"ros2 launch spyropose_ros estimator.launch.py model:={bundle} \\",
         "    image_topic:=/camera/image_rect camera_info_topic:=/camera/camera_info",
+        "",
+        "# with the ROS 2 of ./run; no results? The same with check in the place of node",
+        f"./run node --ros-args -p objects:=[{bundle}] {topics}",
         "",
         "# a photograph, with the camera's horizontal field of view in degrees",
         f"./run estimate photograph.jpg --model {bundle} --fov 56",
