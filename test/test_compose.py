@@ -16,7 +16,8 @@ from spyropose_ros.scenes.appearance import Appearance
 from spyropose_ros.scenes.batch_effects import BatchEffects
 from spyropose_ros.scenes.camera_effects import CameraEffects
 from spyropose_ros.scenes.chance import Chance
-from spyropose_ros.scenes.compositing import random_colours, shade
+from spyropose_ros.scenes.colours import random_colours
+from spyropose_ros.scenes.compositing import shade
 from spyropose_ros.scenes.detector import BoxNoise, MeasuredNoise
 from spyropose_ros.scenes.renderer import Light, Renderer
 from spyropose_ros.scenes.renderer import shade as shade_one

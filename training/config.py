@@ -130,6 +130,7 @@ class AugmentationConfig:
         sensor: blur, noise, mosaic artefacts, sharpening and local contrast, as a bad camera has
             them.
         erase: share of the crops with erased patches.
+        exposure: share of the crops that a camera with wrong settings takes.
     """
 
     image_augmentations: bool = True
@@ -140,6 +141,7 @@ class AugmentationConfig:
     cj_hue: float = 0.1
     sensor: bool = True
     erase: float = 0.5
+    exposure: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,12 @@ class DataConfig:
         max_roll: largest in-plane turn of a training crop, degrees; 180 is the paper.
         views: of rendered objects: "upright" ones, seen from the side or above, or "uniform" over
             SO(3).
+        zoom: largest random change of a training crop's scale, and of its middle in crop sides,
+            that the box does not tell; 0 is the paper.
+        painted: share of rendered objects whose surface is painted at random.
+        harsh: share of rendered objects in harsh, coloured light.
+        miscalibration: how wrong the calibration of a rendered crop is, standard deviation of its
+            scale, as a logarithm, and of its position, crop sides.
         low_data_regime: the first 10,000 images of SYMSOL: 9,500 to train, 500 to validate.
         data_root: where the data sets lie.
         num_workers: loader processes.
@@ -164,6 +172,10 @@ class DataConfig:
     detector: str = ""
     max_roll: float = 180.0
     views: Literal["upright", "uniform"] = "upright"
+    zoom: float = 0.0
+    painted: float = 0.0
+    harsh: float = 0.0
+    miscalibration: float = 0.0
     low_data_regime: bool = False
     data_root: str = "data"
     num_workers: int = 10

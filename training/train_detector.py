@@ -92,7 +92,8 @@ def train_detector(args: Namespace) -> Path:
         log.info("run %s is finished: its bundle is %s", args.run_id, run_dir / "bundle")
         log.info("see how good it is: %s", next_command("evaluate_detector", run_dir))
         return run_dir / "bundle"
-    known = open_objects(args.source, args.objects, config.data_root, config.side, config.views)
+    looks = config.side, config.views, config.painted
+    known = open_objects(args.source, args.objects, config.data_root, *looks)
     from training.detector.fit import fit  # not before there is something to train
 
     log.info("run %s: detector of %s", args.run_id, ", ".join(known.classes))

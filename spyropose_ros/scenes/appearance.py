@@ -1,8 +1,57 @@
 """Appearance of composed crops: every range that is drawn from, by name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """Ranges of random surfaces; see `spyropose_ros.scenes.surface`.
+
+    Attributes:
+        share: of the objects that have one.
+        contrast: of the object's own colours about their mean, drawn logarithmically.
+        gain: brightness, drawn logarithmically.
+        tint: spread of the gain between the channels, of its logarithm.
+        saturation: distance from grey, relative.
+        inversion: share of inverted colours.
+        gamma: spread of the exponent's logarithm.
+        patterns: largest number of patterns.
+        pattern_share: share of those that are painted.
+        spots: share of patterns about a point; the others are across a direction.
+        aligned: share of directions along the object's axes.
+        frequency: of patterns, per diameter, drawn logarithmically.
+        bent: share of patterns that are not straight.
+        bend: how far they are bent, diameters.
+        level: of the wave, from where on it is painted.
+        sharpness: of its edges, drawn logarithmically.
+        opacity: of the paint.
+        plain_paint: share of paint of one colour; the other makes what is there brighter or darker.
+        drift: logarithmic height of smooth brightness.
+        drift_frequency: of that, per diameter.
+    """
+
+    share: float = 0.0
+    contrast: Range = (0.3, 4.0)
+    gain: Range = (0.5, 3.0)
+    tint: float = 0.2
+    saturation: Range = (0.0, 1.8)
+    inversion: float = 0.05
+    gamma: float = 0.25
+    patterns: int = 3
+    pattern_share: float = 0.5
+    spots: float = 0.5
+    aligned: float = 0.5
+    frequency: Range = (0.4, 8.0)
+    bent: float = 0.5
+    bend: Range = (0.0, 0.25)
+    level: Range = (-0.4, 0.95)
+    sharpness: Range = (3.0, 60.0)
+    opacity: Range = (0.2, 1.0)
+    plain_paint: float = 0.5
+    drift: Range = (0.0, 0.3)
+    drift_frequency: Range = (0.2, 1.5)
 
 
 @dataclass(frozen=True)
@@ -48,6 +97,8 @@ class Appearance:
         downscale: remaining resolution where it is lost.
         sharpen: strength of sharpening.
         jpeg_quality: as libjpeg counts it.
+        surface: random surfaces.
+        harsh: share of the objects in the light of `HARSH`.
     """
 
     lights: int = 3
@@ -87,3 +138,19 @@ class Appearance:
     downscale: Range = (0.45, 0.9)
     sharpen: Range = (0.3, 1.2)
     jpeg_quality: Range = (35.0, 95.0)
+    surface: Surface = field(default_factory=Surface)
+    harsh: float = 0.0
+
+
+HARSH = Appearance(
+    lights=4,
+    light_bias=(0.0, -0.3, -0.5),
+    light_strength=(0.3, 3.0),
+    light_tint=(0.4, 1.0),
+    ambient=(0.05, 0.6),
+    ambient_tint=(0.7, 1.0),
+    gloss_share=0.8,
+    gloss=(0.0, 1.5),
+    shininess=(3.0, 400.0),
+)
+"""Several coloured lights on what is dull or shines like metal."""

@@ -7,14 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spyropose_ros.scenes.appearance import Appearance
+from spyropose_ros.scenes.appearance import HARSH, Appearance
 from spyropose_ros.scenes.backdrops import HEIGHT, WIDTH, BackdropBank
 from spyropose_ros.scenes.batch_effects import BatchEffects
 from spyropose_ros.scenes.chance import Chance
 from spyropose_ros.scenes.clutter import background
+from spyropose_ros.scenes.colours import random_colours
 from spyropose_ros.scenes.occlusion import Acceptable, SpriteTensors, Things, occlude, place
 from spyropose_ros.scenes.sampler import ObjectModel, SceneSettings
 from spyropose_ros.scenes.sprites import SpriteBank
+from spyropose_ros.scenes.surface import object_points, vary_surface
 from spyropose_ros.scenes.views import NORMAL_SCALE
 from spyropose_ros.scenes.warp import filter_each, gaussian, power_, warp
 
@@ -186,9 +188,17 @@ class Painter(nn.Module):
             albedo = torch.where(differs, part[..., None, None], own[..., None, None])
         else:
             albedo = view["albedo"].float() * (gain / 255)[..., None, None]
-        image = shade(albedo, view["normals"] / NORMAL_SCALE, appearance, chance)
-        mask = (view["depth"] > 0).unsqueeze(1)
-        return torch.cat((image.clamp_(0, 1) * mask, mask.float()), 1)
+        solid = (view["depth"] > 0).unsqueeze(1)
+        if appearance.surface.share > 0:
+            place = view["depth"], view["K"], view["rotation"], view["translation"]
+            points = object_points(*place) / self.model.diameter
+            albedo = vary_surface(albedo, points, solid, appearance.surface, chance)
+        normals = view["normals"] / NORMAL_SCALE
+        image = shade(albedo, normals, appearance, chance)
+        if appearance.harsh > 0:
+            harsh = chance.happens(appearance.harsh).view(-1, 1, 1, 1)
+            image = torch.where(harsh, shade(albedo, normals, HARSH, chance), image)
+        return torch.cat((image.clamp_(0, 1) * solid, solid.float()), 1)
 
     def _shadow(self, opacity: Tensor, chance: Chance) -> Tensor:
         """Return the light that objects [B, 1, R, R] leave on what is behind them, [B, 1, R, R]."""
@@ -256,16 +266,6 @@ def _plain(sprites: SpriteBank, settings: SceneSettings, rng: np.random.Generato
     focal_over_z = settings.fx / rng.uniform(*settings.distance)
     sprites.scatter(image, focal_over_z, int(rng.integers(0, 2 * settings.clutter + 1)), rng)
     return image
-
-
-def random_colours(chance: Chance) -> Tensor:
-    """Draw RGB in [0, 1], [B, 3]; greys, pale and strong colours are all common."""
-    hue = chance.uniform(0, 6)
-    saturation = chance.uniform() ** 1.5
-    value = chance.uniform(0.2, 1.0)
-    steps = (torch.tensor([5.0, 3.0, 1.0], device=hue.device) + hue.unsqueeze(1)) % 6
-    fall = torch.minimum(steps, 4 - steps).clamp(0, 1)
-    return value.unsqueeze(1) * (1 - saturation.unsqueeze(1) * fall)
 
 
 def shade(albedo: Tensor, normals: Tensor, appearance: Appearance, chance: Chance) -> Tensor:

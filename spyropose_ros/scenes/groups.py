@@ -1,14 +1,18 @@
 """Random camera images of several known objects among other things, for detectors."""
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+import torch
 import trimesh
 
+from spyropose_ros.scenes import chance
 from spyropose_ros.scenes.backdrops import BackdropBank
+from spyropose_ros.scenes.chance import Chance
 from spyropose_ros.scenes.clutter import cast_shadow, uneven_light
-from spyropose_ros.scenes.renderer import Renderer
+from spyropose_ros.scenes.renderer import GBuffer, Renderer
 from spyropose_ros.scenes.sampler import (
     ObjectModel,
     Placed,
@@ -19,6 +23,7 @@ from spyropose_ros.scenes.sampler import (
     random_pose,
 )
 from spyropose_ros.scenes.sprites import SpriteBank, paste
+from spyropose_ros.scenes.surface import object_points, vary_surface
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,15 @@ class Group:
     boxes: np.ndarray
     classes: np.ndarray
     visible: np.ndarray
+
+
+class _Thing(NamedTuple):
+    """A known object in an image: which one, its pose and its pixels."""
+
+    kind: int
+    rotation: np.ndarray
+    translation: np.ndarray
+    pixels: Placed
 
 
 class GroupSampler:
@@ -110,8 +124,8 @@ class GroupSampler:
         self._sprites.scatter(image, scenes.fx / rng.uniform(*scenes.distance), things, rng)
         owner = np.full(image.shape[:2], -1)
         placed = self._place_all(rng)
-        for number, (kind, z, item) in enumerate(placed):
-            self._add(image, owner, number, kind, z, item, rng)
+        for number, thing in enumerate(placed):
+            self._add(image, owner, number, thing, rng)
         if rng.random() < scenes.uneven_light:
             light = uneven_light(rng, *image.shape[:2])
             cv2.multiply(image, cv2.merge([light] * 3), dst=image, dtype=cv2.CV_8U)
@@ -120,12 +134,12 @@ class GroupSampler:
         return Group(
             scenes.effects.apply(image, rng),
             np.array(boxes, np.float32).reshape(-1, 4),
-            np.array([placed[number][0] for number in seen], np.int64),
-            np.array([(owner == n).sum() / placed[n][2].total for n in seen], np.float32),
+            np.array([placed[number].kind for number in seen], np.int64),
+            np.array([(owner == n).sum() / placed[n].pixels.total for n in seen], np.float32),
         )
 
-    def _place_all(self, rng: np.random.Generator) -> list[tuple[int, float, Placed]]:
-        """Return kind, distance and pixels of random objects, the farthest first."""
+    def _place_all(self, rng: np.random.Generator) -> list[_Thing]:
+        """Return random objects, the farthest first."""
         scenes, settings = self._scenes, self.settings
         count = 0 if rng.random() < settings.empty else int(rng.integers(1, settings.most + 1))
         placed = []
@@ -133,34 +147,50 @@ class GroupSampler:
             kind = int(rng.integers(len(self.models)))
             rotation, translation = random_pose(self.models[kind], scenes, rng)
             size = scenes.width, scenes.height
-            item = place(self._renderers[kind], rotation, translation, scenes.K, *size)
-            if item is not None:
-                placed.append((kind, float(translation[2]), item))
-        return sorted(placed, key=lambda each: -each[1])
+            pixels = place(self._renderers[kind], rotation, translation, scenes.K, *size)
+            if pixels is not None:
+                placed.append(_Thing(kind, rotation, translation, pixels))
+        return sorted(placed, key=lambda each: -each.translation[2])
 
     def _add(
         self,
         image: np.ndarray,
         owner: np.ndarray,
         number: int,
-        kind: int,
-        z: float,
-        item: Placed,
+        thing: _Thing,
         rng: np.random.Generator,
     ) -> None:
         """Put an object, and perhaps things before it, in front of what is there, in place."""
-        scenes = self._scenes
+        scenes, item = self._scenes, thing.pixels
         mask = item.mask(*owner.shape)
         if not mask.any():
             return
         if rng.random() < 0.5:
             cast_shadow(image, mask, rng)
-        colours, opacity = paint(self.models[kind], item.buffer, rng)
+        model = self.models[thing.kind]
+        colours, opacity = paint(model, self._varied(thing, rng), rng)
         paste(image[item.rows, item.columns], colours[item.inside], opacity[item.inside])
         owner[mask] = number
         if rng.random() < scenes.occlusion_probability:
             least = scenes.min_visible_fraction * item.total
-            owner[self._sprites.occlude(image, mask, scenes.fx / z, least, rng)] = -1
+            focal_over_z = scenes.fx / thing.translation[2]
+            owner[self._sprites.occlude(image, mask, focal_over_z, least, rng)] = -1
+
+    def _varied(self, thing: _Thing, rng: np.random.Generator) -> GBuffer:
+        """Return what is seen of an object, perhaps with a random surface."""
+        buffer, surface = thing.pixels.buffer, self._scenes.appearance.surface
+        if rng.random() >= surface.share:
+            return buffer
+        model, K = self.models[thing.kind], self._scenes.K
+        K[:2, 2] -= thing.pixels.corner
+        centre = thing.rotation @ model.center + thing.translation
+        place = (torch.from_numpy(a).float()[None] for a in (K, thing.rotation, centre))
+        points = object_points(torch.from_numpy(buffer.depth)[None], *place) / model.diameter
+        albedo = torch.from_numpy(buffer.albedo).permute(2, 0, 1)[None]
+        solid = torch.from_numpy(buffer.mask)[None, None]
+        numbers = Chance(chance.draw(rng)[None])
+        varied = vary_surface(albedo, points, solid, replace(surface, share=1.0), numbers)
+        return buffer._replace(albedo=varied[0].permute(1, 2, 0).numpy())
 
 
 def _others(models: list[ObjectModel]) -> list[trimesh.Trimesh]:

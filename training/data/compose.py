@@ -1,5 +1,8 @@
 """From views to crops: occlusion, the simulated detector, the crop and the surface map, batched."""
 
+import math
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -8,10 +11,24 @@ from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.scenes.chance import Chance
 from spyropose_ros.scenes.compositing import Painter
 from spyropose_ros.scenes.detector import noisy_boxes
-from training.data.crops import PAPER_LIMIT, PAPER_SIGMA, surface_map, within_ball
+from spyropose_ros.scenes.sampler import SceneSettings
+from training.data.crops import (
+    PAPER_LIMIT,
+    PAPER_SIGMA,
+    miscalibrated,
+    surface_map,
+    within_ball,
+)
 from training.data.source import CropSettings
 
 _TRIES = 8  # of the noise, until the truth lies in the ball
+
+
+def varied(settings: SceneSettings, crop: CropSettings) -> SceneSettings:
+    """Return how scenes look with the surfaces and the light that crops ask for."""
+    appearance = settings.appearance
+    surface = replace(appearance.surface, share=crop.painted)
+    return replace(settings, appearance=replace(appearance, surface=surface, harsh=crop.harsh))
 
 
 class Composer(nn.Module):
@@ -59,9 +76,7 @@ class Composer(nn.Module):
         occluders, visible = self.painter.occlude(batch, acceptable, chance)
         estimate = self._estimate(visible, batch["K"], truth, chance)
         crop = self.crop
-        K_crop = camera.crop_intrinsics(
-            estimate, self.diameter, self.K, crop.resolution, crop.padding, batch["roll"]
-        )
+        K_crop = self._intrinsics(estimate, batch["roll"], chance)
         image = self.painter.paint(batch, occluders, K_crop, chance)
         item = {
             "crop": image.mul_(255).round_().byte(),
@@ -70,11 +85,27 @@ class Composer(nn.Module):
             "rotation": batch["rotation"],
             "translation": truth,
         }
+        if crop.miscalibration > 0:
+            errors = chance.normal((3,)) * crop.miscalibration
+            item["K_crop"] = miscalibrated(K_crop, crop.resolution, errors)
         if crop.surface:
             depth = batch["depth"] * visible
             pose = batch["rotation"], truth
             item["surface"] = surface_map(depth, batch["K"], *pose, self.diameter, K_crop, crop)
         return item
+
+    def _intrinsics(self, estimate: Tensor, roll: Tensor, chance: Chance) -> Tensor:
+        """Return those of the crops, [B, 3, 3]."""
+        crop = self.crop
+        if crop.zoom == 0:
+            size = crop.resolution, crop.padding
+            return camera.crop_intrinsics(estimate, self.diameter, self.K, *size, roll)
+        padding = crop.padding * torch.exp2(chance.uniform(-1, 1) * math.log2(1 + crop.zoom))
+        K_crop = camera.crop_intrinsics(
+            estimate, self.diameter, self.K, crop.resolution, padding, roll
+        )
+        K_crop[:, :2, 2] += chance.uniform(-crop.zoom, crop.zoom, (2,)) * crop.resolution / 2
+        return K_crop
 
     def _found(self, visible: Tensor, K: Tensor, truth: Tensor) -> Tensor:
         """Tell whether a perfect box around the visible part leads to the truth, bool [N]."""

@@ -175,6 +175,28 @@ def within_ball(truth: Tensor, estimate: Tensor, diameter: float) -> Tensor:
     return offset.norm(dim=1) < _BALL
 
 
+def miscalibrated(K_crop: Tensor, side: int, errors: Tensor) -> Tensor:
+    """Make the intrinsics of crops a little wrong.
+
+    Such errors stand for those of camera, lens and mesh: whatever puts the outline of the true pose
+    beside the one in the image.
+
+    Args:
+        K_crop: [B, 3, 3].
+        side: of the crops, pixels.
+        errors: of the scale, as a logarithm, and of the position in x and y, crop sides, [B, 3].
+
+    Returns:
+        [B, 3, 3].
+    """
+    scale, shift = errors[:, :1].exp(), errors[:, 1:] * side
+    middle = (side - 1) / 2
+    wrong = K_crop.clone()
+    wrong[:, :2, :2] *= scale.unsqueeze(2)
+    wrong[:, :2, 2] = middle + (K_crop[:, :2, 2] - middle) * scale + shift
+    return wrong
+
+
 def surface_map(
     depth: Tensor,
     K: Tensor,

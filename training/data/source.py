@@ -83,6 +83,11 @@ class CropSettings:
             the paper's truncated Gaussian offset around the truth.
         max_roll: largest random in-plane turn of the crop, degrees.
         surface: whether items have a surface map.
+        zoom: largest random change of the crop's scale, and of its middle in crop sides.
+        painted: share of rendered objects with a random surface.
+        harsh: share of rendered objects in harsh light.
+        miscalibration: of rendered crops, standard deviation of the errors of
+            `training.data.crops.miscalibrated`.
     """
 
     resolution: int
@@ -91,6 +96,10 @@ class CropSettings:
     box_noise: EdgeNoise | None
     max_roll: float
     surface: bool
+    zoom: float = 0.0
+    painted: float = 0.0
+    harsh: float = 0.0
+    miscalibration: float = 0.0
 
 
 class Items(Protocol):

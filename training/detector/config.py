@@ -28,6 +28,7 @@ class DetectorConfig:
         side: images are scaled so that their longer side has this many pixels.
         views: "upright" objects, seen from the side or above, or "uniform" over SO(3); a set of
             `training.generate_data` is seen as it was generated.
+        painted: share of the objects whose surface is painted at random.
         data_root: where the data sets lie.
         num_workers: loader processes.
         validation_images: watched during training.
@@ -44,6 +45,7 @@ class DetectorConfig:
     start_from: str = "models/nanodet_coco"
     side: int = 416
     views: Literal["upright", "uniform"] = "upright"
+    painted: float = 0.0
     data_root: str = "data"
     num_workers: int = 1
     validation_images: int = 64

@@ -44,6 +44,7 @@ def open_objects(
     data_root: str,
     side: int = GroupSettings.side,
     views: Literal["upright", "uniform"] = "upright",
+    painted: float = 0.0,
 ) -> KnownObjects:
     """Load objects.
 
@@ -53,6 +54,7 @@ def open_objects(
         data_root: where downloaded data sets lie.
         side: of the images, see `GroupSettings`.
         views: "uniform" turns the objects at random over SO(3).
+        painted: share of the objects whose surface is painted at random.
 
     Returns:
         The objects; their scenes have the settings of the first.
@@ -66,6 +68,8 @@ def open_objects(
     names = tuple(model.name for model in models)
     if len(set(names)) < len(names):
         raise InputError(f"a detector needs each of its objects once; got {', '.join(names)}")
+    surface = replace(scenes.appearance.surface, share=painted)
+    scenes = replace(scenes, appearance=replace(scenes.appearance, surface=surface))
     return KnownObjects(names, GroupSampler(models, GroupSettings(scenes, side)))
 
 

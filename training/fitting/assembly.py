@@ -156,6 +156,10 @@ def crop_settings(config: TrainConfig, source: Source, training: bool) -> CropSe
         box_noise(config.data),
         config.data.max_roll if training else 0.0,
         _reads_surface(config, source),
+        config.data.zoom if training else 0.0,
+        config.data.painted,
+        config.data.harsh,
+        config.data.miscalibration,
     )
 
 
