@@ -305,6 +305,10 @@ def test_the_verdict_names_what_is_wrong(changes, begins):
         assert "-m training.calibrate" in verdict(report | {"protocol": "temperatures off"})
         paper = verdict(report | {"protocol": Protocol(paper=True).temperatures(None)})
         assert "training.calibrate" not in paper and "without --paper-protocol" in paper
+    if begins.startswith("cautious"):
+        assert verdict(report).endswith("wider than necessary")
+        unfamiliar = {"protocol": "temperatures fitted on images, changed as photographs differ"}
+        assert "calibrated for photographs" in verdict(report | unfamiliar)
     if begins.startswith("has not learned"):
         assert "new --run-id" in verdict(report)
 
@@ -412,6 +416,15 @@ def test_calibration_writes_temperatures_only(bop_bundle, split):
     assert after | {"temperatures": before["temperatures"]} == before
     report = evaluate(str(bop_bundle), limit=1, **OPTIONS)
     assert f"temperatures fitted on {fitted['images']} {data}" in report["protocol"]
+
+
+def test_calibration_for_photographs_needs_no_other_images(bop_bundle):
+    with pytest.raises(ValueError, match="--for-photographs .*: leave it out"):
+        calibrate(str(bop_bundle), "train", images=3, for_photographs=True)
+    plain = calibrate(str(bop_bundle), images=3, beam=8)
+    assert calibrate(str(bop_bundle), images=3, beam=8, for_photographs=True) != plain
+    record = json.loads((bop_bundle / "config.json").read_text())["record"]["calibration"]
+    assert record["data"] == "validation images of toy/1, changed as photographs differ"
 
 
 def test_a_doubtful_calibration_says_so(bop_bundle, caplog):

@@ -23,6 +23,7 @@ from spyropose_ros.core.bundle_files import CONFIG, write_config
 from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.search_settings import SearchSettings
 from training import cli, runs
+from training.evaluation.verdict import FOR_PHOTOGRAPHS
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +54,7 @@ def calibrate(
     beam: int = 64,
     device: str | None = None,
     data_root: str = "data",
+    for_photographs: bool = False,
 ) -> list[float]:
     """Fit and store the temperatures.
 
@@ -67,13 +69,17 @@ def calibrate(
         beam: of the search that collects logits.
         device: where to run.
         data_root: where data sets lie.
+        for_photographs: for lack of them, on renderings that differ from those of the training as
+            photographs do: painted surfaces, harsh light, and a bad camera whose calibration is a
+            little wrong.
 
     Returns:
         The temperatures, coarse to fine.
 
     Raises:
         InputError: if the split does not exist or is the one that is evaluated on, or there are no
-            images but the test's.
+            images but the test's, or what is for photographs has a split, or images that are the
+            crops.
     """
     runs.require_bundle(run_or_bundle)
 
@@ -85,6 +91,11 @@ def calibrate(
     bundle.temperatures = [1.0] * bundle.model.config.depth
     settings = SearchSettings(beam, 0.0)
     estimator = Estimator(bundle, device, settings)
+    if for_photographs and (split is not None or source.rotation_only):
+        raise InputError(
+            "--for-photographs changes the renderings of a training that searches positions, too: "
+            "leave it out"
+        )
     if split is not None:
         source.check_split(split)
         if split == source.splits[0]:
@@ -92,7 +103,9 @@ def calibrate(
                 f"'{split}' is what {source.name} is evaluated on: temperatures that are fitted on "
                 "it flatter the evaluation; choose another split, or leave it out"
             )
-    batches = list(_validation_batches(estimator, source, images, seed)) if split is None else []
+    batches = []
+    if split is None:
+        batches = list(_validation_batches(estimator, source, images, seed, for_photographs))
     searched: Iterable[Searched]
     passes = []
     for _ in range(_PASSES):
@@ -109,6 +122,7 @@ def calibrate(
         estimator = Estimator(bundle, device, settings)  # with these temperatures
         log.info("temperatures: %s", bundle.temperatures)
     data = f"{split or 'validation'} images of {source.name}"
+    data += f", {FOR_PHOTOGRAPHS}" * for_photographs
     record = {"images": len(found), "data": data, "seed": seed, "beam": beam}
     _store(Path(bundle.name) / CONFIG, bundle.temperatures, record)
     for doubt in doubts(len(found), passes):
@@ -154,12 +168,13 @@ def doubts(images: int, passes: list[list[float]]) -> list[str]:
 
 
 def _validation_batches(
-    estimator: Estimator, source: Source, images: int, seed: int
+    estimator: Estimator, source: Source, images: int, seed: int, for_photographs: bool
 ) -> Iterator[dict[str, torch.Tensor]]:
-    """Yield crops as the training validates on, one by one."""
+    """Yield crops as the training validates on, or such as photographs may be, one by one."""
     from training.data.box_noise import bundle_noise
     from training.data.source import CropSettings
     from training.data.streams import VALIDATION, item_generator
+    from training.data.unfamiliar import LOOKS, unfamiliar
 
     if source.validates_on_test:
         raise InputError(
@@ -174,12 +189,14 @@ def _validation_batches(
         box_noise=bundle_noise(estimator.bundle.name),
         max_roll=0.0,
         surface=False,
+        **(LOOKS if for_photographs else {}),
     )
     items, composer = source.validation_items(crop), source.composer(crop)
     for index in range(min(images, len(items))):
         item = items.item(index, item_generator(seed + _SEED_OFFSET, VALIDATION, index))
         item = {key: value[None].to(estimator.device) for key, value in item.items()}
-        yield composer(item)
+        batch = composer(item)
+        yield unfamiliar(batch, seed + index) if for_photographs else batch
 
 
 def _searched(estimator: Estimator, item: dict[str, torch.Tensor]) -> Searched:

@@ -1,8 +1,9 @@
 """What keeps photographs below renderings: `python -m benchmarks.accuracy.appearance_gap MODEL`.
 
-The same poses and boxes of LM-O with five images each: the photograph; its object's colours brought
-to the mean and spread of the rendered object's; the photographed object, cut out along the
-annotation, before rendered backgrounds; the rendered object in the photograph; and a rendering.
+The same poses and boxes of LM-O with six images each: the photograph; its object's colours brought
+to the mean and spread of the rendered object's; the photographed object before a rendered
+background, cut out beside the annotated outline, which leaves its own outline, and along it, which
+does not; the rendered object in the photograph; and a rendering.
 Writes <output>/OBJECT.md and, with the first images, <output>/OBJECT.png.
 """
 
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
 RUNGS = (
     "photograph",
     "photograph, object in the rendering's colours",
+    "photographed object and 6 px around it, rendered background",
     "photographed object, rendered background",
     "rendered object in the photograph",
     "rendering",
 )
+_RIM = np.ones((13, 13), np.uint8)  # reaches 6 pixels further
 _SOFTNESS = 0.7  # of the edges of what is pasted, pixels
 _SHOWN = 4  # images of the figure
 _LEAST_SPREAD = 1e-3  # of colours, of 255: of what is black
@@ -162,7 +165,7 @@ class VisibleMasks:
 def rungs(
     sample: Sample, mask: np.ndarray, scenes: SceneSampler, rng: np.random.Generator
 ) -> list[np.ndarray]:
-    """Make the five images of a photograph.
+    """Make the images of a photograph.
 
     Args:
         sample: the photograph.
@@ -184,6 +187,7 @@ def rungs(
     return [
         photograph,
         matched.round().clip(0, 255).astype(np.uint8),
+        _pasted(elsewhere, photograph, cv2.dilate(mask.astype(np.uint8), _RIM) > 0),
         _pasted(elsewhere, photograph, mask),
         _pasted(photograph, scene.image, mask & scene.mask),
         scene.image,

@@ -21,12 +21,14 @@ def test_rungs_mix_object_and_surroundings():
     images = dict(
         zip(RUNGS, rungs(sample, scene.mask, scenes, np.random.default_rng(1)), strict=True)
     )
-    photo, matched, cut, inserted, rendering = images.values()
+    photo, matched, rimmed, cut, inserted, rendering = images.values()
     core = cv2.erode(scene.mask.astype(np.uint8), np.ones((7, 7))) > 0
     outside = cv2.dilate(scene.mask.astype(np.uint8), np.ones((7, 7))) == 0
     np.testing.assert_array_equal(photo, sample.image)
     np.testing.assert_array_equal(matched[outside], photo[outside])
     assert np.abs(matched[scene.mask].mean(0) - rendering[scene.mask].mean(0)).max() < 3
+    grown = cv2.dilate(scene.mask.astype(np.uint8), np.ones((7, 7))) > 0
+    np.testing.assert_array_equal(rimmed[grown], photo[grown])
     np.testing.assert_array_equal(cut[core], photo[core])
     assert (cut[outside] != photo[outside]).mean() > 0.5
     np.testing.assert_array_equal(inserted[core], rendering[core])

@@ -10,6 +10,9 @@ TEMPERATURES_OFF = "temperatures off"
 TEMPERATURES_UNUSED = "temperatures off, as in the paper"
 """How it says that the temperatures, if there are any, are not used."""
 
+FOR_PHOTOGRAPHS = "changed as photographs differ"
+"""How the data of a calibration say that they stand for photographs."""
+
 _FEWEST_IMAGES = 20
 _INSIDE = 0.8  # least share of truths in the box that is searched
 _LEARNED = 0.1  # least log-likelihood, of what all mass in one finest cell would give
@@ -61,6 +64,8 @@ def verdict(report: dict) -> str:
             remedy = "train on more images like these, and calibrate it on more of them"
         return f"overconfident: {share}; {remedy}"
     if covered > _MASS + slack:
+        if FOR_PHOTOGRAPHS in report["protocol"]:
+            return f"cautious: {share}; it is calibrated for photographs, and wider elsewhere"
         return f"cautious: {share}, which is safe but wider than necessary"
     return f"calibrated: {share}"
 

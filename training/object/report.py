@@ -100,6 +100,10 @@ def _calibration(layout: Layout, report: dict) -> Section:
     caption = "Calibration, log-likelihood level by level, and entropy."
     return Section(
         "Whether its probabilities are true",
+        [
+            "They are fitted to what photographs are like. On these renderings the regions may "
+            "hold the truth more often than they say."
+        ],
         rows=rows,
         pictures=read_picture(layout.figure, caption),
     )

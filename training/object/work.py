@@ -229,8 +229,8 @@ class _Part:
         partial.rename(bundle)
 
     def _calibrate(self) -> None:
-        images = str(self._plan.calibration_images)
-        run_module("training.calibrate", [str(self.layout.root), "--images", images])
+        flags = ["--images", str(self._plan.calibration_images), "--for-photographs"]
+        run_module("training.calibrate", [str(self.layout.root), *flags])
 
     def _fit_presence(self) -> None:
         """Fit presence and judge it; the bundle can be used without."""
