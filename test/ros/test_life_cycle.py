@@ -115,6 +115,7 @@ def loading(monkeypatch):
 
 
 def models_alive() -> int:
+    gc.unfreeze()  # a session hides what it has loaded from the collector
     gc.collect()
     return sum(type(thing) is PoseModel for thing in gc.get_objects())
 
