@@ -11,7 +11,7 @@ import trimesh
 from bop_files import meshes, write_models
 from spyropose_ros.core.errors import DataError, InputError
 from spyropose_ros.detector.network import BINS, Prediction, cells
-from spyropose_ros.scenes.groups import Group, GroupSampler, GroupSettings
+from spyropose_ros.scenes.groups import Group, GroupSampler, GroupSettings, Instance
 from spyropose_ros.scenes.renderer import Renderer, bounding_sphere
 from spyropose_ros.scenes.sampler import ObjectModel, SceneSettings, mask_box, place
 from training.detector.images import IGNORED, NONE, GroupItems, counts, open_objects
@@ -40,14 +40,17 @@ def test_boxes_and_fractions_are_those_of_the_visible_pixels(monkeypatch):
     """The near cube hides a part of the far one; the one between is all hidden and left out."""
     made, renderer = sampler(), Renderer(cube().mesh)
     where = [(0.13, 0.0, 0.8), (0.2, 0.02, 0.6), (0.1, 0.0, 0.3)]
-    placed = [(0, t[2], place(renderer, np.eye(3), np.array(t), PLAIN.K, 128, 96)) for t in where]
+    placed = [
+        Instance(0, np.eye(3), t, place(renderer, np.eye(3), t, PLAIN.K, 128, 96))
+        for t in map(np.array, where)
+    ]
     monkeypatch.setattr(made, "_place_all", lambda rng: placed)
     group = made.sample(np.random.default_rng(0))
-    far, middle, near = (item.mask(96, 128) for *_, item in placed)
+    far, middle, near = (item.pixels.mask(96, 128) for item in placed)
     assert not (middle & ~near).any() and (far & near).any()
     seen = far & ~middle & ~near
     np.testing.assert_array_equal(group.boxes, [mask_box(seen), mask_box(near)])
-    totals = placed[0][2].total, placed[2][2].total
+    totals = placed[0].pixels.total, placed[2].pixels.total
     np.testing.assert_allclose(group.visible, [seen.sum() / totals[0], near.sum() / totals[1]])
     assert group.classes.tolist() == [0, 0]
 

@@ -60,8 +60,15 @@ class Group:
     visible: np.ndarray
 
 
-class _Thing(NamedTuple):
-    """A known object in an image: which one, its pose and its pixels."""
+class Instance(NamedTuple):
+    """A known object in an image.
+
+    Attributes:
+        kind: which of the models.
+        rotation: [3, 3], object to camera.
+        translation: [3], object to camera, metres.
+        pixels: what it takes of the image.
+    """
 
     kind: int
     rotation: np.ndarray
@@ -138,7 +145,7 @@ class GroupSampler:
             np.array([(owner == n).sum() / placed[n].pixels.total for n in seen], np.float32),
         )
 
-    def _place_all(self, rng: np.random.Generator) -> list[_Thing]:
+    def _place_all(self, rng: np.random.Generator) -> list[Instance]:
         """Return random objects, the farthest first."""
         scenes, settings = self._scenes, self.settings
         count = 0 if rng.random() < settings.empty else int(rng.integers(1, settings.most + 1))
@@ -149,7 +156,7 @@ class GroupSampler:
             size = scenes.width, scenes.height
             pixels = place(self._renderers[kind], rotation, translation, scenes.K, *size)
             if pixels is not None:
-                placed.append(_Thing(kind, rotation, translation, pixels))
+                placed.append(Instance(kind, rotation, translation, pixels))
         return sorted(placed, key=lambda each: -each.translation[2])
 
     def _add(
@@ -157,7 +164,7 @@ class GroupSampler:
         image: np.ndarray,
         owner: np.ndarray,
         number: int,
-        thing: _Thing,
+        thing: Instance,
         rng: np.random.Generator,
     ) -> None:
         """Put an object, and perhaps things before it, in front of what is there, in place."""
@@ -176,7 +183,7 @@ class GroupSampler:
             focal_over_z = scenes.fx / thing.translation[2]
             owner[self._sprites.occlude(image, mask, focal_over_z, least, rng)] = -1
 
-    def _varied(self, thing: _Thing, rng: np.random.Generator) -> GBuffer:
+    def _varied(self, thing: Instance, rng: np.random.Generator) -> GBuffer:
         """Return what is seen of an object, perhaps with a random surface."""
         buffer, surface = thing.pixels.buffer, self._scenes.appearance.surface
         if rng.random() >= surface.share:
