@@ -27,7 +27,7 @@ from spyropose_ros.scenes.warp import filter_each, gaussian, power_, similarity,
 from training.data import open_source
 from training.data.rendered import RenderedSource
 from training.data.streams import TRAIN, Stream, item_generator
-from training_tools import crop, distance_to_surface
+from training_tools import crop, distance_to_surface, numbers
 
 FEW = {"sprites": 20, "appearance": Appearance(plain_backdrops=4)}
 PLAIN = CameraEffects(0, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -58,10 +58,6 @@ def items(source):
 @pytest.fixture(scope="module")
 def composed(composer, items):
     return composer(default_collate(items))
-
-
-def numbers(n, seed=0):
-    return Chance(torch.stack([chances.draw(np.random.default_rng((seed, i))) for i in range(n)]))
 
 
 # --- geometry --------------------------------------------------------------------------------

@@ -8,9 +8,7 @@ import torch
 from scipy.spatial import cKDTree
 from torch.utils.data import default_collate
 
-from spyropose_ros.scenes import chance as chances
 from spyropose_ros.scenes.appearance import Appearance, Surface
-from spyropose_ros.scenes.chance import Chance
 from spyropose_ros.scenes.groups import GroupSampler, GroupSettings
 from spyropose_ros.scenes.sampler import SceneSettings
 from spyropose_ros.scenes.surface import object_points, vary_surface
@@ -19,14 +17,10 @@ from training.data.rendered import RenderedSource
 from training.data.streams import TRAIN, Stream
 from training.data.unfamiliar import LOOKS, unfamiliar
 from training.fitting.augment import WrongExposure
-from training_tools import crop, distance_to_surface
+from training_tools import crop, distance_to_surface, numbers
 
 ALWAYS = Surface(share=1.0)
 CROP = crop(resolution=96, map_size=48)
-
-
-def numbers(n, seed=0):
-    return Chance(torch.stack([chances.draw(np.random.default_rng((seed, i))) for i in range(n)]))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,9 @@ import numpy as np
 import torch
 import trimesh
 
+from spyropose_ros.scenes import chance as chances
 from spyropose_ros.scenes.appearance import Appearance
+from spyropose_ros.scenes.chance import Chance
 from spyropose_ros.scenes.detector import BoxNoise
 from spyropose_ros.scenes.sampler import SceneSettings
 from training.config import (
@@ -75,6 +77,11 @@ class Numbers:
 def tiny(**changes) -> TrainConfig:
     """`TINY` with changes by flag name."""
     return TrainConfig.from_flat(TINY.to_flat() | changes)
+
+
+def numbers(n: int, seed: int = 0) -> Chance:
+    """Random numbers of items."""
+    return Chance(torch.stack([chances.draw(np.random.default_rng((seed, i))) for i in range(n)]))
 
 
 def crop(**changes) -> CropSettings:

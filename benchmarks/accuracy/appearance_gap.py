@@ -10,8 +10,8 @@ Writes <output>/OBJECT.md and, with the first images, <output>/OBJECT.png.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ RUNGS = (
 _RIM = np.ones((13, 13), np.uint8)  # reaches 6 pixels further
 _SOFTNESS = 0.7  # of the edges of what is pasted, pixels
 _SHOWN = 4  # images of the figure
+_SIDE = 200  # of each, pixels
 _LEAST_SPREAD = 1e-3  # of colours, of 255: of what is black
 
 
@@ -96,6 +97,7 @@ def _measure(
     evaluation: Evaluation, data_root: str, limit: int, min_visible: float
 ) -> tuple[dict[str, list[dict]], list[list[np.ndarray]]]:
     """Return metrics by rung, and crops of the first images, one list per image."""
+    from spyropose_ros.core.plots import close_up
     from spyropose_ros.scenes.sampler import SceneSampler
     from training.data.rendered import LmoSource
 
@@ -105,7 +107,7 @@ def _measure(
     scenes = SceneSampler(source.model, settings)
     masks = VisibleMasks(source, evaluation.split, data_root)
     samples = source.samples(evaluation.split, evaluation.seed)
-    chosen = [s for s, _ in zip(_seen(samples, min_visible), range(limit), strict=False)]
+    chosen = list(islice((s for s in samples if s.visible_fraction >= min_visible), limit))
     records: dict[str, list[dict]] = {rung: [] for rung in RUNGS}
     shown = []
     for sample in tqdm(chosen, unit="image"):
@@ -116,12 +118,10 @@ def _measure(
             pyramid = evaluation.protocol.search(evaluation.estimator, one, evaluation.seed)
             records[rung].append(evaluation.metrics(pyramid, one))
         if len(shown) < _SHOWN:
-            shown.append([_around(image, sample.box) for image in images])
+            assert sample.box is not None  # photographs have boxes
+            box = sample.box
+            shown.append([close_up(image, sample.K, box, _SIDE)[0] for image in images])
     return records, shown
-
-
-def _seen(samples: Iterator[Sample], min_visible: float) -> Iterator[Sample]:
-    return (sample for sample in samples if sample.visible_fraction >= min_visible)
 
 
 class VisibleMasks:
@@ -138,7 +138,6 @@ class VisibleMasks:
         from spyropose_ros.scenes.renderer import Renderer
 
         root = Path(data_root) / "lmo"
-        self._object_id = source.object_id
         self._frames = {frame.frame_id: frame for frame in source.frames(split)}
         self._renderers = {
             number: Renderer(bop.load_mesh(root, number)) for number in LMO_OBJECTS.values()
@@ -198,16 +197,6 @@ def _pasted(image: np.ndarray, other: np.ndarray, mask: np.ndarray) -> np.ndarra
     """Return an image with a part of another one."""
     opacity = cv2.GaussianBlur(mask.astype(np.float32), (5, 5), _SOFTNESS)[..., None]
     return (image + opacity * (other.astype(np.float32) - image)).round().astype(np.uint8)
-
-
-def _around(image: np.ndarray, box: np.ndarray | None, side: int = 200) -> np.ndarray:
-    """Return what is around a box, [side, side, 3]."""
-    assert box is not None
-    middle, reach = (box[:2] + box[2:]) / 2, 0.7 * (box[2:] - box[:2]).max()
-    scale = side / (2 * reach)
-    matrix = np.array([[scale, 0, side / 2 - scale * middle[0]], [0, 0, 0]])
-    matrix[1, 1:] = scale, side / 2 - scale * middle[1]
-    return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR)
 
 
 def _lines(evaluation: Evaluation, min_visible: float, records: dict[str, list[dict]]) -> list[str]:

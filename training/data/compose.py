@@ -97,14 +97,14 @@ class Composer(nn.Module):
     def _intrinsics(self, estimate: Tensor, roll: Tensor, chance: Chance) -> Tensor:
         """Return those of the crops, [B, 3, 3]."""
         crop = self.crop
-        if crop.zoom == 0:
-            size = crop.resolution, crop.padding
-            return camera.crop_intrinsics(estimate, self.diameter, self.K, *size, roll)
-        padding = crop.padding * torch.exp2(chance.uniform(-1, 1) * math.log2(1 + crop.zoom))
+        padding: Tensor | float = crop.padding
+        if crop.zoom > 0:
+            padding = padding * torch.exp2(chance.uniform(-1, 1) * math.log2(1 + crop.zoom))
         K_crop = camera.crop_intrinsics(
             estimate, self.diameter, self.K, crop.resolution, padding, roll
         )
-        K_crop[:, :2, 2] += chance.uniform(-crop.zoom, crop.zoom, (2,)) * crop.resolution / 2
+        if crop.zoom > 0:
+            K_crop[:, :2, 2] += chance.uniform(-crop.zoom, crop.zoom, (2,)) * crop.resolution / 2
         return K_crop
 
     def _found(self, visible: Tensor, K: Tensor, truth: Tensor) -> Tensor:

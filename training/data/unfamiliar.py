@@ -1,7 +1,9 @@
 """Crops that differ from a training's renderings about as photographs do."""
 
+from functools import cache
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.config import AugmentationConfig
 from training.data.crops import miscalibrated
@@ -25,9 +27,12 @@ def unfamiliar(batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         The batch with other crops and K_crop.
     """
     torch.manual_seed(seed)  # kornia draws from the global generator
-    images = make_augmentation(AugmentationConfig(exposure=_EXPOSURE))(
-        batch["crop"].float().div(255)
-    )
+    images = _bad_camera()(batch["crop"].float().div(255))
     errors = _MISCALIBRATION * torch.randn(len(images), 3).to(batch["K_crop"])
     K_crop = miscalibrated(batch["K_crop"], images.shape[-1], errors)
     return batch | {"crop": images.mul(255).round().byte(), "K_crop": K_crop}
+
+
+@cache
+def _bad_camera() -> nn.Module:
+    return make_augmentation(AugmentationConfig(exposure=_EXPOSURE))
