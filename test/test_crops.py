@@ -83,7 +83,7 @@ def test_the_network_sees_in_training_what_the_estimator_will_show_it(sampler, t
     seen = []
     tiny_bundle.model.extractor.register_forward_pre_hook(lambda m, inputs: seen.append(inputs[0]))
     pyramid = estimator.search(scene.image, scene.K, box[None])
-    torch.testing.assert_close(pyramid.box.center[0], item["estimate"])
+    torch.testing.assert_close(pyramid.box.center[0], 0.8 * item["estimate"])
     assert torch.equal((seen[0][0] * 255).round().byte(), item["crop"])
     torch.testing.assert_close(
         item["translation"],

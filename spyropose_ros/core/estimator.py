@@ -155,7 +155,7 @@ class Estimator:
         if self.rotation_only:
             check_estimates(estimate)
             return TranslationBox.known(estimate)
-        return TranslationBox.from_view(estimate, self.bundle.object.diameter)
+        return TranslationBox.from_detection(estimate, self.bundle.object.diameter)
 
     def crops(self, image: np.ndarray, K: np.ndarray, estimate: Tensor) -> tuple[Tensor, Tensor]:
         """Cut out what the model sees around translation estimates, V = settings.crops times each.

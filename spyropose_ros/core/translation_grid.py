@@ -14,6 +14,8 @@ from torch import Tensor
 
 from spyropose_ros.core.errors import InputError
 
+_NEARER = 0.2  # of the distance
+
 
 @dataclass(frozen=True)
 class TranslationBox:
@@ -62,6 +64,26 @@ class TranslationBox:
         slope = center[:, :2] / center[:, 2:]  # x/z and y/z of the viewing ray
         lateral_rows = cube[:, :2] + slope.unsqueeze(-1) * depth_row.unsqueeze(1)
         return cls(center, torch.cat((lateral_rows, depth_row.unsqueeze(1)), 1))
+
+    @classmethod
+    def from_detection(cls, estimate: Tensor, diameter: Tensor | float) -> "TranslationBox":
+        """Make the boxes to search where a detector's boxes say how far away objects are.
+
+        Those of `from_view`, moved towards the camera along the ray: whatever hides a part of an
+        object makes its box smaller, so that it seems farther away than it is. They span 0.3 z to
+        1.3 z.
+
+        Args:
+            estimate: in front of the camera, [B, 3] metres.
+            diameter: of the object's bounding sphere in metres, scalar or [B].
+
+        Returns:
+            One box per estimate, [B].
+
+        Raises:
+            InputError: if an estimate is not finite or not in front of the camera.
+        """
+        return cls((1 - _NEARER) * estimate, cls.from_view(estimate, diameter).basis)
 
     @classmethod
     def cubic(
