@@ -1,5 +1,6 @@
 """Queues of tiny trainings: broken, killed, through to the end, looked at and stopped."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from spyropose_ros.core.bundle_files import CONFIG
 from training.campaign.__main__ import QUEUE, last_line
 from training.campaign.queue import Entry, EntryRun, read_queue
 
@@ -95,7 +97,8 @@ def finished(row):
 @pytest.mark.timeout(900)
 def test_a_queue_goes_through_although_an_entry_is_broken_and_all_is_killed(command):
     """kill -9 of everything while the second entry trains; it then ends with all its results."""
-    write(command.queue, entry("broken", object="banana"), entry("a"))
+    a = entry("a", calibration="--images 3")
+    write(command.queue, entry("broken", object="banana"), a)
     process = command.start()
     until((command.runs / "a" / "checkpoints" / "last.ckpt").is_file)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -118,6 +121,8 @@ def test_a_queue_goes_through_although_an_entry_is_broken_and_all_is_killed(comm
     assert finished(rows["a"])
     assert int(rows["a"]["images"]) == 16 * int(rows["a"]["steps"]) > 0
     assert all(rows["a"][name].count(", ") == 1 for name in ("temperatures", "LL per level, T"))
+    config = json.loads((command.runs / "a" / "bundle" / CONFIG).read_text())
+    assert config["record"]["calibration"]["images"] == 3
     output = (command.runs / "a" / "campaign.log").read_text()
     assert [line.split()[3] for line in output.splitlines() if line.startswith("$ ")] == [
         *("training.train", "training.train"),

@@ -29,6 +29,7 @@ class Entry:
         flags: further ones for `training.train`.
         split: to evaluate on; the data set's first by default.
         images: most images of the evaluation.
+        calibration: flags for `training.calibrate`.
         data_root: where data sets lie.
     """
 
@@ -39,6 +40,7 @@ class Entry:
     flags: str = ""
     split: str | None = None
     images: int = 300
+    calibration: str = ""
     data_root: str = "data"
 
 
@@ -135,7 +137,8 @@ class EntryRun:
             output = ["--output", str(self._raw_directory)]
             return Stage("evaluation without temperatures", [*evaluate, *output])
         if "calibration" not in config["record"]:
-            return Stage("calibration", _module("calibrate", run, "--device", "cpu", *data))
+            flags = ["--device", "cpu", *data, *shlex.split(entry.calibration)]
+            return Stage("calibration", _module("calibrate", run, *flags))
         if self.fitted is None:
             return Stage("evaluation", evaluate)
         return None
