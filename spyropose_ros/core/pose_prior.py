@@ -61,7 +61,7 @@ class PosePrior:
     outlier: float = 0.05
 
     def __post_init__(self) -> None:
-        motion = check_motion("new_from_old", torch.as_tensor(self.new_from_old).cpu())
+        motion = check_motion("new_from_old", torch.as_tensor(self.new_from_old).cpu().numpy())
         object.__setattr__(self, "new_from_old", torch.from_numpy(motion))
         noise = self.rotation_noise, self.translation_noise
         if not all(math.isfinite(s) and s >= 0 for s in noise) or not 0 <= self.outlier <= 1:
