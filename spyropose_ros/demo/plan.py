@@ -17,6 +17,12 @@ _MAX_AGE = 10.0  # seconds; the camera waits for every frame, so a late one is n
 SHIPPED = ("mug", "lmo")
 """The demos whose models come with the package."""
 
+NEXT_VIEW = "next-view"
+"""The demo of a camera that chooses where to look from; with the mug's model."""
+
+FIXED_FRAME = "table"
+"""In which its camera moves."""
+
 OWN, ANNOTATIONS = "own", "annotations"
 """Where boxes come from: the detector made for the model, or the truth with simulated errors."""
 
@@ -210,18 +216,7 @@ def parameters(
     boxes = box_source(model, detector)
     annotated = boxes == ANNOTATIONS
     processes: dict[str, dict] = {
-        "estimator": {
-            "objects": [str(model.directory)],
-            "detector": "topic" if annotated else boxes,
-            "detections.max_count": 1,  # the demo shows one object
-            "device": device,
-            "search.beam": _BEAM,
-            "threads": 1,  # several processes share the cores: more threads would wait
-            "qos.reliability": "reliable",
-            "qos.depth": 20,  # the camera publishes while PyTorch's import holds the interpreter
-            "sync.max_age": _MAX_AGE,
-            "output.max_poses": _MAX_POSES,
-        },
+        "estimator": _estimator(model, device, "topic" if annotated else boxes),
         "demo_camera": {
             "object": str(model.directory) if model.is_part else model.object_name,
             "frames": frames,
@@ -241,3 +236,28 @@ def parameters(
 def output_folder(model: Model) -> str:
     """Return the folder for the results of a demo."""
     return f"demo_output/{model.demo}"
+
+
+def next_view_parameters(model: Model, device: str, output: str) -> dict[str, dict]:
+    """Return the ROS parameters of the processes of the demo NEXT_VIEW; see `parameters`."""
+    filtered = {"fixed_frame": FIXED_FRAME, "temporal.enabled": True}
+    return {
+        "estimator": _estimator(model, device, "topic") | filtered,
+        "demo_next_view": {"output": output},
+    }
+
+
+def _estimator(model: Model, device: str, detector: str) -> dict:
+    """Return the parameters of the estimator."""
+    return {
+        "objects": [str(model.directory)],
+        "detector": detector,
+        "detections.max_count": 1,  # the demo shows one object
+        "device": device,
+        "search.beam": _BEAM,
+        "threads": 1,  # several processes share the cores: more threads would wait
+        "qos.reliability": "reliable",
+        "qos.depth": 20,  # the camera publishes while PyTorch's import holds the interpreter
+        "sync.max_age": _MAX_AGE,
+        "output.max_poses": _MAX_POSES,
+    }

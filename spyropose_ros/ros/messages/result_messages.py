@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from spyropose_ros.ros.interfaces import (
     Detection3DArray,
+    FeatureEstimateArray,
     Image,
     MarkerArray,
     PoseArray,
@@ -16,6 +17,7 @@ from spyropose_ros.ros.interfaces import (
     TFMessage,
 )
 from spyropose_ros.ros.messages import conversions, figures, markers
+from spyropose_ros.ros.messages.features import feature_estimates
 from spyropose_ros.ros.messages.tf_poses import ChosenPose, ObjectPoses, TransformChooser
 from spyropose_ros.ros.pipeline import images
 from spyropose_ros.ros.pipeline.camera_frame import Result, nanoseconds
@@ -31,6 +33,7 @@ TOPICS: dict[str, type] = {
     "/tf": TFMessage,
     "~/poses": PoseArray,
     "~/markers": MarkerArray,
+    "~/marginals": FeatureEstimateArray,
     "~/overlay": Image,
     "~/rotations": Image,
 }
@@ -89,6 +92,7 @@ def messages(
         "~/markers": lambda: markers.marker_array(
             header, distributions, appearances, settings.mesh, settings.min_mass
         ),
+        "~/marginals": lambda: feature_estimates(result, models),
         "~/overlay": lambda: images.image_message(
             header, figures.overlay(result, [appearance.size for appearance in appearances])
         ),

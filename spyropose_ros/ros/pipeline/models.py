@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.estimator import Estimator, SearchSettings, resolve_device
 from spyropose_ros.ros.pipeline.appearance import Appearance, appearance_of
 from spyropose_ros.ros.pipeline.objects import demo_bundle, naming_the_parameter, read_objects
 from spyropose_ros.ros.pipeline.parameters import Parameters
+
+if TYPE_CHECKING:
+    from spyropose_ros.core.bundle_files import Feature
+    from spyropose_ros.scenes.portrait import Portrait
 
 
 class Models:
@@ -48,6 +54,7 @@ class Models:
         self.objects, self._bundles, self.classes = found.infos, found.bundles, found.classes
         self.estimators: dict[str, Estimator] = {}  # those that are loaded
         self._appearances: dict[str, Appearance] = {}
+        self._portraits: dict[str, Portrait] = {}
         if not parameters.lazy_loading:
             for name in self.objects:
                 self.estimator(name)
@@ -91,3 +98,27 @@ class Models:
         """Return size and mesh of an object."""
         self.estimator(object_name)
         return self._appearances[object_name]
+
+    def features(self, object_name: str) -> dict[str, Feature]:
+        """Return the named features of an object."""
+        return self.estimator(object_name).bundle.features
+
+    def portrait(self, object_name: str) -> Portrait:
+        """Return what draws an object, made at its first use.
+
+        Raises:
+            InputError: if its bundle has no mesh.
+        """
+        if object_name not in self._portraits:
+            mesh = self.estimator(object_name).bundle.mesh_path
+            if mesh is None:
+                raise InputError(
+                    f"the model of '{object_name}' has no mesh to draw it with: copy it, in metres, "
+                    f"to {self._bundles[object_name]}/mesh.ply"
+                )
+            import trimesh  # half a second that only this needs
+
+            from spyropose_ros.scenes.portrait import Portrait
+
+            self._portraits[object_name] = Portrait(trimesh.load(mesh, force="mesh"))
+        return self._portraits[object_name]

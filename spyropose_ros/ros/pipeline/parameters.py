@@ -116,6 +116,12 @@ class Parameters(NodeParameters):
         high=1.0,
         dynamic=True,
     )
+    history: int = parameter(
+        10,
+        "Newest results that the services can be asked about; each object of each takes a few MB",
+        low=1,
+        high=1000,
+    )
     detector: DetectorParameters = DetectorParameters()
     search: SearchParameters = SearchParameters()
     detections: DetectionParameters = DetectionParameters()
