@@ -12,10 +12,14 @@ import torch
 from torch import Tensor
 
 from spyropose_ros.core import _resampling, se3_grid, so3, so3_grid
+from spyropose_ros.core._cubature import Points, spread
 from spyropose_ros.core._modes import Mode, modes
 from spyropose_ros.core._moments import LeafPoses, Moments, moments
 from spyropose_ros.core._ordering import descending
 from spyropose_ros.core.errors import InputError
+from spyropose_ros.core.marginal import Marginal
+from spyropose_ros.core.mixture import Mixture, mixture
+from spyropose_ros.core.questions import Pose, Success, Targets, probability_within, success
 from spyropose_ros.core.se3_grid import Cells
 from spyropose_ros.core.translation_grid import TranslationBox
 
@@ -173,6 +177,35 @@ class PoseDistribution:
             return self._head_poses.of(leaves)
         return self._poses_of(self._order[leaves]).of(slice(None))
 
+    def poses_within(self, leaves: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Return an object pose within each of some leaves.
+
+        Args:
+            leaves: ranks in the order of the leaves, int64 [n].
+            at: where in the leaf, in [0, 1]; uniform coordinates are uniform in the leaf. Three of
+                the rotation, then one per axis of the box, float64 [n, 3 + axes].
+
+        Returns:
+            rotations [n, 3, 3] and translations in metres, [n, 3].
+        """
+        cells = self._order[leaves]
+        levels = self._levels[cells]
+        rotation = so3_grid.rotations(
+            self._rotation_index[cells], levels, torch.float64, at[:, :3]
+        ).float()
+        coordinates = (self._position_index[cells] + at[:, 3:]) / 2 ** (levels + 1).unsqueeze(1)
+        return rotation, self._to_object(rotation, self.box.from_coordinates(coordinates[None])[0])
+
+    @cached_property
+    def leaf_poses(self) -> LeafPoses:
+        """Poses at the centres of all leaves, each rotation once."""
+        return self._poses_of(self._order)
+
+    @cached_property
+    def points(self) -> Points:
+        """Weighted poses within all leaves: sums over them are integrals of the distribution."""
+        return spread(self)
+
     def top(self, n: int) -> Top:
         """Return the n most probable leaves and the mass they leave out."""
         cells = self._first(n)
@@ -213,17 +246,31 @@ class PoseDistribution:
         Returns:
             Float64 [M]; -inf outside the box.
         """
+        leaf = self.leaf_of(rotation, translation)
+        density = self.log_densities[leaf.clamp_min(0)]
+        return density.masked_fill(leaf < 0, -torch.inf)
+
+    def leaf_of(self, rotation: Tensor, translation: Tensor) -> Tensor:
+        """Find the leaf that holds each object pose.
+
+        Args:
+            rotation: [M, 3, 3].
+            translation: metres, [M, 3].
+
+        Returns:
+            Ranks in the order of the leaves, int64 [M]; -1 outside the box.
+        """
         rotation = rotation.to(self.box.center).unsqueeze(0)
         position = translation.to(self.box.center).unsqueeze(0) + rotation @ self.center
         inside = self.box.contains(position)[0]
-        out = torch.full(inside.shape, -torch.inf, dtype=torch.float64, device=inside.device)
+        out = torch.full(inside.shape, -1, device=inside.device)
         for level in self.levels.unique().tolist():
             leaf = (self.levels == level).nonzero().squeeze(1)
             keys, order = self._cells(level, leaf).keys()[0].sort()
             query = se3_grid.containing(rotation, position, self.box, level).keys()[0]
             slot = torch.searchsorted(keys, query).clamp(max=len(keys) - 1)
             hit = (keys[slot] == query) & inside
-            out[hit] = self.log_densities[leaf[order[slot[hit]]]]
+            out[hit] = leaf[order[slot[hit]]]
         return out
 
     def sample(
@@ -417,6 +464,69 @@ class PoseDistribution:
         reference = self.mode()[0].to(rotation)
         return so3.twist_entropy(rotation, reference, axis.to(rotation), bins)
 
+    # --- questions ---
+
+    def success(self, targets: Targets, planned_for: Pose | None = None) -> Success:
+        """Compute how probably each of N targets, such as grasps, is reached.
+
+        Args:
+            targets: N poses relative to the object, with tolerances.
+            planned_for: pose of the object that the tool's path is planned for: rotation [3, 3]
+                and translation [3], or one for each target; the leading mode by default.
+
+        Returns:
+            Probabilities [N], the best target, and the probability that none is reached; see
+            `questions.success`.
+        """
+        answer = success([self], targets, planned_for)
+        return Success(answer.probabilities[0], answer.best[0], answer.uncovered[0])
+
+    def probability_within(
+        self,
+        rotation: Tensor,
+        translation: Tensor,
+        angle: float,
+        distance: float,
+        symmetries: Tensor | None = None,
+    ) -> Tensor:
+        """Compute the probability that the object is near a pose, or near an equivalent one.
+
+        Args:
+            rotation: of the object, [3, 3] or [M, 3, 3].
+            translation: of its origin, metres, [3] or [M, 3].
+            angle: largest angle between the rotations, radians; pi or more for any.
+            distance: largest distance of the origins, metres; inf for any.
+            symmetries: motions of the object that leave it unchanged, with the identity, metres,
+                [S, 4, 4]; none but the identity by default.
+
+        Returns:
+            Probabilities, float64 [] or [M].
+        """
+        return probability_within(self, rotation, translation, angle, distance, symmetries)
+
+    def marginal(
+        self,
+        point: Tensor,
+        direction: Tensor | None = None,
+        frame_from_camera: Tensor | None = None,
+    ) -> Marginal:
+        """Return the distribution of a feature of the object; see `marginal.Marginal`.
+
+        Args:
+            point: in the object's frame, metres, [3].
+            direction: in the object's frame, [3]; None for a feature without.
+            frame_from_camera: rigid motion to the frame of the results, metres, [4, 4]; the
+                camera's by default.
+
+        Returns:
+            Mean, covariance, ellipsoids, samples and modes of its position and direction.
+        """
+        return Marginal(self, point, direction, frame_from_camera)
+
+    def mixture(self, n: int) -> Mixture:
+        """Fit at most n Gaussians on SE(3); `core.mixture` has the convention."""
+        return mixture(self, n)
+
     # --- internals: indices are of the cells as they were given ---
 
     @cached_property
@@ -452,7 +562,7 @@ class PoseDistribution:
     def _moments(self) -> Moments:
         """Of all leaves as one group."""
         return moments(
-            self._poses_of(self._order),
+            self.leaf_poses,
             self.probabilities.double(),
             [torch.arange(len(self), device=self._order.device)],
             self.box,

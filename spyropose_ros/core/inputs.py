@@ -142,25 +142,3 @@ def check_box(box: Box, width: int, height: int) -> None:
             f"centre ({x:g}, {y:g}) of the box is outside the {width}x{height} image: let the "
             "detector give boxes in pixels of this image, not of a resized one"
         )
-
-
-def check_motion(name: str, motion: object) -> np.ndarray:
-    """Check a rigid motion.
-
-    Args:
-        name: of the argument.
-        motion: array [4, 4].
-
-    Returns:
-        Float64 [4, 4].
-
-    Raises:
-        InputError: not a matrix [4, 4], not finite, or no rotation with a translation.
-    """
-    matrix = np.array(motion, np.float64)
-    if matrix.shape == (4, 4) and np.isfinite(matrix).all():
-        rotation = matrix[:3, :3]
-        orthogonal = np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3)
-        if orthogonal and np.linalg.det(rotation) > 0:
-            return matrix
-    raise InputError(f"{name} must be a finite rigid motion [4, 4], got {matrix}")

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from spyropose_ros.core import camera
+from spyropose_ros.core._checks import as_motion
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.estimator import Estimator
-from spyropose_ros.core.inputs import check_intrinsics, check_motion
+from spyropose_ros.core.inputs import check_intrinsics
 
 _LOOKS = 12
 _HYPOTHESES = 2048
@@ -108,8 +109,7 @@ def next_view(
     poses = _Poses(*distribution.sample(hypotheses, generator, systematic=True))
     told = []
     for K, pose in zip(Ks, frame_from_cameras, strict=True):
-        camera_from_frame = np.linalg.inv(check_motion("frame_from_cameras", pose))
-        motion = torch.from_numpy(camera_from_frame).to(poses.rotations)
+        motion = as_motion(pose, "frame_from_cameras").inverse().to(poses.rotations)
         K = check_intrinsics(K)
         told.append(_told(estimator, K, truths.moved(motion), poses.moved(motion), render))
     gains = np.array(told)

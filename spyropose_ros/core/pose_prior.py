@@ -23,9 +23,9 @@ import torch
 from torch import Tensor
 
 from spyropose_ros.core import se3_grid, so3, so3_grid
+from spyropose_ros.core._checks import as_motion
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.errors import InputError
-from spyropose_ros.core.inputs import check_motion
 from spyropose_ros.core.se3_grid import Cells
 from spyropose_ros.core.translation_grid import TranslationBox
 
@@ -61,8 +61,8 @@ class PosePrior:
     outlier: float = 0.05
 
     def __post_init__(self) -> None:
-        motion = check_motion("new_from_old", torch.as_tensor(self.new_from_old).cpu().numpy())
-        object.__setattr__(self, "new_from_old", torch.from_numpy(motion))
+        motion = as_motion(self.new_from_old, "new_from_old")
+        object.__setattr__(self, "new_from_old", motion)
         noise = self.rotation_noise, self.translation_noise
         if not all(math.isfinite(s) and s >= 0 for s in noise) or not 0 <= self.outlier <= 1:
             raise InputError(

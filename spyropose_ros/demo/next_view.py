@@ -136,7 +136,9 @@ class NextViewDemo(node.DemoNode):
         middle = look.camera[:3, :3] @ (weights @ positions / weights.sum()) + look.camera[:3, 3]
         self._cameras = np.stack([_looking_at(middle, _FIRST + turn) for turn in _TURNS])
         seen_from_here = np.linalg.inv(look.camera) @ self._cameras
-        request = NextView.Request(cameras=poses(seen_from_here[:, :3, :3], seen_from_here[:, :3, 3]))
+        request = NextView.Request(
+            cameras=poses(seen_from_here[:, :3, :3], seen_from_here[:, :3, 3])
+        )
         self._print(
             f"first image: entropy {look.distribution.entropy:.1f} nats. "
             f"Asking for the best of {len(_TURNS)} places ..."
@@ -206,7 +208,10 @@ def _figure(looks: list[Look], information: np.ndarray) -> Figure:
     axes.set_thetamin(-100)
     axes.set_thetamax(100)
     axes.set_thetagrids(np.arange(-90, 91, 30))
-    axes.set_title("what a look from each place is\nexpected to tell, nats (best: red);\n0°: where the camera is", fontsize=11)
+    axes.set_title(
+        "what a look from each place is\nexpected to tell, nats (best: red);\n0°: where the camera is",
+        fontsize=11,
+    )
     return figure
 
 

@@ -53,9 +53,7 @@ class Questions:
             start_parameter_services=False,
         )
         for name, kind in SERVICES.items():
-            self._node.create_service(
-                kind, node.resolve_service_name(name), self._answers(kind)
-            )
+            self._node.create_service(kind, node.resolve_service_name(name), self._answers(kind))
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(self._node)
         self._thread = threading.Thread(target=self._spin, name="questions", daemon=True)
