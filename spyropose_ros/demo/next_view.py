@@ -11,11 +11,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from geometry_msgs.msg import TransformStamped
 from matplotlib.figure import Figure
+from matplotlib.projections.polar import PolarAxes
+from rclpy.client import Client
 from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
@@ -82,7 +84,7 @@ class NextViewDemo(node.DemoNode):
         self._tf = self.create_publisher(TFMessage, "/tf", _TF_DEPTH)
         for topic, kind in _OUTPUTS.items():
             self.create_subscription(kind, topic, self._receiver(topic), node.QUEUE)
-        self._client = self.create_client(NextView, "estimator/next_view")
+        self._client: Client = self.create_client(NextView, "estimator/next_view")
         self._received: dict[int, dict[str, Any]] = {}  # by stamp and topic
         self._looks: list[Look] = []
         self._camera = _looking_at(self._center, _FIRST)
@@ -200,16 +202,16 @@ def _figure(looks: list[Look], information: np.ndarray) -> Figure:
         axes = figure.add_subplot(grid[1, column])
         axes.imshow(look.rotations)
         axes.set_axis_off()
-    axes = figure.add_subplot(grid[:, 1], projection="polar")
+    places = cast(PolarAxes, figure.add_subplot(grid[:, 1], projection="polar"))
     best = int(information.argmax())
     colours = ["#c44e52" if index == best else "#4c72b0" for index in range(len(information))]
-    axes.bar(_TURNS, information, width=np.radians(11), color=colours)
-    axes.set_theta_zero_location("S")
-    axes.set_thetamin(-100)
-    axes.set_thetamax(100)
-    axes.set_thetagrids(np.arange(-90, 91, 30))
-    axes.set_title(
-        "what a look from each place is\nexpected to tell, nats (best: red);\n0°: where the camera is",
+    places.bar(_TURNS, information, width=np.radians(11), color=colours)
+    places.set_theta_zero_location("S")
+    places.set_thetalim(-1.75, 1.75)
+    places.set_thetagrids(np.arange(-90, 91, 30))
+    places.set_title(
+        "what a look from each place is\nexpected to tell, nats\n"
+        "(red: the best; 0°: the first image)",
         fontsize=11,
     )
     return figure

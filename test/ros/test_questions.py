@@ -1,13 +1,12 @@
 """Questions to the node's distributions, on a real graph."""
 
-import time
+import re
 
-import graph
 import numpy as np
 import pytest
 from geometry_msgs.msg import Point, Pose, Vector3
-from graph import detection
 
+from graph import call, detection
 from spyropose_ros.ros.interfaces import (
     FeatureEstimateArray,
     LocateFeature,
@@ -18,6 +17,7 @@ from spyropose_ros.ros.interfaces import (
 )
 from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
 
+MUG = "models/demo_mug"
 KINDS = {
     "score_grasps": ScoreGrasps,
     "query_pose": QueryPose,
@@ -57,21 +57,16 @@ GOOD = {
 
 
 def ask(peer, name, request):
-    return peer.call(KINDS[name], f"estimator/{name}", request)
+    return call(peer.node, peer.spin_until, KINDS[name], name, request)
 
 
 @pytest.fixture
-def asked(start, demo_bundle):
+def asked(start):
     """A node with a result."""
-    peer = start(objects=[demo_bundle])
+    peer = start(objects=[MUG])
     peer.send(detection())
     peer.spin_until(lambda: peer.distributions)
     return peer
-
-
-@pytest.fixture(scope="session")
-def demo_bundle():
-    return "models/demo_mug"
 
 
 def test_what_the_python_calls_give_is_answered(asked):
@@ -104,30 +99,32 @@ def test_what_the_python_calls_give_is_answered(asked):
     assert look.entropy == pytest.approx(asked.distributions[0].distributions[0].entropy)
 
 
-@pytest.mark.parametrize(
-    ("name", "request_", "text"),
-    [
-        ("score_grasps", ScoreGrasps.Request(), "'grasps' is empty"),
-        ("score_grasps", grasps(grasps=[pose(w=0.0)]), "a quaternion; no turn is 0 0 0 1"),
-        ("score_grasps", grasps(grasps=[pose(x=float("nan"))]), "finite position"),
-        ("score_grasps", grasps(translation_tolerances=[]), "0 vectors: give one, or 2"),
-        ("score_grasps", grasps(translation_tolerances=[vector(-1.0)]), "must be positive"),
-        ("score_grasps", grasps(rotation_tolerances=[vector(float("nan"))]), "is no number"),
-        ("score_grasps", grasps(object="banana"), "'banana': name one of 7, mug"),
-        ("query_pose", QueryPose.Request(samples=10**6), "at most 100000"),
-        ("query_pose", QueryPose.Request(poses=[pose()]), "positive"),
-        ("locate_feature", LocateFeature.Request(feature="lid"), "no feature 'lid'"),
-        ("locate_feature", LocateFeature.Request(point=Point(x=float("inf"))), "finite"),
-        ("locate_feature", LocateFeature.Request(mass=2.0), r"in \(0, 1\)"),
-        ("next_view", NextView.Request(), "'cameras' is empty"),
-        ("next_view", NextView.Request(cameras=[pose()], k=[-1.0] * 9), "K|intrinsics"),
-    ],
-)
-def test_bad_questions_get_a_sentence(shared, name, request_, text):
-    response = ask(shared, name, request_)
-    assert not response.success
-    assert __import__("re").search(text, response.message), response.message
-    assert response.header.stamp.sec == 0
+BAD = [
+    (ScoreGrasps.Request(), "'grasps' is empty"),
+    (grasps(grasps=[pose(w=0.0)]), "a quaternion; no turn is 0 0 0 1"),
+    (grasps(grasps=[pose(x=float("nan"))]), "finite position"),
+    (grasps(translation_tolerances=[]), "0 vectors: give one, or 2"),
+    (grasps(translation_tolerances=[vector(-1.0)]), "must be positive"),
+    (grasps(rotation_tolerances=[vector(float("nan"))]), "is no number"),
+    (grasps(object="banana"), "'banana': name one of 7, mug"),
+    (QueryPose.Request(samples=10**6), "at most 100000"),
+    (QueryPose.Request(poses=[pose()]), "positive"),
+    (LocateFeature.Request(feature="lid"), "no feature 'lid'"),
+    (LocateFeature.Request(point=Point(x=float("inf"))), "finite"),
+    (LocateFeature.Request(mass=2.0), r"in \(0, 1\)"),
+    (NextView.Request(), "'cameras' is empty"),
+    (NextView.Request(cameras=[pose()], k=[-1.0] * 9), "K|intrinsics"),
+]
+
+
+def test_bad_questions_get_a_sentence(asked):
+    """And the next question an answer."""
+    names = {kind.Request: name for name, kind in KINDS.items()}
+    for request, text in BAD:
+        response = ask(asked, names[type(request)], request)
+        assert not response.success and response.header.stamp.sec == 0
+        assert re.search(text, response.message), (text, response.message)
+    assert ask(asked, "query_pose", GOOD["query_pose"]).success
 
 
 def test_before_the_first_result_and_after_a_reset_there_is_none(start, mug_bundle):
@@ -136,7 +133,7 @@ def test_before_the_first_result_and_after_a_reset_there_is_none(start, mug_bund
     peer.send(detection())
     peer.spin_until(lambda: peer.distributions)
     assert ask(peer, "query_pose", GOOD["query_pose"]).success
-    assert peer.call(Trigger, "estimator/reset", Trigger.Request()).success
+    assert call(peer.node, peer.spin_until, Trigger, "reset", Trigger.Request()).success
     assert "no distribution yet" in ask(peer, "query_pose", GOOD["query_pose"]).message
 
 
@@ -174,8 +171,8 @@ def test_several_objects_are_told_apart(start, mug_bundle, duck_bundle):
 
 def test_images_are_processed_while_a_question_is_answered(asked):
     """Looking from many cameras takes seconds; distributions go on."""
-    client = asked.node.create_client(NextView, f"{asked.namespace}/estimator/next_view")
-    assert client.wait_for_service(5)
+    client = asked.node.create_client(NextView, "estimator/next_view")
+    asked.spin_until(client.service_is_ready)
     future = client.call_async(NextView.Request(cameras=[pose(x=0.01 * n) for n in range(60)]))
     before = len(asked.distributions)
     for _ in range(5):
@@ -187,8 +184,8 @@ def test_images_are_processed_while_a_question_is_answered(asked):
     assert future.result().success
 
 
-def test_features_are_published_for_whoever_listens(start, demo_bundle):
-    peer = start(objects=[demo_bundle])
+def test_features_are_published_for_whoever_listens(start):
+    peer = start(objects=[MUG])
     marginals = peer.listen(FeatureEstimateArray, "estimator/marginals")
     peer.send(detection())
     peer.spin_until(lambda: marginals)

@@ -33,7 +33,7 @@ _MOST_SAMPLES, _MOST_COMPONENTS = 100_000, 16
 _MASS = 0.9  # of an ellipsoid, where none is given
 
 
-def answer(kind: type, request: Any, history: History, models: Models) -> Any:
+def answer(kind: Any, request: Any, history: History, models: Models) -> Any:
     """Answer one request.
 
     Args:
@@ -104,8 +104,8 @@ def _query_pose(
 def _locate_feature(
     request: LocateFeature.Request, response: LocateFeature.Response, known: Known, models: Models
 ) -> None:
-    direction = xyz(request.direction)
-    feature = xyz(request.point), direction if direction.any() else None
+    position, direction = (torch.from_numpy(xyz(v)) for v in (request.point, request.direction))
+    feature = position, direction if bool(direction.any()) else None
     if request.feature:
         features = models.features(known.target.object_name)
         if request.feature not in features:

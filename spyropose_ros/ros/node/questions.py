@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rclpy.executors import ExternalShutdownException, ShutdownException, SingleThreadedExecutor
@@ -68,12 +69,10 @@ class Questions:
     def _spin(self) -> None:
         # Linux has a niceness for every thread, and those that PyTorch starts for it inherit it.
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-        try:
+        with suppress(ExternalShutdownException, ShutdownException):
             self._executor.spin()
-        except (ExternalShutdownException, ShutdownException):
-            pass
 
-    def _answers(self, kind: type) -> Callable[[Any, Any], Any]:
+    def _answers(self, kind: Any) -> Callable[[Any, Any], Any]:
         def callback(request: Any, _: Any) -> Any:
             models = self._models()
             if models is None:  # the other thread may have imported half of PyTorch

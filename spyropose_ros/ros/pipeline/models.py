@@ -113,8 +113,8 @@ class Models:
             mesh = self.estimator(object_name).bundle.mesh_path
             if mesh is None:
                 raise InputError(
-                    f"the model of '{object_name}' has no mesh to draw it with: copy it, in metres, "
-                    f"to {self._bundles[object_name]}/mesh.ply"
+                    f"the model of '{object_name}' has no mesh to draw it with: copy it, in "
+                    f"metres, to {self._bundles[object_name]}/mesh.ply"
                 )
             import trimesh  # half a second that only this needs
 
