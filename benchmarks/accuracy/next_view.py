@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from spyropose_ros.core.errors import InputError
@@ -210,7 +211,9 @@ def photographs(source: Source, split: str, cameras: int) -> Iterator[tuple[Sigh
         for view in group:
             sample, pose = view.sample, np.eye(4)
             assert sample.box is not None  # renderings and photographs have one
-            pose[:3, :3], pose[:3, 3] = sample.rotation, sample.translation
+            # Annotated with three digits, which two cameras may double.
+            pose[:3, :3] = Rotation.from_matrix(sample.rotation).as_matrix()
+            pose[:3, 3] = sample.translation
             sights.append(Sight(sample.image, sample.K, sample.box, pose))
         if len(sights) > 2:
             yield sights[0], sights[1:]

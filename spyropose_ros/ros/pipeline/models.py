@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -120,5 +120,5 @@ class Models:
 
             from spyropose_ros.scenes.portrait import Portrait
 
-            self._portraits[object_name] = Portrait(trimesh.load(mesh, force="mesh"))
+            self._portraits[object_name] = Portrait(cast(trimesh.Trimesh, trimesh.load(mesh, force="mesh")))
         return self._portraits[object_name]
