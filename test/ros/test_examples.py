@@ -25,7 +25,7 @@ def examples(monkeypatch):
 def test_the_condition_waits_asks_for_a_view_and_is_sure_in_the_end(start):
     from wait_until_sure import IsSure, Status
 
-    peer = start(objects=["models/demo_mug"])
+    peer = start(objects=["models/demo_mug"], detector="topic")
     places = [Pose(), Pose()]
     places[1].position.x = 0.1
     condition = IsSure(peer.node, probability=0.999, cameras=places)
@@ -54,7 +54,7 @@ def test_grasps_are_where_the_object_is_and_cost_what_may_fail(start, tmp_path):
     above = {"position": [0, 0, 0.1], "quaternion": [0, 0, 0, 1], "tolerance": [1, 1, 1]}
     at = {"position": [0, 0, 0], "quaternion": [1, 0, 0, 0], "tolerance": [0.001, 1, 1]}
     path.write_text(yaml.safe_dump([above | anyhow, at | anyhow]))
-    peer = start(objects=["models/demo_mug"])
+    peer = start(objects=["models/demo_mug"], detector="topic")
     peer.send(detection())
     peer.spin_until(lambda: peer.distributions)
     request = read_grasps(path, "mug")

@@ -63,7 +63,7 @@ def ask(peer, name, request):
 @pytest.fixture
 def asked(start):
     """A node with a result."""
-    peer = start(objects=[MUG])
+    peer = start(objects=[MUG], detector="topic")
     peer.send(detection())
     peer.spin_until(lambda: peer.distributions)
     return peer
@@ -81,7 +81,8 @@ def test_what_the_python_calls_give_is_answered(asked):
     scores = answers["score_grasps"]
     assert len(scores.probabilities) == 2 and 0 < scores.probabilities[1] <= 1
     assert scores.best == int(np.argmax(scores.probabilities))
-    assert max(scores.probabilities) + scores.uncovered >= 1 - 1e-6
+    assert max(scores.probabilities) <= 1 - scores.uncovered + 0.01
+    assert 1 - scores.uncovered <= sum(scores.probabilities) + 0.01
     leading = asked.distributions[0].distributions[0].modes
     if leading:
         assert scores.planned_for == leading[0].pose
@@ -127,7 +128,7 @@ def test_bad_questions_get_a_sentence(asked):
     assert ask(asked, "query_pose", GOOD["query_pose"]).success
 
 
-def test_before_the_first_result_and_after_a_reset_there_is_none(start, mug_bundle):
+def test_before_the_first_result_and_after_a_reset_there_is_none(start):
     peer = start()
     assert "no distribution yet" in ask(peer, "query_pose", GOOD["query_pose"]).message
     peer.send(detection())
@@ -158,7 +159,7 @@ def test_a_stamp_chooses_the_result(start):
 
 def test_several_objects_are_told_apart(start, mug_bundle, duck_bundle):
     peer = start(objects=[mug_bundle, duck_bundle])
-    peer.send(detection(), detection("duck", x=200.0, name="8"), detection(x=260.0, name="9"))
+    peer.send(detection(), detection("duck", x=40.0, name="8"), detection(x=120.0, name="9"))
     peer.spin_until(lambda: peer.distributions)
     query = GOOD["query_pose"]
     assert "more than one object" in ask(peer, "query_pose", query).message
@@ -185,7 +186,7 @@ def test_images_are_processed_while_a_question_is_answered(asked):
 
 
 def test_features_are_published_for_whoever_listens(start):
-    peer = start(objects=[MUG])
+    peer = start(objects=[MUG], detector="topic")
     marginals = peer.listen(FeatureEstimateArray, "estimator/marginals")
     peer.send(detection())
     peer.spin_until(lambda: marginals)

@@ -267,8 +267,8 @@ class Session(WorkSession[FrameSet]):
                 f"estimated without {', '.join(missing)}: check that image, camera_info and "
                 "detections of every camera arrive, and views.wait",
             )
+        self._history.add(result)  # first: whoever receives it may ask at once
         self._outputs.publish(result, pipeline.models, parameters)
-        self._history.add(result)
         if len(pipeline.models.estimators) > self._announced:  # one was loaded for this frame
             self._announce(pipeline, parameters)
         latency = min(self._age(view.header) for view in result.views)
