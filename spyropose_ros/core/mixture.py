@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _STEPS = 30
 _POINTS = 2048  # equally probable poses that the components are fitted to
 _FINAL_POINTS = 16_384  # for the last step
+_LEAST_POSES = 7  # of a component, or its covariance is singular
 _CANDIDATES = 256  # for their first means
 _POSITION_FLOOR = 1e-6  # metres: least standard deviation where the translation is known
 
@@ -131,9 +132,12 @@ def _poses(distribution: "PoseDistribution", n: int) -> tuple[Tensor, Tensor]:
 
 
 def _floor(distribution: "PoseDistribution") -> Tensor:
-    """Return the least variance in each direction: that of a finest cell, float64 [6]."""
-    position = max(distribution.translation_resolution / math.sqrt(3), _POSITION_FLOOR)
-    rotation = distribution.rotation_resolution / math.sqrt(3)
+    """Return what is added to variances so that they stay positive, float64 [6].
+
+    A hundredth of those of a finest cell: the poses are spread over their cells already.
+    """
+    position = max(distribution.translation_resolution / math.sqrt(300), _POSITION_FLOOR)
+    rotation = distribution.rotation_resolution / math.sqrt(300)
     return torch.tensor([position**2] * 3 + [rotation**2] * 3, dtype=torch.float64)
 
 
@@ -163,7 +167,7 @@ def _step(last: Mixture, R: Tensor, t: Tensor, floor: Tensor) -> Mixture:
     tangents = last.tangents(R, t)
     share = last._log_joint(tangents).softmax(0)  # [K, M]
     mass = share.sum(1)
-    kept = mass >= 1  # of a pose's worth
+    kept = mass >= min(_LEAST_POSES, len(R) / len(last))
     tangents, share, mass = tangents[kept], share[kept], mass[kept]
     mean = (share.unsqueeze(1) @ tangents).squeeze(1) / mass.unsqueeze(1)  # [K, 6]
     offset = tangents - mean.unsqueeze(1)
