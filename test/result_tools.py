@@ -15,7 +15,9 @@ from spyropose_ros.ros.pipeline.parameters import OutputParameters, Parameters
 
 K = np.array([[150.0, 0.0, 79.5], [0.0, 150.0, 59.5], [0.0, 0.0, 1.0]])
 LOOK = Appearance(0.12, "file:///mug.ply", (0.0, 0.0, 0.05), (0.08, 0.08, 0.1))
-MODELS = SimpleNamespace(model_id=lambda name: f"demo_{name}", appearance=lambda name: LOOK)
+MODELS = SimpleNamespace(
+    model_id=lambda name: f"demo_{name}", appearance=lambda name: LOOK, features=lambda name: {}
+)
 SHOWN = Parameters(publish_tf=True, output=OutputParameters(max_poses=50, min_mass=0.2))
 UPSIDE_DOWN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
 

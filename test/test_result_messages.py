@@ -70,7 +70,8 @@ def test_only_what_is_wanted_is_made(distributions, monkeypatch):
 
 def test_without_objects_arrays_are_empty_and_the_rest_is_absent():
     found = made(result_of())
-    assert set(found) == {"~/distributions", "detections_3d", "~/poses", "~/markers", "~/overlay"}
+    arrays = {"~/distributions", "detections_3d", "~/poses", "~/markers", "~/marginals"}
+    assert set(found) == arrays | {"~/overlay"}
     assert found["~/distributions"].distributions == []
     assert found["detections_3d"].detections == []
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from spyropose_ros.core.bundle_files import Feature
 from spyropose_ros.core.errors import InputError, SpyroposeError
 from spyropose_ros.core.next_view import next_view
 from spyropose_ros.core.questions import Targets
@@ -21,7 +22,7 @@ from spyropose_ros.ros.interfaces import (
     Vector3,
 )
 from spyropose_ros.ros.messages import conversions
-from spyropose_ros.ros.messages.features import feature_estimate, point, vector, xyz
+from spyropose_ros.ros.messages.features import feature_estimate, marginal_of, point, vector, xyz
 from spyropose_ros.ros.pipeline import rotations
 from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
 from spyropose_ros.ros.pipeline.history import History, Known
@@ -104,8 +105,8 @@ def _query_pose(
 def _locate_feature(
     request: LocateFeature.Request, response: LocateFeature.Response, known: Known, models: Models
 ) -> None:
-    position, direction = (torch.from_numpy(xyz(v)) for v in (request.point, request.direction))
-    feature = position, direction if bool(direction.any()) else None
+    direction = xyz(request.direction)
+    feature = Feature(xyz(request.point), direction if any(direction) else None)
     if request.feature:
         features = models.features(known.target.object_name)
         if request.feature not in features:
@@ -114,7 +115,7 @@ def _locate_feature(
                 f"name one of {', '.join(sorted(features)) or 'none'}, or give its point"
             )
         feature = features[request.feature]
-    marginal = known.distribution.marginal(*feature)
+    marginal = marginal_of(known.distribution, feature)
     response.estimate = feature_estimate(request.feature, known.target, marginal)
     ellipsoid = marginal.ellipsoid(request.mass or _MASS)
     axes = ellipsoid.axes.clone()

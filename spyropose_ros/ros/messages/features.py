@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import torch
 
 from spyropose_ros.ros.interfaces import FeatureEstimate, FeatureEstimateArray, Point, Vector3
 from spyropose_ros.ros.pipeline.camera_frame import Result
 from spyropose_ros.ros.pipeline.detections import Target
 
 if TYPE_CHECKING:
+    from spyropose_ros.core.bundle_files import Feature
+    from spyropose_ros.core.distribution import PoseDistribution
     from spyropose_ros.core.marginal import Marginal
     from spyropose_ros.ros.pipeline.models import Models
 
@@ -21,7 +23,7 @@ def feature_estimates(result: Result, models: Models) -> FeatureEstimateArray:
     return FeatureEstimateArray(
         header=result.header,
         features=[
-            feature_estimate(name, target, distribution.marginal(*feature))
+            feature_estimate(name, target, marginal_of(distribution, feature))
             for target, distribution in zip(result.targets, result.distributions, strict=True)
             for name, feature in models.features(target.object_name).items()
         ],
@@ -48,6 +50,12 @@ def feature_estimate(name: str, target: Target, marginal: Marginal) -> FeatureEs
     )
 
 
+def marginal_of(distribution: PoseDistribution, feature: Feature) -> Marginal:
+    """Return the distribution of a feature."""
+    direction = None if feature.direction is None else torch.tensor(feature.direction)
+    return distribution.marginal(torch.tensor(feature.point), direction)
+
+
 def point(values: Sequence[float] | Any) -> Point:
     """Make a point of three numbers."""
     x, y, z = map(float, values)
@@ -60,6 +68,6 @@ def vector(values: Sequence[float] | Any) -> Vector3:
     return Vector3(x=x, y=y, z=z)
 
 
-def xyz(message: Point | Vector3) -> np.ndarray:
+def xyz(message: Point | Vector3) -> list[float]:
     """Read a point or vector, [3]."""
-    return np.array([message.x, message.y, message.z])
+    return [message.x, message.y, message.z]

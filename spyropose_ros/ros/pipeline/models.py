@@ -120,5 +120,6 @@ class Models:
 
             from spyropose_ros.scenes.portrait import Portrait
 
-            self._portraits[object_name] = Portrait(cast(trimesh.Trimesh, trimesh.load(mesh, force="mesh")))
+            loaded = cast(trimesh.Trimesh, trimesh.load(mesh, force="mesh"))
+            self._portraits[object_name] = Portrait(loaded)
         return self._portraits[object_name]
