@@ -1,8 +1,8 @@
 """The demo of the next view: a camera on an arc goes where it learns most about a mug.
 
 It sees the mug with the handle hidden, asks the estimator's service ~/next_view from which of the
-places on the arc the next image should be taken, and takes it there. The estimator's temporal
-filter fuses both images. Writes next_view.png.
+places on the arc the next images should be taken, and takes them there. The estimator's temporal
+filter fuses all images. Writes next_view.png.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from spyropose_ros.srv import NextView
 _TURNS = np.radians(np.arange(-90, 91, 15))  # of the camera about the mug
 _FIRST = math.radians(190)  # azimuth of the first image; the handle is at 0
 _ELEVATION, _DISTANCE = math.radians(24), 0.55
+_IMAGES = 3  # from each place
 _INTERVAL = 1.0  # seconds between images until one is answered
 _TF_DEPTH = 100  # as in tf2
 _FAILED = 2  # exit code
@@ -86,6 +87,8 @@ class NextViewDemo(node.DemoNode):
             self.create_subscription(kind, topic, self._receiver(topic), node.QUEUE)
         self._client: Client = self.create_client(NextView, "estimator/next_view")
         self._received: dict[int, dict[str, Any]] = {}  # by stamp and topic
+        self._places: dict[int, int] = {}  # of the camera: how many before, by stamp
+        self._images = 0  # of the present place that are answered
         self._looks: list[Look] = []
         self._camera = _looking_at(self._center, _FIRST)
         self._cameras = np.empty((0, 4, 4))
@@ -100,9 +103,10 @@ class NextViewDemo(node.DemoNode):
 
     def _show(self) -> None:
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=FRAME_ID)
+        self._places[nanoseconds(header.stamp)] = len(self._looks)
         camera_from_table = np.linalg.inv(self._camera)
         R, t = camera_from_table[:3, :3], camera_from_table[:3, 3]
-        image, seen, _ = self._stage.render(R, t, np.random.default_rng(len(self._looks)))
+        image, seen, _ = self._stage.render(R, t, np.random.default_rng(len(self._places)))
         calibration = camera_info(stage.K, stage.WIDTH, stage.HEIGHT)
         calibration.header = header
         self._tf.publish(TFMessage(transforms=[_transform(header, self._camera)]))
@@ -113,22 +117,28 @@ class NextViewDemo(node.DemoNode):
 
     def _receiver(self, topic: str) -> Callable[[Any], None]:
         def receive(message: Any) -> None:
-            parts = self._received.setdefault(nanoseconds(message.header.stamp), {})
+            stamp = nanoseconds(message.header.stamp)
+            parts = self._received.setdefault(stamp, {})
             parts[topic] = message
-            if len(parts) == len(_OUTPUTS):
+            # Images of the last place may still be answered after the camera has left it.
+            if len(parts) == len(_OUTPUTS) and self._places.get(stamp) == len(self._looks):
                 self._on_look(parts)
 
         return receive
 
     def _on_look(self, parts: dict[str, Any]) -> None:
+        self._images += 1
+        if self._images < _IMAGES:
+            self._show()
+            return
+        self._images = 0
         (distribution,) = parts[node.DISTRIBUTIONS].distributions
         pictures = (rgb_image(parts[topic]) for topic in (_OVERLAY, _ROTATIONS))
         look = Look(self._camera, distribution, *pictures)
-        if not self._looks:
-            self._looks.append(look)
+        self._looks.append(look)
+        if len(self._looks) == 1:
             self._ask(look)
-        elif len(self._looks) == 1 and self._answer is not None:
-            self._looks.append(look)
+        else:
             self._conclude()
 
     def _ask(self, look: Look) -> None:
@@ -142,7 +152,7 @@ class NextViewDemo(node.DemoNode):
             cameras=poses(seen_from_here[:, :3, :3], seen_from_here[:, :3, 3])
         )
         self._print(
-            f"first image: entropy {look.distribution.entropy:.1f} nats. "
+            f"first place: entropy {look.distribution.entropy:.1f} nats. "
             f"Asking for the best of {len(_TURNS)} places ..."
         )
         self._client.call_async(request).add_done_callback(self._on_answer)
@@ -165,7 +175,7 @@ class NextViewDemo(node.DemoNode):
         path = self._output / "next_view.png"
         assert self._answer is not None
         _figure(self._looks, np.array(self._answer.information)).savefig(path)
-        self._print(f"second image: entropy {second:.1f} nats, {first - second:.1f} less")
+        self._print(f"second place: entropy {second:.1f} nats, {first - second:.1f} less")
         self._print(f"figure: {path}")
         self.finish(0 if second < first else _FAILED)
 
@@ -193,7 +203,7 @@ def _figure(looks: list[Look], information: np.ndarray) -> Figure:
     """Draw both images with their rotations, and between them what each place tells."""
     figure = Figure(figsize=(12, 6.5), dpi=110, layout="constrained")
     grid = figure.add_gridspec(2, 3, height_ratios=(1.25, 1))
-    titles = "first image: the handle is hidden", "second image, from the best place"
+    titles = "first place: the handle is hidden", "second place, the best"
     for column, look, title in zip((0, 2), looks, titles, strict=True):
         axes = figure.add_subplot(grid[0, column])
         axes.imshow(look.overlay)
@@ -211,7 +221,7 @@ def _figure(looks: list[Look], information: np.ndarray) -> Figure:
     places.set_thetagrids(np.arange(-90, 91, 30))
     places.set_title(
         "what a look from each place is\nexpected to tell, nats\n"
-        "(red: the best; 0°: the first image)",
+        "(red: the best; 0°: the first place)",
         fontsize=11,
     )
     return figure

@@ -12,6 +12,7 @@ from spyropose_ros.detector.bundle_files import CONFIG as DETECTOR
 
 _MAX_POSES = 1024  # per message: enough for the whole arc of poses of a hidden handle
 _BEAM = 128  # a quarter of the node's default: 0.1 to 0.2 nats worse, twice as fast on a CPU
+_GAP = 60.0  # seconds between two looks of one object, in which the next place is chosen
 _MAX_AGE = 10.0  # seconds; the camera waits for every frame, so a late one is not obsolete
 
 SHIPPED = ("mug", "lmo")
@@ -240,7 +241,7 @@ def output_folder(model: Model) -> str:
 
 def next_view_parameters(model: Model, device: str, output: str) -> dict[str, dict]:
     """Return the ROS parameters of the processes of the demo NEXT_VIEW; see `parameters`."""
-    filtered = {"fixed_frame": FIXED_FRAME, "temporal.enabled": True}
+    filtered = {"fixed_frame": FIXED_FRAME, "temporal.enabled": True, "temporal.max_gap": _GAP}
     return {
         "estimator": _estimator(model, device, "topic") | filtered,
         "demo_next_view": {"output": output},
