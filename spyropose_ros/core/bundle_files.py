@@ -89,7 +89,7 @@ def described_features(config: dict, directory: Path) -> dict[str, Feature]:
             check_name(name, "a feature")
     except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
         raise BundleError(
-            f"{directory / CONFIG}: features must be like {{\"handle\": [[x, y, z], [dx, dy, dz]]}}"
+            f'{directory / CONFIG}: features must be like {{"handle": [[x, y, z], [dx, dy, dz]]}}'
             f", numbers in metres in object coordinates, the direction being optional ({error})"
         ) from error
     return features
