@@ -18,6 +18,7 @@ COMMANDS = {
     "benchmarks.node.messages": "--targets",
     "benchmarks.bench.paper_size": "--tolerances",
     "benchmarks.training.partition_estimate": "--reference",
+    "benchmarks.accuracy.questions": "--samples",
     "benchmarks.training.recipes": "--minutes",
     "benchmarks.node.soak": "--faults",
     "benchmarks.node.startup": "--runs",

@@ -20,7 +20,7 @@ from spyropose_ros.core.errors import InputError
 if TYPE_CHECKING:
     from spyropose_ros.core.distribution import PoseDistribution
 
-_SEEDS = 4096  # equally probable positions among which the modes' middles are sought
+_SEEDS = 2048  # equally probable positions among which the modes' middles are sought
 
 
 @dataclass(frozen=True)

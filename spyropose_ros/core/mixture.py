@@ -138,7 +138,8 @@ def _floor(distribution: "PoseDistribution") -> Tensor:
     """
     position = max(distribution.translation_resolution / math.sqrt(300), _POSITION_FLOOR)
     rotation = distribution.rotation_resolution / math.sqrt(300)
-    return torch.tensor([position**2] * 3 + [rotation**2] * 3, dtype=torch.float64)
+    floor = [position**2] * 3 + [rotation**2] * 3
+    return torch.tensor(floor, dtype=torch.float64, device=distribution.box.center.device)
 
 
 def _start(R: Tensor, t: Tensor, n: int, diameter: float | None) -> Mixture:
@@ -153,12 +154,13 @@ def _start(R: Tensor, t: Tensor, n: int, diameter: float | None) -> Mixture:
     for _ in range(n):
         chosen.append(int(torch.minimum(nearest, squares).sum(1).argmin()))
         nearest = torch.minimum(nearest, squares[chosen[-1]])
-    spread = torch.tensor([position**2] * 3 + [rotation**2] * 3, dtype=torch.float64)
+    spread = [position**2] * 3 + [rotation**2] * 3
+    variances = torch.tensor(spread, dtype=torch.float64, device=R.device)
     return Mixture(
-        torch.full((n,), 1 / n, dtype=torch.float64),
+        variances.new_full((n,), 1 / n),
         R[few][chosen],
         t[few][chosen],
-        torch.diag(spread).repeat(n, 1, 1),
+        torch.diag(variances).repeat(n, 1, 1),
     )
 
 

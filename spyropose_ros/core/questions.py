@@ -142,7 +142,7 @@ def success(
         raise InputError("success needs at least one distribution")
     answers = []
     for distribution in distributions:
-        sets = _sets(targets, planned_for or distribution.mode(), distribution)
+        sets = tolerance_sets(targets, planned_for or distribution.mode(), distribution)
         answers.append(_integration.probabilities(distribution, sets))
     probabilities = torch.stack([each for each, _ in answers])
     covered = torch.tensor([union for _, union in answers], dtype=torch.float64)
@@ -192,12 +192,14 @@ def probability_within(
             limits[:, 1:].expand(-1, 3),
         )
         answers.append(
-            _integration.probabilities(distribution, _sets(near, moved, distribution))[1]
+            _integration.probabilities(distribution, tolerance_sets(near, moved, distribution))[1]
         )
     return torch.tensor(answers, dtype=torch.float64).reshape(rotation.shape[:-2])
 
 
-def _sets(targets: Targets, planned_for: Pose, distribution: "PoseDistribution") -> ToleranceSets:
+def tolerance_sets(
+    targets: Targets, planned_for: Pose, distribution: "PoseDistribution"
+) -> ToleranceSets:
     """Return the sets of object poses at which targets are reached."""
     rotation, translation = planned_for
     like = distribution.box.center
