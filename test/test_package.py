@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Which packages of this project each room may import. No other room imports training or demo.
 CORE, SCENES, BOP = "spyropose_ros.core", "spyropose_ros.scenes", "spyropose_ros.bop"
 DETECTOR, PHOTOS = "spyropose_ros.detector", "spyropose_ros.photos"
-MESSAGES = {"spyropose_ros.ros.interfaces", "spyropose_ros.msg"}
+MESSAGES = {"spyropose_ros.ros.interfaces", "spyropose_ros.msg", "spyropose_ros.srv"}
+PORTRAIT = "spyropose_ros.scenes.portrait"  # for questions that need the object drawn
 PIPELINE, OUTPUT = "spyropose_ros.ros.pipeline", "spyropose_ros.ros.messages"
 MAY_IMPORT = {
     "spyropose_ros/core": {CORE},
@@ -25,8 +26,8 @@ MAY_IMPORT = {
     "spyropose_ros/photos": {CORE, DETECTOR, PHOTOS},
     "spyropose_ros/scenes": {CORE, SCENES},
     "spyropose_ros/bop": {CORE, SCENES, BOP},
-    "spyropose_ros/ros": {CORE, DETECTOR, "spyropose_ros.ros", "spyropose_ros.msg"},
-    "spyropose_ros/ros/pipeline": {CORE, DETECTOR, PIPELINE, *MESSAGES},
+    "spyropose_ros/ros": {CORE, DETECTOR, PORTRAIT, "spyropose_ros.ros", *MESSAGES},
+    "spyropose_ros/ros/pipeline": {CORE, DETECTOR, PORTRAIT, PIPELINE, *MESSAGES},
     "spyropose_ros/ros/messages": {CORE, PIPELINE, OUTPUT, *MESSAGES},
     "spyropose_ros/ros/bags": {CORE, PIPELINE, OUTPUT, "spyropose_ros.ros.bags", *MESSAGES},
     "spyropose_ros/ros/node": {
@@ -34,7 +35,7 @@ MAY_IMPORT = {
     },
     "spyropose_ros/demo": {
         *(CORE, DETECTOR, SCENES, BOP, "spyropose_ros.demo"),
-        *("spyropose_ros.ros", "spyropose_ros.msg"),
+        *("spyropose_ros.ros", "spyropose_ros.msg", "spyropose_ros.srv"),
     },
     "training": {CORE, DETECTOR, SCENES, BOP, "training"},
 }
@@ -49,6 +50,16 @@ ROS_MODULES = re.compile(
 )
 
 FIELDS = {
+    "FeatureEstimate": [
+        "string feature",
+        "string class_id",
+        "string detection_id",
+        "geometry_msgs/Point position",
+        "float64[9] covariance",
+        "geometry_msgs/Vector3 direction",
+        "float64 direction_spread",
+    ],
+    "FeatureEstimateArray": ["std_msgs/Header header", "FeatureEstimate[] features"],
     "PoseDistribution": [
         "std_msgs/Header header",
         "string class_id",

@@ -11,6 +11,7 @@ import pytest
 from spyropose_ros.demo.frames import MugFrames
 from spyropose_ros.ros.interfaces import PoseDistribution, PoseDistributionArray, PoseMode
 from spyropose_ros.ros.messages.result_messages import TOPICS
+from spyropose_ros.ros.node.questions import SERVICES
 from spyropose_ros.ros.pipeline import parameters
 from spyropose_ros.ros.pipeline.assembler import Assembler
 from spyropose_ros.ros.pipeline.parameters import Parameters
@@ -72,7 +73,9 @@ def test_outputs():
 def test_services():
     source = (ROOT / "spyropose_ros/ros/node/managed_node.py").read_text()
     made = {b: a for a, b in re.findall(r'create_service\((\w+), "(.*?)"', source)}
-    assert documented("service") == {name: f"std_srvs/{kind}" for name, kind in made.items()}
+    expected = {name: f"std_srvs/{kind}" for name, kind in made.items()}
+    expected |= {name: type_text(kind) for name, kind in SERVICES.items()}
+    assert documented("service") == expected
 
 
 @pytest.mark.parametrize("row", rows("parameter"), ids=lambda row: row[0])
