@@ -171,7 +171,7 @@ def test_leaves_decided_as_a_whole_agree_with_their_points(rough, generator, mon
     monkeypatch.setattr(_integration, "_LEAST_MASS", 2.0)
     targets = some_targets(generator)
     sets = _sets_of(rough, targets, rough.densest())
-    points, leaves = rough.points, _integration._Leaves.of(rough)
+    points, leaves = rough.points, _integration._Balls.of(rough)
     every = torch.stack(
         [sets.contains(i, points.rotations, points.translations) for i in range(len(sets))], 1
     )
@@ -248,7 +248,7 @@ def test_probability_within_with_symmetries(rough, samples):
 
 
 def test_several_distributions_at_once(rough, flat, generator):
-    targets = some_targets(generator)
+    targets = Targets(*(part[:3] for part in vars(some_targets(generator)).values()))
     together = success([rough, flat], targets)
     assert together.probabilities.shape == (2, len(targets))
     for b, distribution in enumerate((rough, flat)):

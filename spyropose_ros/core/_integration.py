@@ -17,7 +17,7 @@ from spyropose_ros.core._tolerance import ToleranceSets
 if TYPE_CHECKING:
     from spyropose_ros.core.distribution import PoseDistribution
 
-_SET_POINTS = 4096
+_SET_POINTS, _ALL_POINTS, _FEWEST_POINTS = 2**12, 2**15, 2**8  # of a set, of all, of one of many
 _LEAST_MASS = 0.01  # of a level, for points of the sets
 _ROUNDING = 1e-5  # of float32: radians, and lengths relative to a tolerance
 
@@ -33,7 +33,7 @@ def probabilities(distribution: "PoseDistribution", sets: ToleranceSets) -> tupl
         Float64 [N], and that of the union.
     """
     small = _small_for(distribution, sets)  # [N, levels]
-    points, leaves = distribution.points, _Leaves.of(distribution)
+    points, leaves = distribution.points, _Balls.of(distribution)
     level = distribution.levels[points.leaf]
     total = points.weights.new_zeros(len(sets))
     covered = torch.zeros_like(points.leaf, dtype=torch.bool)
@@ -77,30 +77,34 @@ def _by_density(
         The integrals, float64 [N], and that over the union, without what the sets that are not
         small there cover.
     """
-    total, union = small.new_zeros(len(sets), dtype=torch.float64), 0.0
-    for i in small.any(1).nonzero().squeeze(1).tolist():
-        R, t, volumes = sets.fill(i, _SET_POINTS, distribution.box.axes)
-        if distribution.box.axes == 0:
-            t = distribution.box.center - R @ distribution.center
-            volumes = volumes * sets.contains(i, R, t)
-        leaf = distribution.leaf_of(R, t)
-        here = (leaf >= 0) & small[i][distribution.levels[leaf]]
-        leaf, R, t = leaf[here], R[here], t[here]
-        mass = distribution.log_densities[leaf].exp() * volumes[here]
-        total[i] = mass.sum()
-        shared = torch.ones_like(mass)
-        for j in range(len(sets)):
-            if j != i and len(mass):
-                others = sets.contains(j, R, t)
-                alike = small[j][distribution.levels[leaf]]
-                shared += (others & alike).double()
-                shared[others & ~alike] = torch.inf  # covered already
-        union += float((mass / shared).sum())
-    return total, union
+    axes, chosen = distribution.box.axes, small.any(1).nonzero().squeeze(1).tolist()
+    n = max(_FEWEST_POINTS, min(_SET_POINTS, _ALL_POINTS // len(sets)))
+    filled = [sets.fill(i, n, axes) for i in chosen]
+    R, t, volumes = (torch.cat(parts) for parts in zip(*filled, strict=True))
+    owner = torch.tensor(chosen, device=R.device).repeat_interleave(n)
+    if axes == 0:
+        t = distribution.box.center - R @ distribution.center
+    leaf = distribution.leaf_of(R, t)
+    level = distribution.levels[leaf]
+    here = ((leaf >= 0) & small[owner, level]).nonzero().squeeze(1)
+    R, t, level, owner = R[here], t[here], level[here], owner[here]
+    mass = distribution.log_densities[leaf[here]].exp() * volumes[here]
+
+    shared = torch.zeros_like(mass)  # how many of the sets that are small here have each point
+    for i in range(len(sets)):
+        inside = sets.contains(i, R, t)
+        if axes:
+            inside |= owner == i  # rounding may say otherwise
+        else:
+            mass = mass.masked_fill((owner == i) & ~inside, 0.0)
+        shared += (inside & small[i, level]).double()
+        shared[inside & ~small[i, level]] = torch.inf  # covered already
+    total = torch.zeros(len(sets), dtype=torch.float64, device=R.device)
+    return total.index_add(0, owner, mass), float((mass / shared.clamp_min(1)).sum())
 
 
 @dataclass(frozen=True)
-class _Leaves:
+class _Balls:
     """Leaves as balls: centre and reach.
 
     Attributes:
@@ -120,7 +124,7 @@ class _Leaves:
     center: Tensor
 
     @classmethod
-    def of(cls, distribution: "PoseDistribution") -> "_Leaves":
+    def of(cls, distribution: "PoseDistribution") -> "_Balls":
         """Return the leaves of a distribution."""
         poses, box = distribution.leaf_poses, distribution.box
         signs = torch.cartesian_prod(*[torch.tensor([-0.5, 0.5])] * 3).to(box.basis)
