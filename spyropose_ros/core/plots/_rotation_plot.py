@@ -254,11 +254,11 @@ def _background(height: int, width: int, away: bool, unit: float) -> np.ndarray:
     for side in (-np.pi, np.pi):
         drawing.curve(canvas, globe.pixels(np.full(181, side), along / 2), RIM, stroke + 1)
     centre = ("away from", "the camera") if away else ("towards", "the camera")
-    for longitude, words in ((-100, ("left",)), (0, centre), (100, ("right",))):
-        pixel = globe.pixels(np.deg2rad([longitude]), np.deg2rad([-38.0]))[0]
+    for longitude, words in ((-95, ("left",)), (0, centre), (95, ("right",))):
+        pixel = globe.pixels(np.deg2rad([longitude]), np.deg2rad([-30.0]))[0]
         for k, word in enumerate(words):
             drawing.text(canvas, word, pixel + (0, 16 * k * unit), _SMALL * unit, FAINT)
-    for latitude, word in ((72.0, "up"), (-72.0, "down")):
+    for latitude, word in ((70.0, "up"), (-70.0, "down")):
         pixel = globe.pixels(np.zeros(1), np.deg2rad([latitude]))[0]
         drawing.text(canvas, word, pixel, _SMALL * unit, FAINT)
     canvas.setflags(write=False)
