@@ -43,6 +43,13 @@ def two_sided(favourite):
     return search(score, box, depth=3, beam=64).distribution(0, torch.zeros(3), 0.12)
 
 
+def uniform():
+    """Nothing is known but where the object is."""
+    box = TranslationBox.from_view(torch.tensor([[0.0, 0.0, 0.6]]), 0.12)
+    flat = search(lambda level, rotation, translation: rotation[..., 0, 0] * 0, box, 2, beam=64)
+    return flat.distribution(0, torch.zeros(3), 0.12)
+
+
 def view_of(camera_from_frame=None, width=160, height=120):
     image = np.full((height, width, 3), 90, np.uint8)
     return View("", header_at(1), image, K, camera_from_frame)

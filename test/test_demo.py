@@ -251,6 +251,9 @@ def test_a_subscriber_finds_what_the_estimator_knew(frames, spread):
     received = receive(distribution)
     for ours, theirs in zip(received.mode(), distribution.mode(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    for ours, theirs in zip(received.modes(), distribution.modes(), strict=True):
+        torch.testing.assert_close(ours.rotation, theirs.rotation, atol=1e-5, rtol=0)
+        assert ours.mass == pytest.approx(theirs.mass)
     exact = distribution.entropy_about_axis(torch.tensor([0.0, 0.0, 1.0]))
     assert received.entropy_about_axis((0.0, 0.0, 1.0)) == pytest.approx(exact, abs=0.12)
     angle = distribution.rotation_spread()
@@ -488,7 +491,7 @@ def test_pictures_are_written(frames, model, tmp_path):
     assert points.shape == (1500, 3) and np.ptp(points, axis=0).max() < 0.13
     still, moving = figures.write(tmp_path, shots(frames), [], model, points)
     with Image.open(still) as image:
-        assert image.size == (1920, 1224)
+        assert image.size == (1860, 2120)
         assert np.asarray(image.convert("L")).std() > 20
     with Image.open(moving) as image:
         assert image.n_frames == 2

@@ -80,12 +80,16 @@ class PoseDistribution(Leaves):
     """
 
     def __repr__(self) -> str:
-        top = self.top(1)
-        position = ", ".join(f"{value:.3f}" for value in top.translations[0].tolist())
+        masses = [f"{mode.mass:.0%}" for mode in self.modes()]
+        rotation, position = self.mode()
+        place = ", ".join(f"{value:.3f}" for value in position.tolist())
+        poses, mass = self._head_poses, self._log_p.index_select(0, self._head).exp()
+        angles = so3.geodesic_angle(poses.rotations, rotation)[poses.slot]
+        spread = math.degrees(float((mass * angles).sum() / mass.sum()))
         return (
-            f"PoseDistribution({len(self)} leaves, {self.depth} levels, entropy "
-            f"{self.entropy():.2f}, most probable leaf {float(top.probabilities[0]):.2g} at "
-            f"[{position}] m)"
+            f"PoseDistribution(modes [{', '.join(masses)}], best at [{place}] m, "
+            f"rotations spread {spread:.0f} deg, entropy {self.entropy():.1f} nats, "
+            f"{len(self)} leaves)"
         )
 
     def top(self, n: int) -> Top:
