@@ -28,9 +28,8 @@ def start(tmp_path_factory):
     directory = tmp_path_factory.mktemp("start")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        DetectorBundle(DetectionNetwork(3), DetectorInfo(("a", "b", "c"))).save_pretrained(
-            directory
-        )
+        old = DetectorBundle(DetectionNetwork(3), DetectorInfo(("a", "b", "c")), {"seed": 5})
+        old.save_pretrained(directory)
     return directory
 
 
@@ -72,6 +71,7 @@ def test_a_run_leaves_a_detector_and_its_record(run, start):
     assert record["calibration"]["images"] == 2 and "box_errors" in record["calibration"]
     before = DetectorBundle.from_pretrained(start).network.state_dict()
     after = bundle.network.state_dict()
+    assert record["started_from"] == {"seed": 5}
     changed = [not torch.equal(before[n], w) for n, w in after.items() if ".classes." not in n]
     assert np.mean(changed) > 0.9
     Detector(bundle, "cpu").detect(np.zeros((48, 64, 3), np.uint8))

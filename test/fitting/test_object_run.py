@@ -136,8 +136,8 @@ def test_stopped_and_killed_on_the_way_it_ends_with_a_model_that_knows_something
     assert "[1/10]" not in output and output.startswith("[3/10] train the detector: about ")
     assert (run / "detector" / "checkpoints" / "last.ckpt").stat().st_mtime > saved
 
-    process = start(workplace, "--hours", "0.5")
-    assert "begun with hours 0.03, not 0.5" in process.communicate(timeout=100)[0]
+    process = start(workplace, "--hours", "0.5", "--distance", "0.3", "0.45")
+    assert "not yet had the 0.03 hours it was begun with" in process.communicate(timeout=100)[0]
     assert process.returncode == 1
 
     # To the end.
@@ -185,7 +185,27 @@ def test_stopped_and_killed_on_the_way_it_ends_with_a_model_that_knows_something
     assert again.returncode == 0 and output.startswith("finished: open")
     assert (run / "index.html").stat().st_mtime_ns == before
 
+    # More hours go on from there.
+    first = {name: json.loads((bundle / name).read_text()) for name in CONFIGS}
+    process = start(workplace, "--hours", "0.05", *flags[2:])
+    output = process.communicate(timeout=3000)[0]
+    assert process.returncode == 0, output
+    assert output.startswith("0.03 of 0.05 hours are done: both models train on from there")
+    assert list(done(run)) == PHASES
+    for (name, before), run_of in zip(first.items(), ("pose", "detector"), strict=True):
+        now = json.loads((bundle / name).read_text())
+        assert now["weights_sha256"] != before["weights_sha256"]
+        record, earlier = now["record"], now["record"]["started_from"]
+        assert earlier["steps"] == before["record"]["steps"] and record["steps"] > 0
+        assert record["config"]["start_from"] == f"runs/angle/{run_of}/bundle"
+        assert record["config"]["seed"] == 1 and record["calibration"]
+    assert {path.name for path in run.iterdir()} >= {"pose_2", "detector_2", "data_2"}
+    again = json.loads((bundle / "report.json").read_text())["metrics"]["all"]
+    assert again["ll_uniform_zero"][0] > LIKELIHOOD
+    assert "... after" in read_page(run)
 
+
+CONFIGS = ("config.json", "detector.json")
 LIKELIHOOD, AP50 = 0.2, 0.15
 """That two minutes of a core must reach: nats above the uniform box; COCO's."""
 

@@ -76,7 +76,8 @@ def fit(
     lightning.seed_everything(config.seed, verbose=False)
     cv2.setNumThreads(1)
     clock = TrainingClock(config.hours)
-    network = started_from(DetectorBundle.from_pretrained(config.start_from), len(known.classes))
+    start = DetectorBundle.from_pretrained(config.start_from)
+    network = started_from(start, known.classes)
     augmentation = PRESETS["default"].augmentation
     module = DetectorModule(network, config.optim, augmentation, config.seed, clock)
     items = GroupItems(known.sampler)
@@ -98,6 +99,7 @@ def fit(
             log.info("%s; to resume, add --run-id %s to the command", stop, run_dir.name)
             raise
         record = identity | training_record(trainer, clock, steps, config.to_flat())
+        record["started_from"] = start.record
         made = _calibrated(module.network, known, config, record)
         made.save_pretrained(bundle)  # last: with it the run is finished
         log.info("detector written to %s", bundle / CONFIG)

@@ -197,22 +197,28 @@ def _training(layout: Layout) -> Section:
         "pose model": json.loads((layout.bundle / POSE_CONFIG).read_text())["record"],
         "detector": json.loads((layout.bundle / DETECTOR_CONFIG).read_text())["record"],
     }
+    runs = {
+        model: [each.of_stage(model) for each in layout.stages] for model in ("pose", "detector")
+    }
     return Section(
         "How the training went",
-        ["Not good enough? Run the command again with more --hours and another --name."],
-        rows=[
-            (
-                title,
-                f"{record['steps']} steps in {record['seconds'] / 60:.0f} min, "
-                f"{record['hardware']}",
-            )
-            for title, record in made.items()
-        ],
+        ["Not good enough? Run the command again with more --hours: both models train on."],
+        rows=[row for title, record in made.items() for row in _stages(title, record, layout)],
         pictures=[
-            Picture(training_curves(layout.pose, POSE_CURVES), "The pose model."),
-            Picture(training_curves(layout.detector, DETECTOR_CURVES), "The detector."),
+            Picture(training_curves(runs["pose"], POSE_CURVES), "The pose model."),
+            Picture(training_curves(runs["detector"], DETECTOR_CURVES), "The detector."),
         ],
     )
+
+
+def _stages(title: str, record: dict, layout: Layout) -> list[tuple[str, str]]:
+    """Return a model's trainings, the earlier ones that it went on from below the last."""
+    rows: list[tuple[str, str]] = []
+    for _ in layout.stages:
+        text = f"{record['steps']} steps in {record['seconds'] / 60:.0f} min, {record['hardware']}"
+        rows.append(("... after" if rows else title, text))
+        record = record.get("started_from", {})
+    return rows
 
 
 def _launch(layout: Layout, name: str) -> Section:
