@@ -310,7 +310,7 @@ def test_the_verdict_names_what_is_wrong(changes, begins):
         unfamiliar = {"protocol": "temperatures fitted on images, changed as photographs differ"}
         assert "calibrated for photographs" in verdict(report | unfamiliar)
     if begins.startswith("has not learned"):
-        assert "new --run-id" in verdict(report)
+        assert "(more --hours)" in verdict(report)
 
 
 def test_rotations_alone_are_judged_by_what_they_can_gain():

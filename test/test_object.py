@@ -18,10 +18,11 @@ from training.generate.symmetry import symmetry_of
 from training.object.confusion import confusions
 from training.object.figures import POSE_CURVES, detections, training_curves
 from training.object.layout import Layout
-from training.object.ledger import FILE, Ledger
+from training.object.ledger import Ledger
 from training.object.mesh_facts import fact_lines, mesh_facts, unit_of
 from training.object.page import Picture, Section, render
 from training.object.plan import Plan, Settings
+from training.runs import PART
 
 ROOT = Path(__file__).parent.parent
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -148,7 +149,7 @@ def test_the_ledger_remembers_what_is_done(tmp_path):
     ledger.done("mesh", 1.26)
     again = open_ledger(tmp_path / "a b")
     assert (again.seconds("mesh"), again.seconds("data")) == (1.3, None)
-    assert [path.name for path in (tmp_path / "a b").iterdir()] == [FILE]  # nothing partial
+    assert [path.name for path in (tmp_path / "a b").iterdir()] == [PART]  # nothing partial
 
 
 def test_other_settings_and_foreign_folders_are_refused(tmp_path):

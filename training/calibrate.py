@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 _SEED_OFFSET = 10_000  # apart from every evaluation seed
 _BOUNDS = (0.3, 5.0)  # of what a pass changes, and of what can be trusted in all
-_REMEDY = "train again for longer (more --hours and a new --run-id), or on images like these"
+_REMEDY = "train again for longer (more --hours), or on images like these"
 _FEW_IMAGES = 50  # below which the temperatures scatter
 _UNFITTED = 1.0
 _PASSES = 2  # an overconfident model's beam misses the truth until its temperatures are about right

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from spyropose_ros.core.bundle_files import WEIGHTS
+from spyropose_ros.core.bundle_files import WEIGHTS, bundle_name
 from spyropose_ros.core.errors import MissingFileError
 from training import cli, runs
 from training.evaluation.report import find_reports, read_report, report_lines, title
@@ -46,8 +46,7 @@ def write_card(run_or_bundle: str, note: str = "") -> Path:
             f"{directory} has no report*.json: run python -m training.evaluate {directory} first"
         )
     record = loaded.record
-    name = directory.parent.name if directory.name == "bundle" else directory.name
-    lines = [f"# {name}", "", *([note, ""] if note else [])]
+    lines = [f"# {bundle_name(directory)}", "", *([note, ""] if note else [])]
     lines += [*_model_lines(loaded, directory), "", "## Training", "", *_training_lines(loaded), ""]
     for path in reports:
         report, times = read_report(path)
@@ -84,7 +83,7 @@ def _training_lines(bundle: ModelBundle) -> list[str]:
     )
     return [
         f"- command: `{record['command']}`",
-        f"- seed {record['config']['seed']}, {record['steps']} steps of "
+        f"- seed {record['config']['seed']}, {runs.steps_of(record)} of "
         f"{record['config']['batch_size']} images",
         f"- hardware: {record['hardware']}",
         f"- wall time: {record['seconds'] / 60:.0f} min",
@@ -100,7 +99,7 @@ def _earlier_lines(record: dict) -> list[str]:
     earlier = record.get("started_from")
     while earlier:
         lines.append(
-            f"- continued from `{earlier['command']}` ({earlier['steps']} steps, "
+            f"- continued from `{earlier['command']}` ({runs.steps_of(earlier)}, "
             f"{earlier['seconds'] / 60:.0f} min, commit {earlier['git_commit']})"
         )
         earlier = earlier.get("started_from")

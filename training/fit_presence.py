@@ -82,7 +82,7 @@ def fit_presence(
     config["record"]["presence"] = record
     write_config(directory, config)
     log.info("stored in %s", directory / CONFIG)
-    log.info("see how good it is: %s", runs.next_command("evaluate_presence", directory))
+    runs.log_next("see how good it is", "evaluate_presence", directory)
     return config["presence"]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
     from spyropose_ros.core.bundle import ModelBundle
     from training.data.source import Source
 
+log = logging.getLogger(__name__)
+
 RUNS = Path("runs")
+
+PART = "object.json"
+"""File in the folder of a part, whose trainings are those of `./run object`."""
 
 IDENTITY, SETTINGS = "run.yaml", "config.yaml"
 """Files of a run: data set, object and processes; all settings."""
@@ -55,6 +61,24 @@ def next_command(module: str, run_dir: Path) -> str:
     """
     run = run_dir.name if run_dir.parent == RUNS else str(run_dir)
     return f"{starter()} -m training.{module} {shlex.quote(run)}"
+
+
+def log_next(words: str, module: str, run_dir: Path) -> None:
+    """Log what to do next, unless `./run object` does that itself.
+
+    Args:
+        words: what it is for.
+        module: as for `next_command`.
+        run_dir: folder of the run, or its bundle.
+    """
+    if not (run_dir.parent / PART).is_file():
+        log.info("%s: %s", words, next_command(module, run_dir))
+
+
+def steps_of(record: dict) -> str:
+    """Return in words how many steps the weights of a record took, and out of how many."""
+    steps, done = record["steps"], record.get("steps_done", record["steps"])
+    return f"{steps} steps" + (f" (the best of {done})" if done > steps else "")
 
 
 def require_bundle(run_or_bundle: str) -> None:

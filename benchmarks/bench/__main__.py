@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from spyropose_ros.core.bundle_files import bundle_name
 from spyropose_ros.core.search_settings import SearchSettings
 from training import cli, provenance
 
@@ -71,7 +72,7 @@ def bench(
     options = Options(model, where, settings, depth, chosen, quick, images, memory, data_root)
     report = measure(options, _tell)
     text = tables.render(report)
-    folder, stem = Path(output), f"{_stem(model)}_{where.type}"
+    folder, stem = Path(output), f"{bundle_name(model)}_{where.type}"
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / f"{stem}.json", report)
     (folder / f"{stem}.txt").write_text(text + "\n")
@@ -128,7 +129,7 @@ def compare(
     pairs = [_setting(text) for text in settings.split(",")]
     rows = quality.compare(bundle, where, pairs, images, data_root)
     text = tables.render_quality(rows, machine.describe(where))
-    folder, stem = Path(output), f"{_stem(model)}_{where.type}_quality"
+    folder, stem = Path(output), f"{bundle_name(model)}_{where.type}_quality"
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / f"{stem}.json", {"command": provenance.command(), "rows": rows})
     (folder / f"{stem}.txt").write_text(text + "\n")
@@ -157,10 +158,6 @@ def _setting(text: str) -> SearchSettings:
         raise ValueError(
             f"'{text}' is not of the form beam:mass_tolerance, e.g. 512:0.01"
         ) from error
-
-
-def _stem(model: str) -> str:
-    return Path(model).name
 
 
 def _write(path: Path, values: object) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from scipy.spatial.transform import Rotation
 
 from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.estimator import Estimator
-from spyropose_ros.core.files import sha256
+from spyropose_ros.core.files import sha256, write_text
 from spyropose_ros.detector.detector import Detector
 from spyropose_ros.scenes.meshes import read_mesh_file
 from training.config import PRESETS
@@ -26,7 +27,7 @@ from training.generate.settings import GenerationSettings, ViewSettings
 from training.object.layout import Layout
 from training.object.plan import Settings
 from training.object.processes import Failed, run_module
-from training.object.report import _presence
+from training.object.report import _confused, _presence, _true_rotations
 from training.object.work import _Part
 
 ROOT = Path(__file__).parents[2]
@@ -166,6 +167,8 @@ def test_stopped_and_killed_on_the_way_it_ends_with_a_model_that_knows_something
     assert f"{report['rotation_median_deg']:.1f} deg (median)" in text
     assert f"AP50 {found['ap50']:.2f}" in text
     assert "model:=runs/angle/bundle" in text
+    assert "0.03 hours in all" in text and "python -m training.object Träger.ply" in text
+    assert "see how good it is:" not in output and "next, calibrate it" not in output
 
     image = np.zeros((480, 640, 3), np.uint8)
     detector = Detector.from_pretrained(bundle, "cpu")
@@ -257,6 +260,18 @@ def test_presence_is_fitted_and_shown_and_none_stops_nothing(
     views = ViewSettings("uniform", (0.3, 0.45))
     data = GenerationSettings("angle", images=0, test_images=1, views=views)
     generate(cad, layout.data, data, [], workers=0)
+    (true,) = _true_rotations(layout.data).values()
+    turned = Rotation.from_rotvec([0, 0, np.pi]).as_matrix()
+    for modes, wrong, said in (
+        ([0], True, "In no image does a pose stand out"),
+        ([0, 1], False, "In 50% of the images no pose stands out"),
+        ([1, 1], False, "No leading mode is more than 30 degrees off."),
+    ):
+        rotation = (true @ turned if wrong else true).tolist()
+        rows = [{}, *({"scene": 0, "image": 0, "R": rotation, "n_modes": n} for n in modes)]
+        write_text(layout.records, "\n".join(map(json.dumps, rows)) + "\n")
+        section = _confused(layout)
+        assert section.texts[0].startswith(said) and not section.rows
     config = PRESETS["default"].to_flat()
     tiny_bundle.object = replace(tiny_bundle.object, name="angle")
     tiny_bundle.record = {"dataset": str(layout.data), "object": "1", "config": config}

@@ -36,7 +36,7 @@ from training.fitting.running import (
     write_yaml,
 )
 from training.fitting.stream_data import StreamData
-from training.runs import IDENTITY, SETTINGS, next_command
+from training.runs import IDENTITY, SETTINGS, log_next
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def fit(
         made.save_pretrained(bundle)  # last: with it the run is finished
         log.info("detector written to %s", bundle / CONFIG)
         if not debug:
-            log.info("see how good it is: %s", next_command("evaluate_detector", run_dir))
+            log_next("see how good it is", "evaluate_detector", run_dir)
     return bundle
 
 
@@ -127,13 +127,7 @@ def _calibrated(
         false=calibrated(matches.false, slope, offset),
     )
     fitted = {"images": matches.images, "ece_before": before} | summarise(matches)
-    log.info(
-        "scores calibrated on %d boxes of %d images; recall %.3f at precision %g",
-        len(matches.scores),
-        matches.images,
-        fitted["recall"],
-        fitted["precision"],
-    )
+    log.info("scores calibrated on %d boxes of %d images", len(matches.scores), matches.images)
     errors = good_errors(matches)
     return DetectorBundle(
         network,

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.files import write_text
-
-FILE = "object.json"
+from training.runs import PART
 
 
 class Ledger:
@@ -29,7 +28,7 @@ class Ledger:
     """
 
     def __init__(self, run_dir: Path, settings: dict, last: str):
-        self._path = run_dir / FILE
+        self._path = run_dir / PART
         self._settings = settings
         self._seconds: dict[str, float] = {}
         self.earlier: list[dict] = []

@@ -264,7 +264,7 @@ class _Part:
 
     def _describe(self) -> None:
         write_card(str(self.layout.root), _CARD_NOTE)
-        write_page(self.layout, self._settings.name)
+        write_page(self.layout, self._settings.name, self._settings.hours)
 
 
 def _duration(seconds: float) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 
+from spyropose_ros.core.bundle_files import bundle_name
 from spyropose_ros.ros.interfaces import CompressedImage, Detection2DArray, Header, Image
 from spyropose_ros.ros.messages.detection_messages import detection_message
 from spyropose_ros.ros.node.health import Activity, Counts, Work
@@ -76,7 +76,7 @@ class DetectorSession(WorkSession[Any]):
         loaded = self._detector is not None  # else PyTorch may be half imported
         return {
             "device memory (MB)": device_memory() if loaded else "none",
-            "models": Path(self._bundle).name,
+            "models": bundle_name(self._bundle),
             "boxes found": str(counts.found),
         }
 
@@ -137,7 +137,7 @@ class DetectorSession(WorkSession[Any]):
             return self._handle
         self._detector = detector
         self._inform(
-            f"ready after {time.monotonic() - start:.1f} s: {Path(self._bundle).name} finds "
+            f"ready after {time.monotonic() - start:.1f} s: {bundle_name(self._bundle)} finds "
             f"{_shortened(detector.classes)} on {detector.device}, waiting for {self.topics[0]}"
         )
         return self._handle
