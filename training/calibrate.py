@@ -77,16 +77,16 @@ def calibrate(
         The temperatures, coarse to fine.
 
     Raises:
-        InputError: if the split does not exist or is the one that is evaluated on, or there are no
-            images but the test's, or what is for photographs has a split, or images that are the
-            crops.
+        InputError: if the bundle is on the hub, the split does not exist or is the one that is
+            evaluated on, or there are no images but the test's, or what is for photographs has a
+            split, or images that are the crops.
     """
-    runs.require_bundle(run_or_bundle)
+    directory = runs.stored_bundle(run_or_bundle)
 
     from spyropose_ros.core.bundle import ModelBundle
     from spyropose_ros.core.estimator import Estimator
 
-    bundle = ModelBundle.from_pretrained(runs.bundle_directory(run_or_bundle))
+    bundle = ModelBundle.from_pretrained(directory)
     source = runs.bundle_source(bundle, data_root, dataset)
     bundle.temperatures = [1.0] * bundle.model.config.depth
     settings = SearchSettings(beam, 0.0)
@@ -124,10 +124,10 @@ def calibrate(
     data = f"{split or 'validation'} images of {source.name}"
     data += f", {FOR_PHOTOGRAPHS}" * for_photographs
     record = {"images": len(found), "data": data, "seed": seed, "beam": beam}
-    _store(Path(bundle.name) / CONFIG, bundle.temperatures, record)
+    _store(directory / CONFIG, bundle.temperatures, record)
     for doubt in doubts(len(found), passes):
         log.warning("WARNING: %s", doubt)
-    log.info("stored in %s", Path(bundle.name) / CONFIG)
+    log.info("stored in %s", directory / CONFIG)
     return bundle.temperatures
 
 

@@ -6,6 +6,7 @@ measured by the evaluation.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,8 @@ import yaml
 
 from spyropose_ros.core.bundle_files import WEIGHTS, bundle_name
 from spyropose_ros.core.errors import MissingFileError
-from training import cli, runs
-from training.evaluation.report import find_reports, read_report, report_lines, title
+from training import cli, markdown, runs
+from training.evaluation.report import PRESENCE, find_reports, read_report, report_lines, title
 
 if TYPE_CHECKING:
     from spyropose_ros.core.bundle import ModelBundle
@@ -32,13 +33,13 @@ def write_card(run_or_bundle: str, note: str = "") -> Path:
         Path of the card.
 
     Raises:
+        InputError: if the bundle is on the hub.
         MissingFileError: if there is no report.
     """
-    runs.require_bundle(run_or_bundle)
+    directory = runs.stored_bundle(run_or_bundle)
 
     from spyropose_ros.core.bundle import ModelBundle
 
-    directory = Path(runs.bundle_directory(run_or_bundle))
     loaded = ModelBundle.from_pretrained(directory)
     reports = find_reports(directory)
     if not reports:
@@ -52,6 +53,7 @@ def write_card(run_or_bundle: str, note: str = "") -> Path:
         report, times = read_report(path)
         lines += [f"## {title(report)}", "", *report_lines(report, times), ""]
         lines += [f"![figures]({path.stem}.png)", ""]
+    lines += _presence_lines(directory)
     lines += ["## Settings", "", "```yaml", yaml.safe_dump(record["config"]).strip(), "```", ""]
     card = directory / "README.md"
     card.write_text("\n".join(lines))
@@ -91,6 +93,19 @@ def _training_lines(bundle: ModelBundle) -> list[str]:
         f"- temperatures per level: {temperatures}",
         *_earlier_lines(record),
     ]
+
+
+def _presence_lines(directory: Path) -> list[str]:
+    """Return a section that sums up the evaluations of presence, where there are any."""
+    rows = []
+    for path in sorted(directory.glob(f"{PRESENCE}*.json")):
+        found = json.loads(path.read_text())
+        told = f"{found['auc']:.3f}", f"{found['ece']:.3f}"
+        rows.append((f"[{found['data']}]({path.stem}.md)", *told))
+    if not rows:
+        return []
+    titles = "measured on", "AUC against all else", "calibration error"
+    return ["## Presence", "", *markdown.table(titles, rows), ""]
 
 
 def _earlier_lines(record: dict) -> list[str]:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import yaml
 from jsonargparse import Namespace
 
-from spyropose_ros.core.bundle_files import read_object
+from spyropose_ros.core.bundle_files import is_hub_id, read_object
 from spyropose_ros.core.commands import starter
-from spyropose_ros.core.errors import DataError
+from spyropose_ros.core.errors import DataError, InputError
 from spyropose_ros.core.files import sha256
 from training import provenance
 from training.cli import Parser
@@ -91,6 +91,29 @@ def require_bundle(run_or_bundle: str) -> None:
         BundleError: missing, damaged or foreign, with the reason.
     """
     read_object(bundle_directory(run_or_bundle))
+
+
+def stored_bundle(run_or_bundle: str) -> Path:
+    """Find a bundle that something is to be written into.
+
+    Args:
+        run_or_bundle: as for `bundle_directory`.
+
+    Returns:
+        Its folder, which has a bundle.
+
+    Raises:
+        InputError: it is on the hub.
+        BundleError: missing, damaged or foreign, with the reason.
+    """
+    directory = bundle_directory(run_or_bundle)
+    if is_hub_id(directory):
+        raise InputError(
+            f"{directory} is no folder here, and nothing can be stored on the hub: get it with "
+            f"'hf download {directory} --local-dir FOLDER' and give the folder"
+        )
+    read_object(directory)
+    return Path(directory)
 
 
 def bundle_source(bundle: ModelBundle, data_root: str, dataset: str | None = None) -> Source:

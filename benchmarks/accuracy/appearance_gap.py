@@ -230,4 +230,4 @@ def _mean(values: np.ndarray) -> str:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(appearance_gap, kept=cli.NOTHING_KEPT)
+    cli.run(appearance_gap)

@@ -170,4 +170,4 @@ def _mean(values: np.ndarray) -> str:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(fusion, kept=cli.NOTHING_KEPT)
+    cli.run(fusion)

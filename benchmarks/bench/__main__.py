@@ -170,6 +170,6 @@ def _tell(what: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["quality"]:
-        cli.run(compare, sys.argv[2:], kept=cli.NOTHING_KEPT)
+        cli.run(compare, sys.argv[2:])
     else:
-        cli.run(bench, kept=cli.NOTHING_KEPT)
+        cli.run(bench)

@@ -93,17 +93,9 @@ class DetectorSession(WorkSession[Any]):
         self._limit = RateLimit()
 
     def _on_image(self, entry: Input, message: Any) -> None:
-        stamp = nanoseconds(message.header.stamp)
-        rate = self._read().detector.rate
-        if stamp == 0:
+        if nanoseconds(message.header.stamp) == 0:
             self._drops.add(Reason.IMAGE_STAMP, UNSTAMPED)
-        elif self._refusal is not None:
-            self._refuse(1)
-        elif not self._limit.allows(stamp * 1e-9, rate):
-            text = f"detector.rate = {rate:g} Hz is less than the camera's"
-            self._drops.add(Reason.NO_DETECTIONS, text)
         else:
-            self._limit.count()
             self._activity.match(1)
             self._submit(message)
 
@@ -161,7 +153,12 @@ class DetectorSession(WorkSession[Any]):
         header: Header = image.header
         start, age = time.monotonic(), self._age(header)
         settings = parameters.detector
-        found = detect(detector, images.decode(image), settings.min_score, settings.max_count)
+        if not self._limit.allows(nanoseconds(header.stamp) * 1e-9, settings.rate):
+            text = f"detector.rate = {settings.rate:g} Hz is less than the camera's"
+            raise BadInputError(Reason.NO_DETECTIONS, text)
+        decoded = images.decode(image)
+        self._limit.count()  # not before: what cannot be read was not searched
+        found = detect(detector, decoded, settings.min_score, settings.max_count)
         seconds = time.monotonic() - start
         detections = [
             detection_message(header, *each)

@@ -44,7 +44,7 @@ class WorkSession(ABC, Generic[T]):
         self._on_failure = on_failure
         self._refusal: Reason | None = Reason.INACTIVE
         self._closed = False
-        self._loaded = math.inf  # when the models were, by the monotonic clock
+        self._begun = self._loaded = math.inf  # loading the models, by the monotonic clock
         self._worker: Worker[T] = Worker(self._load, self._discard, self._fail)
 
     @property
@@ -110,6 +110,7 @@ class WorkSession(ABC, Generic[T]):
     # ---- worker thread -----------------------------------------------------------------------
 
     def _load(self) -> Callable[[T], None]:
+        self._begun = time.monotonic()
         handle = self._prepare()
         # Otherwise every full collection goes through PyTorch's objects, 0.1 s without any thread
         gc.collect()
@@ -132,7 +133,8 @@ class WorkSession(ABC, Generic[T]):
 
     def _is_stale(self, header: Header, max_age: float) -> bool:
         """Tell whether an image is too old, which is counted."""
-        problem = too_old(self._age(header), max_age, time.monotonic() - self._loaded)
+        now = time.monotonic()
+        problem = too_old(self._age(header), max_age, now - self._begun, now - self._loaded)
         if problem is None:
             return False
         self._drops.add(*problem)

@@ -19,20 +19,23 @@ def went_back(stamp: int, newest: int | None) -> bool:
     return newest is not None and stamp < newest - JUMP_NS
 
 
-def too_old(age: float, max_age: float, ready: float) -> tuple[Reason, str] | None:
+def too_old(age: float, max_age: float, begun: float, ready: float) -> tuple[Reason, str] | None:
     """Tell why an image is too old, if it is.
 
     Args:
         age: since it was taken, seconds; nan before simulated time starts.
         max_age: the parameter sync.max_age, seconds; 0 for no limit.
-        ready: since the models were loaded, seconds.
+        begun: since the loading of the models began, seconds.
+        ready: since they were loaded, seconds.
 
     Returns:
         What it is counted as and what to do; None if it is fresh.
     """
     if not (max_age and age > max_age):
         return None
-    if ready < SETTLING and age > ready:  # while PyTorch loads, messages wait in their queues
+    if (
+        ready < SETTLING and ready < age < begun
+    ):  # while PyTorch loads, messages wait in their queues
         return Reason.BUSY, "the image was taken while the models were still loading"
     return Reason.STALE, (
         f"image is {age:.3f} s old, more than sync.max_age = {max_age:g} s: "
