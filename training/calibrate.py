@@ -172,6 +172,7 @@ def _validation_batches(
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Yield crops as the training validates on, or such as photographs may be, one by one."""
     from training.data.box_noise import bundle_noise
+    from training.data.looks import Looks
     from training.data.source import CropSettings
     from training.data.streams import VALIDATION, item_generator
     from training.data.unfamiliar import LOOKS, unfamiliar
@@ -189,7 +190,7 @@ def _validation_batches(
         box_noise=bundle_noise(estimator.bundle.name),
         max_roll=0.0,
         surface=False,
-        **(LOOKS if for_photographs else {}),
+        looks=LOOKS if for_photographs else Looks(),
     )
     items, composer = source.validation_items(crop), source.composer(crop)
     for index in range(min(images, len(items))):

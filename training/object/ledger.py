@@ -27,11 +27,13 @@ class Ledger:
         InputError: the settings are others, or the folder holds something else.
     """
 
+    earlier: list[dict]
+
     def __init__(self, run_dir: Path, settings: dict, last: str):
         self._path = run_dir / PART
         self._settings = settings
         self._seconds: dict[str, float] = {}
-        self.earlier: list[dict] = []
+        self.earlier = []
         if self._path.is_file():
             self._go_on(run_dir, last)
         elif run_dir.is_dir() and any(run_dir.iterdir()):
