@@ -205,7 +205,7 @@ def test_stopped_and_killed_on_the_way_it_ends_with_a_model_that_knows_something
     assert {path.name for path in run.iterdir()} >= {"pose_2", "detector_2", "data_2"}
     again = json.loads((bundle / "report.json").read_text())["metrics"]["all"]
     assert again["ll_uniform_zero"][0] > LIKELIHOOD
-    assert "... after" in read_page(run)
+    assert "... before that" in read_page(run)
 
 
 CONFIGS = ("config.json", "detector.json")

@@ -136,7 +136,7 @@ def _confused(layout: Layout) -> Section:
             f"Turns of the object, more than {limit}, by which the leading mode is off. Of a pose "
             "that cannot be told in an image, the distribution has several modes.",
         ],
-        [(turn.words, f"{turn.share:.1%} of the images") for turn in found],
+        [(turn.words, f"{turn.share:.1%} of these images") for turn in found],
     )
 
 
@@ -231,7 +231,7 @@ def _stages(title: str, record: dict, layout: Layout) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for _ in layout.stages:
         text = f"{steps_of(record)} in {record['seconds'] / 60:.0f} min, {record['hardware']}"
-        rows.append(("... after" if rows else title, text))
+        rows.append(("... before that" if rows else title, text))
         record = record.get("started_from", {})
     return rows
 
