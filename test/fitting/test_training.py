@@ -110,7 +110,7 @@ def validations(directory):
     found = []
     for log in sorted(directory.glob("csv/version_*/metrics.csv")):
         with log.open() as file:
-            rows = [row for row in csv.DictReader(file) if row["val/ll_gain"]]
+            rows = [row for row in csv.DictReader(file) if row.get("val/ll_gain")]
         found += [(int(row["step"]), row["val/ll_gain"]) for row in rows]
     return found
 
