@@ -22,6 +22,7 @@ from spyropose_ros.core.bundle import (
     ModelBundle,
     ObjectInfo,
 )
+from spyropose_ros.core.bundle_files import bundle_name
 from spyropose_ros.scenes.mug import make_mug
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -108,6 +109,13 @@ def test_a_missing_file(saved, name, reason):
     (saved / name).unlink()
     with pytest.raises(BundleError, match=f"{reason}: {name} is missing"):
         ModelBundle.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("path", ["runs/part/bundle", "part", "owner/part", "bundle"])
+def test_a_bundle_is_called_as_its_training(path, tmp_path, monkeypatch):
+    (tmp_path / "part").mkdir()
+    monkeypatch.chdir(tmp_path / "part")
+    assert bundle_name(path) == "part"
 
 
 def test_the_folder_of_a_training_leads_to_its_bundle(saved):

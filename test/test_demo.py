@@ -354,6 +354,21 @@ def failures(run, published, model):
     return [check.text for check in checks if not check.passed]
 
 
+def test_a_poor_card_lets_no_guesses_pass(part):
+    model = plan.Model.read(part)
+    card = {"rotation_median_deg": 90.0, "lateral_median_m": 0.9, "coverage": {"0.9": 0.1}}
+    model.report.write_text(json.dumps({"metrics": {"all": card}}))
+    guess = replace(GOOD, handle_fraction=None, rotation_error=126.0, sideways_error=0.9)
+    checks = results.verdict([replace(guess, centrality=0.95)], [1.0], model, True)
+    assert [check.passed for check in checks] == [True, False, False, False]
+    limit = float(re.search(r"<= ([\d.]+)", checks[1].text)[1])
+    equivalent = results._known_symmetries(model)
+    guesses = [
+        results._angle(r, equivalent) for r in Rotation.random(4000, random_state=1).as_matrix()
+    ]
+    assert limit == pytest.approx(np.median(guesses) / 2, rel=0.1)
+
+
 @pytest.mark.parametrize(
     "run, published, failure",
     [

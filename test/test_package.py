@@ -229,9 +229,19 @@ def test_the_set_up_says_how_much_it_downloads(tmp_path):
     run = (ROOT / "run").read_text()
     function = re.search(r"^downloaded\(\) \{.*?^\}", run, re.MULTILINE | re.DOTALL)[0]
     program = f"set -euo pipefail; LOG={log}\n{function}\n"
-    for first, expected in ((2, ", 2103 MB downloaded"), (6, ", 3 MB downloaded"), (7, "")):
+
+    def said(first):
         command = ["bash", "-c", f"{program}downloaded {first}"]
-        assert subprocess.run(command, capture_output=True, text=True).stdout == expected
+        return subprocess.run(command, capture_output=True, text=True).stdout
+
+    for first, expected in ((2, ", 2103 MB downloaded"), (6, ", 3 MB downloaded"), (7, "")):
+        assert said(first) == expected
+    with log.open("a") as file:
+        file.write("WARNING: Retrying (Retry(total=4, connect=None)) after connection broken\n")
+    assert said(7) == ", the package index does not answer: pip tries again"
+    with log.open("a") as file:
+        file.write("Collecting scipy\n")
+    assert said(7) == ""
 
 
 def test_messages_are_generated_before_python_is_installed():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spyropose_ros.demo.frames import MugFrames
+from spyropose_ros.demo.frames import open_frames
 from spyropose_ros.ros.interfaces import PoseDistribution, PoseDistributionArray, PoseMode
 from spyropose_ros.ros.messages.result_messages import TOPICS
 from spyropose_ros.ros.node.questions import SERVICES
@@ -89,7 +89,7 @@ def test_parameters(row):
 
 @pytest.fixture(scope="module")
 def mug_frame():
-    return MugFrames(60)[0]
+    return open_frames("mug", 60)[0]
 
 
 def test_the_library_is_used_as_printed(mug_frame, monkeypatch, capsys):

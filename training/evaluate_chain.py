@@ -191,7 +191,7 @@ def _table(found: dict[str, dict[int, Recall]], modelled: set[str]) -> list[str]
 def main() -> None:
     """Run the command."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(evaluate_chain, kept=cli.NOTHING_KEPT)
+    cli.run(evaluate_chain)
 
 
 if __name__ == "__main__":

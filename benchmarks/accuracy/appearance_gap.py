@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from spyropose_ros.bop import LMO_OBJECTS
+from spyropose_ros import bop
 from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.search_settings import SearchSettings
 from training import cli, markdown, provenance
@@ -80,7 +80,7 @@ def appearance_gap(
         model, split, seed, SearchSettings(beam), Protocol(), "cpu", data_root, output
     )
     name = evaluation.source.object_name
-    if name not in LMO_OBJECTS:
+    if name not in bop.LMO_OBJECTS:
         raise InputError(f"{model} is of {name}, which is no object of LM-O")
     records, shown = _measure(evaluation, data_root, limit, min_visible)
     lines = _lines(evaluation, min_visible, records)
@@ -134,31 +134,21 @@ class VisibleMasks:
     """
 
     def __init__(self, source: LmoSource, split: str, data_root: str) -> None:
-        from spyropose_ros import bop
         from spyropose_ros.scenes.renderer import Renderer
 
         root = Path(data_root) / "lmo"
         self._frames = {frame.frame_id: frame for frame in source.frames(split)}
         self._renderers = {
-            number: Renderer(bop.load_mesh(root, number)) for number in LMO_OBJECTS.values()
+            number: Renderer(bop.load_mesh(root, number)) for number in bop.LMO_OBJECTS.values()
         }
 
     def of(self, sample: Sample) -> np.ndarray:
         """Return the mask of a sample, [H, W] bool."""
         frame = self._frames[sample.image_id]
         height, width = sample.image.shape[:2]
-        nearest, own = np.full((height, width), np.inf), np.zeros((height, width))
-        for instance in frame.instances:
-            depth = (
-                self._renderers[instance.object_id]
-                .render(instance.rotation, instance.translation, frame.K, width, height)
-                .depth
-            )
-            if instance.index == sample.instance:
-                own = depth
-            else:
-                nearest = np.where(depth > 0, np.minimum(nearest, depth), nearest)
-        return (own > 0) & (own <= nearest)
+        masks = bop.visible_masks(frame, self._renderers, width, height)
+        numbers = [instance.index for instance in frame.instances]
+        return masks[numbers.index(sample.instance)]
 
 
 def rungs(
@@ -210,7 +200,7 @@ def _lines(evaluation: Evaluation, min_visible: float, records: dict[str, list[d
             [
                 rung,
                 ", ".join(f"{gain:.2f}" for gain in gains.mean(0)),
-                "" if rung == RUNGS[0] else _mean(gains[:, -1] - photographs),
+                "" if rung == RUNGS[0] else markdown.mean(gains[:, -1] - photographs, "+"),
                 f"{100 * (errors < 10).mean():.0f} %",
                 f"{100 * (errors > 30).mean():.0f} %",
                 f"{np.median(errors):.1f}",
@@ -224,10 +214,6 @@ def _lines(evaluation: Evaluation, min_visible: float, records: dict[str, list[d
     return [title, "", *markdown.table(columns, rows)]
 
 
-def _mean(values: np.ndarray) -> str:
-    return f"{values.mean():+.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}"
-
-
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(appearance_gap, kept=cli.NOTHING_KEPT)
+    cli.run(appearance_gap)

@@ -102,4 +102,4 @@ def end_to_end(
 
 
 if __name__ == "__main__":
-    raise SystemExit(cli.run(end_to_end, kept=cli.NOTHING_KEPT))
+    raise SystemExit(cli.run(end_to_end))

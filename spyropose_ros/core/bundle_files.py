@@ -164,6 +164,12 @@ def undescribed(directory: Path, error: Exception) -> BundleError:
     )
 
 
+def bundle_name(directory_or_hub_id: str | Path) -> str:
+    """Return what a bundle is called: its folder, or its training's, if that is named "bundle"."""
+    path = Path(directory_or_hub_id)
+    return path.absolute().parent.name if path.name == "bundle" else path.name
+
+
 def is_hub_id(name: str) -> bool:
     """Whether a bundle's name is that of a repository on the hub, not of a folder."""
     directory = Path(name).expanduser()

@@ -93,7 +93,8 @@ def _estimate(args: argparse.Namespace) -> int:
     name = estimator.bundle.object.name
     images = f"{run.images} image{'s' * (run.images != 1)}"
     if run.found:
-        print(f"{run.found} x {name} in {images}; results are in {args.output}")
+        posed = "" if run.posed == run.found else f", {run.posed or 'none'} of them with a mode"
+        print(f"{run.found} x {name} in {images}{posed}; results are in {args.output}")
     elif run.images:
         _say(
             f"estimate: no {name} with a score of {args.min_score:g} or more in {images}: give "

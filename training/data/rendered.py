@@ -20,7 +20,7 @@ from spyropose_ros.scenes.compositing import Painter
 from spyropose_ros.scenes.detector import noisy_box
 from spyropose_ros.scenes.sampler import ObjectModel, SceneSampler, SceneSettings, mask_box
 from spyropose_ros.scenes.views import View, ViewCaster
-from training.data.compose import Composer, varied
+from training.data.compose import Composer
 from training.data.crops import within_ball
 from training.data.rendered_objects import load_object_model, scene_settings
 from training.data.source import (
@@ -103,7 +103,7 @@ class RenderedSource(Source):
 
     def composer(self, crop: CropSettings) -> Composer:
         """Return what paints the views with the object's settings."""
-        painter = Painter(self.model, varied(self.settings, crop), crop.resolution, crop.padding)
+        painter = Painter(self.model, crop.looks.of(self.settings), crop.resolution, crop.padding)
         return Composer(painter, self.size_ratio[0], crop)
 
     def samples(self, split: str, seed: int) -> Iterator[Sample]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from spyropose_ros.bop import BopFrame
 from spyropose_ros.core.errors import InputError
 from spyropose_ros.scenes.detector import EdgeNoise
+from training.data.looks import Looks
 
 ENDLESS = sys.maxsize
 """Length of items that are rendered without end."""
@@ -84,10 +85,7 @@ class CropSettings:
         max_roll: largest random in-plane turn of the crop, degrees.
         surface: whether items have a surface map.
         zoom: largest random change of the crop's scale, and of its middle in crop sides.
-        painted: share of rendered objects with a random surface.
-        harsh: share of rendered objects in harsh light.
-        miscalibration: of rendered crops, standard deviation of the errors of
-            `training.data.crops.miscalibrated`.
+        looks: of rendered crops.
     """
 
     resolution: int
@@ -97,9 +95,7 @@ class CropSettings:
     max_roll: float
     surface: bool
     zoom: float = 0.0
-    painted: float = 0.0
-    harsh: float = 0.0
-    miscalibration: float = 0.0
+    looks: Looks = Looks()
 
 
 class Items(Protocol):

@@ -24,6 +24,9 @@ _TIMES = "_times"
 DETECTOR = "report_detector_"
 """Prefix of the names of a detector's reports, which may lie in the same folder."""
 
+PRESENCE = "presence_"
+"""Prefix of the names of presence's reports."""
+
 
 def write_report(
     directory: Path,

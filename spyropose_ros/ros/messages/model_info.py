@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from ament_index_python.packages import get_package_share_path
 
+from spyropose_ros.core.bundle_files import bundle_name
 from spyropose_ros.ros.interfaces import String
 from spyropose_ros.ros.pipeline.parameters import Parameters
 
@@ -52,7 +52,7 @@ def model_info(models: Models, parameters: Parameters, finder: Finder | None = N
     }
     if finder is not None:
         content["detectors"] = [
-            {"model_id": Path(bundle).name, "class_ids": list(classes)}
+            {"model_id": bundle_name(bundle), "class_ids": list(classes)}
             for bundle, classes in finder.classes.items()
         ]
     return String(data=json.dumps(content, allow_nan=False))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
+from spyropose_ros.core.bundle_files import bundle_name
 from spyropose_ros.ros.interfaces import Header, TFMessage
 from spyropose_ros.ros.node.adaptive_subscription import (
     AdaptiveSubscription,
@@ -103,7 +103,7 @@ class Session(WorkSession[FrameSet]):
         models = self._loaded()  # None: PyTorch may be half imported by the other thread
         names = [models.model_id(name) for name in models.objects] if models is not None else []
         found = {
-            "detectors": ", ".join(Path(bundle).name for bundle in self._detectors),
+            "detectors": ", ".join(map(bundle_name, self._detectors)),
             "boxes found": str(counts.found),
         }
         return {

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
 
+from spyropose_ros.core.bundle_files import bundle_name
 from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.estimator import Estimator, SearchSettings, resolve_device
 from spyropose_ros.ros.pipeline.appearance import Appearance, appearance_of
@@ -92,7 +92,7 @@ class Models:
 
     def model_id(self, object_name: str) -> str:
         """Return the name of an object's bundle."""
-        return Path(self._bundles[object_name]).name
+        return bundle_name(self._bundles[object_name])
 
     def appearance(self, object_name: str) -> Appearance:
         """Return size and mesh of an object."""
