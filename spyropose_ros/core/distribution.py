@@ -7,6 +7,7 @@ camera's optical frame; the grid's own frame (the bounding-sphere centre) stays 
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -416,6 +417,16 @@ class PoseDistribution:
         rotation, _ = self.sample(4096, generator)
         reference = self.mode()[0].to(rotation)
         return so3.twist_entropy(rotation, reference, axis.to(rotation), bins)
+
+    def show(self, **options: Any) -> None:
+        """Show the poses in 3D, in a notebook or else in the browser.
+
+        Args:
+            **options: mesh, image, K, mass and path of `plots.show`.
+        """
+        from spyropose_ros.core.plots import show
+
+        show(self, **options)
 
     # --- internals: indices are of the cells as they were given ---
 

@@ -50,7 +50,7 @@ class Mesh:
         import trimesh  # takes a third of a second
 
         try:
-            mesh = trimesh.load(path, force="mesh")
+            mesh = trimesh.load_mesh(path)
             return cls(np.float32(mesh.vertices), np.uint32(mesh.faces))
         except Exception as error:  # of damaged files: whatever the readers of trimesh raise
             raise DataError(
@@ -112,6 +112,7 @@ class PoseCloud:
         """
         if distribution.diameter is None:
             raise InputError("the distribution has no diameter to scale the picture by: set it")
+        diameter = distribution.diameter
         distribution = distribution.to("cpu")
         leaves, counts = distribution.resample(MAX_POSES).unique(return_counts=True)
         order = counts.argsort(descending=True, stable=True)
@@ -124,7 +125,7 @@ class PoseCloud:
                 (mode.rotation.double().numpy(), mode.translation.double().numpy(), mode.mass)
                 for mode in distribution.modes()
             ],
-            float(distribution.diameter),
+            float(diameter),
             distribution.center.double().numpy(),
             mesh,
         )

@@ -261,7 +261,9 @@ def _name(frame_id: str) -> str:
     return frame_id.lstrip("/")  # tf2 refuses the slashes that ROS 1 allowed
 
 
-def pose_matrix(translation: Sequence[float], quaternion: Sequence[float]) -> np.ndarray:
+def pose_matrix(
+    translation: np.ndarray | Sequence[float], quaternion: np.ndarray | Sequence[float]
+) -> np.ndarray:
     """Make a transform.
 
     Args:

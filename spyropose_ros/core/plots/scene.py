@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spyropose_ros.core.errors import InputError, SpyroposeError
-from spyropose_ros.core.plots.pose_cloud import MAX_POSES, PoseCloud
+from spyropose_ros.core.plots.pose_cloud import MAX_POSES, Mesh, PoseCloud
 
 if TYPE_CHECKING:
     import viser
 
-OBJECT_COLOURS = ((255, 150, 30), (60, 185, 190), (190, 110, 230), (150, 195, 60))
+OBJECT_COLOURS = ((0, 160, 255), (255, 70, 160), (255, 150, 30), (150, 90, 230))
 """Of the meshes, by the objects' order."""
 _FAN = 24  # meshes of one object
-_OPACITIES = 0.06, 0.9  # of meshes of no mass and of all of it
+_OPACITIES = 0.1, 0.9  # of meshes of no mass and of all of it; between, by its square root
 _SHORTEST = 0.3  # triad, as a share of the longest
 _BEHIND = 0.75  # diameters from the farthest object to the image
 _FRAME_COLOUR = (90, 96, 106)
@@ -70,12 +70,20 @@ class ObjectNodes:
         path: of the nodes, which begins with /.
         index: of the object, for its colour.
         cloud: of the object, whose mesh is drawn from now on.
-        name: written beside it.
+        name: written above it.
+
+    Attributes:
+        mesh: that is drawn.
+        root: their parent, which hides them all.
     """
+
+    mesh: Mesh | None
+    root: viser.FrameHandle
 
     def __init__(
         self, scene: viser.SceneApi, path: str, index: int, cloud: PoseCloud, name: str
     ) -> None:
+        self.mesh = cloud.mesh
         colour, size = OBJECT_COLOURS[index % len(OBJECT_COLOURS)], cloud.diameter
         self.root = scene.add_frame(path, show_axes=False)
         self._meshes = None
@@ -86,7 +94,7 @@ class ObjectNodes:
                 cloud.mesh.faces,
                 *_identities(_FAN),
                 batched_scales=np.zeros(_FAN, np.float32),
-                batched_colors=np.tile(np.uint8(colour), (_FAN, 1)),
+                batched_colors=np.array([colour] * _FAN, np.uint8),
                 batched_opacities=np.zeros(_FAN, np.float32),
                 side="double",
                 cast_shadow=False,
@@ -97,7 +105,7 @@ class ObjectNodes:
             *_identities(MAX_POSES),
             batched_scales=np.zeros(MAX_POSES, np.float32),
             axes_length=0.5 * size,
-            axes_radius=0.004 * size,
+            axes_radius=0.002 * size,
         )
         self._leading = scene.add_frame(
             f"{path}/leading mode", axes_length=0.75 * size, axes_radius=0.02 * size
@@ -109,14 +117,15 @@ class ObjectNodes:
             cast_shadow=False,
             receive_shadow=False,
         )
-        self._label = scene.add_label(f"{path}/name", name)
+        self._label = scene.add_label(f"{path}/name", name, anchor="bottom-center")
 
-    def draw(self, cloud: PoseCloud, mass: float) -> None:
+    def draw(self, cloud: PoseCloud, mass: float, up: np.ndarray) -> None:
         """Show the most probable poses.
 
         Args:
             cloud: of the object, at least one pose.
             mass: how much of the probability is shown.
+            up: unit vector, [3].
         """
         part = cloud.holding(mass)
         shares = part.weights[:MAX_POSES] / part.weights[0]
@@ -132,7 +141,7 @@ class ObjectNodes:
             )
             low, high = _OPACITIES
             opacities = np.zeros(_FAN, np.float32)
-            opacities[: len(masses)] = low + (high - low) * masses
+            opacities[: len(masses)] = low + (high - low) * np.sqrt(masses)
             self._meshes.batched_wxyzs, self._meshes.batched_positions = quaternions, positions
             self._meshes.batched_scales, self._meshes.batched_opacities = scales, opacities
         self._leading.visible = bool(cloud.modes)
@@ -142,7 +151,7 @@ class ObjectNodes:
         ellipsoid = cloud.ellipsoid(mass)
         self._ellipsoid.wxyz, self._ellipsoid.position = _wxyz(ellipsoid.axes), ellipsoid.centre
         self._ellipsoid.scale = tuple(ellipsoid.radii.tolist())
-        self._label.position = ellipsoid.centre + (0, 0, 0)
+        self._label.position = ellipsoid.centre + 0.6 * cloud.diameter * up
         self.root.visible = True
 
 
@@ -153,11 +162,15 @@ class CameraNodes:
         scene: gets the nodes.
         path: of the nodes, which begins with /.
         view: of the camera.
+
+    Attributes:
+        root: their parent, which hides them all.
     """
+
+    root: viser.FrameHandle
 
     def __init__(self, scene: viser.SceneApi, path: str, view: CameraView) -> None:
         self.root = scene.add_frame(path, show_axes=False)
-        self._scene, self._path = scene, path
         self._edges = scene.add_line_segments(
             f"{path}/frustum", np.zeros((8, 2, 3), np.float32), _FRAME_COLOUR, thickness=2.0,
             thickness_units="screen",
@@ -199,24 +212,28 @@ def image_depth(view: CameraView, clouds: list[PoseCloud]) -> float:
     return max([depth for depth in depths if depth > 0], default=1.0)
 
 
-def look(server: viser.ViserServer, view: CameraView, clouds: list[PoseCloud]) -> None:
+def up(pose: np.ndarray) -> np.ndarray:
+    """Return what is up in the image of a camera with a pose [4, 4], unit vector [3]."""
+    return -pose[:3, 1]
+
+
+def look(server: viser.ViserServer, pose: np.ndarray, clouds: list[PoseCloud]) -> None:
     """Look at the objects from beside a camera: all that connect, and those that are connected.
 
     Args:
         server: of the scene.
-        view: of the camera.
+        pose: of the camera's optical frame, [4, 4].
         clouds: the objects, at least one.
     """
-    rotation, position = view.pose[:3, :3], view.pose[:3, 3]
     target = np.mean([cloud.centres.mean(0) for cloud in clouds], axis=0)
-    distance = 4.5 * max(cloud.diameter for cloud in clouds)
-    back = (position - target) / np.linalg.norm(position - target)
-    beside = back + 0.45 * rotation[:, 0] - 0.25 * rotation[:, 1]
+    distance = 2.5 * max(cloud.diameter for cloud in clouds)
+    back = pose[:3, 3] - target
+    beside = back / np.linalg.norm(back) + 0.4 * pose[:3, 0] + 0.3 * up(pose)
     eye = target + distance * beside / np.linalg.norm(beside)
-    server.scene.set_up_direction(-rotation[:, 1])
-    cameras = [server.initial_camera, *(client.camera for client in server.get_clients().values())]
-    for camera in cameras:
-        camera.position, camera.look_at = eye, target
+    server.scene.set_up_direction(up(pose))
+    server.initial_camera.position, server.initial_camera.look_at = eye, target
+    for client in server.get_clients().values():
+        client.camera.position, client.camera.look_at = eye, target
 
 
 def _wxyz(rotations: np.ndarray) -> np.ndarray:
@@ -228,7 +245,7 @@ def _wxyz(rotations: np.ndarray) -> np.ndarray:
 
 def _identities(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Return quaternions and positions of instances that are not shown yet."""
-    return np.tile(np.float32([1, 0, 0, 0]), (count, 1)), np.zeros((count, 3), np.float32)
+    return np.array([(1, 0, 0, 0)] * count, np.float32), np.zeros((count, 3), np.float32)
 
 
 def _instances(
