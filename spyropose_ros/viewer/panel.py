@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ALL = "all"
 _PLOT = (480, 320)
 _MASS = 0.9
-_HEIGHT = 130  # of a curve, pixels
+_HEIGHT = 140  # of a curve, pixels
 
 
 class Panel:
@@ -43,8 +43,10 @@ class Panel:
         self._status = gui.add_markdown("waiting for distributions")
         white = np.full((*_PLOT[::-1], 3), 255, np.uint8)
         self._rotations = gui.add_image(white, label="Rotations")
-        self._entropy = self._curves("entropy (nats)", ("entropy",))
-        self._times = self._curves("time (ms)", ("latency", "inference"))
+        self._entropy = self._curves("entropy in nats, over seconds", ("entropy",))
+        self._times = self._curves(
+            "latency (blue), inference (orange) in ms", ("latency", "inference")
+        )
         self._object.on_update(lambda _: changed())
         self._mass.on_update(lambda _: changed())
         self._pause.on_update(lambda _: changed())
@@ -110,7 +112,7 @@ class Panel:
         )
 
     def _curves(self, title: str, names: tuple[str, ...]) -> viser.GuiUplotHandle:
-        from viser.uplot import Scale, Series
+        from viser.uplot import Legend, Scale, Series
 
         colours = ("#1c7ed6", "#f08c00")
         nothing = np.zeros(0)
@@ -125,6 +127,7 @@ class Panel:
             ),
             title=title,
             scales={"x": Scale(time=False)},
+            legend=Legend(show=False),
             height=_HEIGHT,
             visible=False,
         )

@@ -228,7 +228,7 @@ def look(server: viser.ViserServer, pose: np.ndarray, clouds: list[PoseCloud]) -
     target = np.mean([cloud.centres.mean(0) for cloud in clouds], axis=0)
     distance = 2.5 * max(cloud.diameter for cloud in clouds)
     back = pose[:3, 3] - target
-    beside = back / np.linalg.norm(back) + 0.4 * pose[:3, 0] + 0.3 * up(pose)
+    beside = back / np.linalg.norm(back) + 0.4 * pose[:3, 0] + 0.5 * up(pose)
     eye = target + distance * beside / np.linalg.norm(beside)
     server.scene.set_up_direction(up(pose))
     server.initial_camera.position, server.initial_camera.look_at = eye, target
