@@ -94,7 +94,8 @@ class Panel:
         self._status.content = _text(moment, objects, self.mass)
         moments = self._history.all()
         since = [each.time - moments[-1].time for each in moments]
-        self._rotations.visible = self._entropy.visible = bool(objects)
+        self._rotations.visible = bool(objects)
+        values = [math.nan] * len(moments)
         if objects:
             first = objects[0]
             self._rotations.image = rotation_plot(cast(Any, first.cloud), _PLOT)
@@ -103,7 +104,7 @@ class Panel:
                 next((o.entropy for o in each.objects if o.name == first.name), math.nan)
                 for each in moments
             ]
-            _show(self._entropy, since, values)
+        _show(self._entropy, since, values)
         _show(
             self._times,
             since,
@@ -142,9 +143,9 @@ def _show(plot: viser.GuiUplotHandle, *rows: list[float]) -> None:
     """Draw curves where all values are known; nothing where none is."""
     table = np.array(rows, dtype=float)
     table = table[:, np.isfinite(table).all(0)]
+    if table.shape[1] > 1:
+        plot.data = tuple(table)  # first: what becomes visible is drawn with what it has
     plot.visible = table.shape[1] > 1
-    if plot.visible:
-        plot.data = tuple(table)
 
 
 def _text(moment: Moment, objects: list[ObjectState], mass: float) -> str:
