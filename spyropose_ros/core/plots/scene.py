@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OBJECT_COLOURS = ((0, 160, 255), (255, 70, 160), (255, 150, 30), (150, 90, 230))
 """Of the meshes, by the objects' order."""
 _FAN = 24  # meshes of one object
-_OPACITIES = 0.05, 0.8  # of meshes of no mass and of all of it; between, by its square root
+_OPACITIES = 0.1, 0.9  # of meshes of no mass and of all of it; between, by its square root
 _SHORTEST = 0.3  # triad, as a share of the longest
 _BEHIND = 0.75  # diameters from the farthest object to the image
 _FRAME_COLOUR = (90, 96, 106)
@@ -228,7 +228,7 @@ def look(server: viser.ViserServer, pose: np.ndarray, clouds: list[PoseCloud]) -
     target = np.mean([cloud.centres.mean(0) for cloud in clouds], axis=0)
     distance = 2.5 * max(cloud.diameter for cloud in clouds)
     back = pose[:3, 3] - target
-    beside = back / np.linalg.norm(back) + 0.35 * pose[:3, 0] + 0.6 * up(pose)
+    beside = back / np.linalg.norm(back) + 0.4 * pose[:3, 0] + 0.5 * up(pose)
     eye = target + distance * beside / np.linalg.norm(beside)
     server.scene.set_up_direction(up(pose))
     server.initial_camera.position, server.initial_camera.look_at = eye, target
