@@ -1,5 +1,7 @@
 """Results as the pipeline gives them, for the tests of the outputs."""
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +9,7 @@ import torch
 
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
-from spyropose_ros.ros.interfaces import Header
+from spyropose_ros.ros.interfaces import Header, String
 from spyropose_ros.ros.pipeline.appearance import Appearance
 from spyropose_ros.ros.pipeline.camera_frame import Result, View
 from spyropose_ros.ros.pipeline.detections import Target
@@ -20,6 +22,15 @@ MODELS = SimpleNamespace(
 )
 SHOWN = Parameters(publish_tf=True, output=OutputParameters(max_poses=50, min_mass=0.2))
 UPSIDE_DOWN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+
+
+MESH = Path(__file__).parents[1] / "models/demo_mug/mesh.ply"
+
+
+def model_info(mesh=None):
+    """What an estimator says of the model that MODELS names."""
+    entry = {"model_id": "demo_mug", "diameter": 0.12, "center": [0, 0, 0.04], "mesh": mesh}
+    return String(data=json.dumps({"objects": [entry]}))
 
 
 def header_at(seconds, frame_id="camera"):

@@ -37,6 +37,10 @@ MAY_IMPORT = {
         *(CORE, DETECTOR, SCENES, BOP, "spyropose_ros.demo"),
         *("spyropose_ros.ros", "spyropose_ros.msg", "spyropose_ros.srv"),
     },
+    "spyropose_ros/viewer": {
+        *(CORE, DETECTOR, PHOTOS, "spyropose_ros.viewer"),
+        *("spyropose_ros.ros", "spyropose_ros.msg"),
+    },
     "training": {CORE, DETECTOR, SCENES, BOP, "training"},
 }
 PROJECT = ("spyropose_ros", "training", "benchmarks", "test")
@@ -256,7 +260,7 @@ def test_every_requirement_is_pinned_exactly():
     loose = [line for line in pins if line and not line.startswith("#") and "==" not in line]
     required = {
         re.split(r"[\[=<>;]", line)[0].replace("_", "-")
-        for name in ("core", "opencv", "train", "step", "export", "test", "docs", "ros")
+        for name in ("core", "opencv", "train", "step", "export", "view", "test", "docs", "ros")
         for line in (ROOT / f"requirements/{name}.txt").read_text().splitlines()
         if not line.startswith("#")
     }

@@ -23,6 +23,7 @@ COMMANDS = {
     "benchmarks.node.soak": "--faults",
     "benchmarks.node.startup": "--runs",
     "benchmarks.accuracy.temporal": "--output",
+    "benchmarks.node.viewer": "--seconds --rate",
 }
 """What is typed, and some of what its help names."""
 

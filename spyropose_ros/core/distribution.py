@@ -6,6 +6,7 @@ camera's optical frame; the grid's own frame (the bounding-sphere centre) stays 
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -374,6 +375,16 @@ class PoseDistribution(Leaves):
     def mixture(self, n: int) -> Mixture:
         """Fit at most n Gaussians on SE(3); `core.mixture` has the convention."""
         return mixture(self, n)
+
+    def show(self, **options: Any) -> None:
+        """Show the poses in 3D, in a notebook or else in the browser.
+
+        Args:
+            **options: mesh, image, K, mass and path of `plots.show`.
+        """
+        from spyropose_ros.core.plots import show
+
+        show(self, **options)
 
     # --- internals: indices are of the cells as they were given ---
 

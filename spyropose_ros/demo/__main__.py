@@ -10,10 +10,13 @@ import argparse
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
+import webbrowser
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from threading import Thread
 
 from spyropose_ros.core import interrupts
 from spyropose_ros.demo.plan import (
@@ -39,6 +42,7 @@ _MODULES = {
     "demo_summary": "spyropose_ros.demo.summary",
     "demo_next_view": "spyropose_ros.demo.next_view",
 }
+_HOST = "127.0.0.1"
 _LAST = ("demo_summary", "demo_next_view")  # what speaks to the user, and ends the demo
 _VERDICTS = {0: 0, 2: 1}  # exit codes of the last process that are a verdict -> of the demo
 _HELP = "see Troubleshooting in README.md, or run ./run node for the estimator alone"
@@ -87,7 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             processes[name] = Process(log.stem, command, log, show=name in _LAST)
         if args.rviz:
             _start_rviz(processes, logs)
-        return _watch(processes, args.timeout)
+        if args.view:
+            _start_viewer(processes, logs)
+        code = _watch(processes, args.timeout)
+        if args.view and sys.stdin.isatty():
+            input("The viewer keeps the last frames. Enter ends it. ")
+        return code
     except KeyboardInterrupt:
         print("\nInterrupted: stopping all processes ...", flush=True)
         return interrupts.EXIT_CODE
@@ -148,6 +157,28 @@ def _start_rviz(processes: dict[str, Process], logs: Path) -> None:
         processes[name] = Process(name, command, logs / f"{name}.log")
 
 
+def _start_viewer(processes: dict[str, Process], logs: Path) -> None:
+    """Start the viewer, and open the browser at it where there is a screen."""
+    from spyropose_ros.core.plots.scene import import_viser  # here: it takes seconds
+
+    import_viser()
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        port = probe.getsockname()[1]
+    command = python_command("spyropose_ros.viewer.node", {"host": _HOST, "port": port})
+    processes["viewer"] = Process("viewer", command, logs / "viewer.log")
+    print(f"The viewer will be at http://{_HOST}:{port}.\n", flush=True)
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):  # else in this terminal
+        Thread(target=_browse, args=(port,), daemon=True).start()
+
+
+def _browse(port: int) -> None:
+    """Open the browser once the viewer listens."""
+    while socket.socket().connect_ex((_HOST, port)):
+        time.sleep(0.2)
+    webbrowser.open(f"http://{_HOST}:{port}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./run demo",
@@ -176,6 +207,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--data", default="data", help="folder of the downloaded data sets")
     parser.add_argument("--rviz", action="store_true", help="open RViz as well, if it is installed")
+    parser.add_argument(
+        "--view", action="store_true", help="show the distributions in a browser as well"
+    )
     parser.add_argument(
         "--timeout", type=float, default=1800.0, help="stop after this many seconds"
     )

@@ -29,8 +29,9 @@ def model_info(models: Models, parameters: Parameters, finder: Finder | None = N
     Returns:
         The package's version, the search settings, per detector in this process, if there are any,
         its bundle and the classes that it finds, and per object: its name, the class ids that
-        stand for it, its bundle (model_id of the distributions), the diameter in metres, and once
-        the model is loaded the levels of its search and its device, null before.
+        stand for it, its bundle (model_id of the distributions), diameter and centre of its
+        bounding sphere in metres, and once the model is loaded its mesh (package://... or
+        file://..., null without one), the levels of its search and its device, null before.
     """
     objects = []
     for name, info in models.objects.items():
@@ -41,6 +42,8 @@ def model_info(models: Models, parameters: Parameters, finder: Finder | None = N
                 "class_ids": [c for c, used in models.classes.items() if used == name],
                 "model_id": models.model_id(name),
                 "diameter": info.diameter,
+                "center": list(info.center),
+                "mesh": estimator and models.appearance(name).mesh,
                 "depth": estimator and estimator.depth,
                 "device": estimator and str(estimator.device),
             }
