@@ -4,6 +4,7 @@ Densities are per (pi^2-convention rotation volume) x m^3. Poses are of the obje
 camera's optical frame; the grid's own frame (the bounding-sphere centre) stays inside this module.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any

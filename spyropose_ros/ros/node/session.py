@@ -95,12 +95,12 @@ class Session(WorkSession[FrameSet]):
         self._inputs = Inputs(node, inputs, parameters, activity, drops.add, self._on_message)
         self.topics = [entry.topic for entry in inputs]
         self._history = History(parameters.history)
-        self._questions = Questions(node, self._history, self._loaded)
+        self._questions = Questions(node, self._history, self._models)
         self._worker.start()
 
     def values(self, counts: Counts) -> dict[str, str]:
         """Return what the models and detectors are, for /diagnostics."""
-        models = self._loaded()  # None: PyTorch may be half imported by the other thread
+        models = self._models()  # None: PyTorch may be half imported by the other thread
         names = [models.model_id(name) for name in models.objects] if models is not None else []
         found = {
             "detectors": ", ".join(map(bundle_name, self._detectors)),
@@ -137,7 +137,7 @@ class Session(WorkSession[FrameSet]):
         self._assembler.reset()
         self._questions.close()
 
-    def _loaded(self) -> Models | None:
+    def _models(self) -> Models | None:
         pipeline = self._pipeline
         return None if pipeline is None else pipeline.models
 
