@@ -283,7 +283,7 @@ def _draw(stories, results, path: Path) -> None:
     """Draw a column per sequence: LL, mass near the truth, entropy."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.3, 7), layout="constrained")  # as wide as a page of GitHub
+    figure = Figure(figsize=(12, 7), layout="constrained")
     axes = figure.subplots(3, len(stories), sharex="col", sharey="row")
     labels = (
         "LL of the truth\nabove uniform, nats",
@@ -313,7 +313,7 @@ def _draw(stories, results, path: Path) -> None:
         axes[0, column].set_title(name)
         axes[2, column].set_xlabel("time, s")
     axes[1, 1].legend(loc="center")
-    figure.savefig(path, dpi=160)
+    figure.savefig(path, dpi=110)
 
 
 if __name__ == "__main__":

@@ -87,14 +87,16 @@ def marker_array(
         for mode in distribution.modes
     ]
     if modes:
-        markers.append(_triads(header, "modes", *zip(*modes, strict=True), 0.016 * max(sizes)))
+        places, lengths = zip(*modes, strict=True)
+        markers.append(_triads(header, "modes", places, lengths, 0.016 * max(sizes)))
     leading = [
         (distribution.modes[0].pose, LEADING_LENGTH * size)
         for distribution, size in zip(distributions, sizes, strict=True)
         if distribution.modes and distribution.modes[0].mass > min_mass
     ]
     if leading:
-        markers.append(_triads(header, "leading", *zip(*leading, strict=True), 0.04 * max(sizes)))
+        places, lengths = zip(*leading, strict=True)
+        markers.append(_triads(header, "leading", places, lengths, 0.04 * max(sizes)))
     for distribution, appearance, color in zip(distributions, appearances, colors, strict=True):
         if distribution.poses:
             number = len(markers)
