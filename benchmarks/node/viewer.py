@@ -10,7 +10,6 @@ the browser itself, which draws, is not measured.
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import statistics
 import subprocess
@@ -140,7 +139,7 @@ def _latencies(case: str, seconds: float, rate: float) -> list[float]:
 
 
 class _Process:
-    """A process that is interrupted in the end; None for none."""
+    """A process that is ended in the end; None for none."""
 
     def __init__(self, command: list[str] | None) -> None:
         self._process = command and subprocess.Popen(
@@ -152,7 +151,7 @@ class _Process:
 
     def __exit__(self, *_: object) -> None:
         if self._process:
-            self._process.send_signal(signal.SIGINT)
+            self._process.terminate()
             self._process.wait(30)
 
     def wait_for_port(self) -> None:
