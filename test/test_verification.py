@@ -27,7 +27,7 @@ def estimator():
     return Estimator.from_pretrained(MUG, "cpu")
 
 
-def distribution(estimator, right):
+def distribution(estimator, right, sharpness=60):
     """Two modes, the handle at the right with a mass of `right` and at the left; or one alone."""
     info = estimator.bundle.object
     centre = torch.tensor(info.center)
@@ -38,7 +38,7 @@ def distribution(estimator, right):
     def scorer(level, R, t):
         turn = 3 - torch.einsum("bnij,mij->mbn", R, modes)
         shift = (t - places[:, None, None]).square().sum(-1)
-        return (-60 * turn - 1e3 * shift + masses.log()[:, None, None]).logsumexp(0)
+        return (-sharpness * turn - 20 * sharpness * shift + masses.log()[:, None, None]).logsumexp(0)
 
     box = TranslationBox.from_detection(places[:1], info.diameter)
     return search(scorer, box, 4, 256).distribution(0, centre, info.diameter)
@@ -65,7 +65,7 @@ def test_the_mode_that_looks_right_leads(estimator):
 
 
 def test_a_single_mode_is_left_alone(estimator):
-    single = distribution(estimator, right=1.0)
+    single = distribution(estimator, right=1.0, sharpness=1000)
     assert len(single.modes()) == 1
     assert Verification(estimator, make_mug().mesh)(*picture()[:1], K, None, single) is single
 

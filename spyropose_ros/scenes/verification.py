@@ -89,9 +89,10 @@ class Verification:
             images.append(torch.from_numpy(shown).to(crops).permute(2, 0, 1))
             masks.append(torch.from_numpy(seen.mask))
         features = estimator.features(torch.stack(images)).float().cpu()
+        height, width = features.shape[-2:]
         shares = torch.nn.functional.adaptive_avg_pool2d(
-            torch.stack(masks)[:, None].float(), features.shape[-2:]
-        )[:, 0]
+            torch.stack(masks).float(), (height, width)
+        )
         return torch.stack(
             [
                 _correlation(features[0][:, share > 0.5], rendered[:, share > 0.5])

@@ -8,6 +8,7 @@ Source: Brazi et al., BOP-Distrib, WACV 2026 (sets of poses per image); docs/tra
 differs. Chen and Medioni, 1992 (ICP, point to plane).
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -38,7 +39,7 @@ _APPARENT = 72  # pixels that the diameter takes in renderings
 _SIDE = 112  # of renderings, pixels
 _TARGETS = 20_000  # points of the surface
 _POINTS, _FEW = 200, 60  # that are moved; and at first
-_ALIKE = 0.5  # share of the surface that a candidate must bring onto the surface
+_ALIKE, _CLOSE = 0.5, 0.01  # share of the surface that a candidate brings so near, diameters
 _FIELD, _REACH = 48, 0.62  # voxels along a side, and half a side in diameters
 _FAR = 0.2  # diameters: points so far away from the surface are not led back
 _GRID_LEVEL = 2  # of the rotations where the search begins: 4608, 15 degrees apart
@@ -50,7 +51,8 @@ _FINE_STEPS, _SETTLED = 15, 3e-3  # size of the last step, radians and diameters
 _OUTLINE = np.ones((3, 3), np.uint8)
 
 
-class _Motions(NamedTuple):
+@dataclass(frozen=True)
+class _Motions:
     """Rigid motions about the centre of the bounding sphere, in diameters.
 
     Attributes:
@@ -61,8 +63,16 @@ class _Motions(NamedTuple):
     rotations: np.ndarray
     translations: np.ndarray
 
-    def __getitem__(self, index) -> "_Motions":  # type: ignore[override]
+    def take(self, index: np.ndarray | slice) -> "_Motions":
+        """Return some of the motions."""
         return _Motions(self.rotations[index], self.translations[index])
+
+    def and_also(self, other: "_Motions") -> "_Motions":
+        """Return these motions and then others."""
+        return _Motions(
+            np.concatenate((self.rotations, other.rotations)),
+            np.concatenate((self.translations, other.translations)),
+        )
 
 
 class _Target(NamedTuple):
@@ -160,7 +170,7 @@ class AdmissiblePoses:
         off = np.abs(seen.depth - target.depth) * target.cosine
         wrong = target.core & (~seen.mask | (off > SURFACE_TOLERANCE * self._diameter))
         wrong |= seen.mask & ~target.free
-        return np.count_nonzero(wrong) <= PIXEL_TOLERANCE * np.count_nonzero(target.core)
+        return bool(wrong.sum() <= PIXEL_TOLERANCE * target.core.sum())
 
 
 class _Likeness:
@@ -187,12 +197,12 @@ class _Likeness:
         while len(candidates.rotations) and len(found.rotations) < MOST:
             fitted, off = self._fitted(candidates)
             first = _distinct(fitted, found)
-            both = _Motions(*map(np.concatenate, zip(found, fitted[first], strict=True)))
+            both = found.and_also(fitted.take(first))
             misfits = np.append(misfits, off[first])
             best = _best(both, misfits)
-            new = both[best[best >= len(found.rotations)]]
-            found, misfits, candidates = both[best], misfits[best], _neighbours(new)
-        return found[:MOST]
+            new = both.take(best[best >= len(found.rotations)])
+            found, misfits, candidates = both.take(best), misfits[best], _neighbours(new)
+        return found.take(slice(MOST))
 
     def _coarse(self) -> _Motions:
         """Return motions from all over the grid that fit roughly, the best first."""
@@ -204,8 +214,8 @@ class _Likeness:
             motions, away = self._stepped(motions, points)
             if step + 1 in _PRUNED_AFTER:
                 hopeful = away < _HOPEFUL[_PRUNED_AFTER.index(step + 1)]
-                motions = motions[away.argsort()[: np.count_nonzero(hopeful)]]
-        return motions[_distinct(motions)]
+                motions = motions.take(away.argsort()[: np.count_nonzero(hopeful)])
+        return motions.take(_distinct(motions))
 
     def _fitted(self, motions: _Motions) -> tuple[_Motions, np.ndarray]:
         """Fit motions.
@@ -217,15 +227,16 @@ class _Likeness:
         points = self._surface[:_POINTS]
         for _ in range(_FINE_STEPS):
             before, (motions, _) = motions, self._stepped(motions, points)
-        changes = [(a - b).reshape(len(a), -1) for a, b in zip(motions, before, strict=True)]
-        motions = motions[np.linalg.norm(np.concatenate(changes, 1), axis=1) < _SETTLED]
+        turned = np.linalg.norm(motions.rotations - before.rotations, axis=(1, 2))
+        moved = np.linalg.norm(motions.translations - before.translations, axis=1)
+        motions = motions.take(np.hypot(turned, moved) < _SETTLED)
         moved = _moved(points, motions)
         nearest = self._tree.query(moved)[1]
         off = np.einsum("npc,npc->np", self._surface[nearest] - moved, self._normals[nearest])
         median = np.median(np.abs(off), 1)
         order = median.argsort()
-        order = order[(np.abs(off[order]) < SURFACE_TOLERANCE).mean(1) >= _ALIKE]
-        return motions[order], median[order]
+        order = order[(np.abs(off[order]) < _CLOSE).mean(1) >= _ALIKE]
+        return motions.take(order), median[order]
 
     def _stepped(self, motions: _Motions, points: np.ndarray) -> tuple[_Motions, np.ndarray]:
         """Take one step of ICP; return the motions and the median distances before it, [N]."""
