@@ -38,7 +38,8 @@ def distribution(estimator, right, sharpness=60):
     def scorer(level, R, t):
         turn = 3 - torch.einsum("bnij,mij->mbn", R, modes)
         shift = (t - places[:, None, None]).square().sum(-1)
-        return (-sharpness * turn - 20 * sharpness * shift + masses.log()[:, None, None]).logsumexp(0)
+        off = sharpness * (turn + 20 * shift)
+        return (masses.log()[:, None, None] - off).logsumexp(0)
 
     box = TranslationBox.from_detection(places[:1], info.diameter)
     return search(scorer, box, 4, 256).distribution(0, centre, info.diameter)
