@@ -26,7 +26,6 @@ from training import cli, markdown, provenance
 
 if TYPE_CHECKING:
     from spyropose_ros.scenes.sampler import SceneSampler
-    from training.data.rendered import LmoSource
     from training.data.source import Sample
     from training.evaluation.run import Evaluation
 
@@ -82,7 +81,7 @@ def appearance_gap(
     name = evaluation.source.object_name
     if name not in bop.LMO_OBJECTS:
         raise InputError(f"{model} is of {name}, which is no object of LM-O")
-    records, shown = _measure(evaluation, data_root, limit, min_visible)
+    records, shown = _measure(evaluation, limit, min_visible)
     lines = _lines(evaluation, min_visible, records)
     directory = Path(output)
     directory.mkdir(parents=True, exist_ok=True)
@@ -94,7 +93,7 @@ def appearance_gap(
 
 
 def _measure(
-    evaluation: Evaluation, data_root: str, limit: int, min_visible: float
+    evaluation: Evaluation, limit: int, min_visible: float
 ) -> tuple[dict[str, list[dict]], list[list[np.ndarray]]]:
     """Return metrics by rung, and crops of the first images, one list per image."""
     from spyropose_ros.core.plots import close_up
@@ -105,14 +104,14 @@ def _measure(
     assert isinstance(source, LmoSource)
     settings = replace(source.settings, full_frame=True, occlusion_probability=0.0)
     scenes = SceneSampler(source.model, settings)
-    masks = VisibleMasks(source, evaluation.split, data_root)
     samples = source.samples(evaluation.split, evaluation.seed)
     chosen = list(islice((s for s in samples if s.visible_fraction >= min_visible), limit))
     records: dict[str, list[dict]] = {rung: [] for rung in RUNGS}
     shown = []
     for sample in tqdm(chosen, unit="image"):
         rng = np.random.default_rng((evaluation.seed, sample.image_id))
-        images = rungs(sample, masks.of(sample), scenes, rng)
+        assert sample.seen is not None  # photographs are annotated
+        images = rungs(sample, sample.seen().mask, scenes, rng)
         for rung, image in zip(RUNGS, images, strict=True):
             one = replace(sample, image=image)
             pyramid = evaluation.protocol.search(evaluation.estimator, one, evaluation.seed)
@@ -122,33 +121,6 @@ def _measure(
             box = sample.box
             shown.append([close_up(image, sample.K, box, _SIDE)[0] for image in images])
     return records, shown
-
-
-class VisibleMasks:
-    """Which pixels of the photographs show the object, from the poses of all annotated objects.
-
-    Args:
-        source: of the object.
-        split: of the photographs.
-        data_root: where LM-O lies.
-    """
-
-    def __init__(self, source: LmoSource, split: str, data_root: str) -> None:
-        from spyropose_ros.scenes.renderer import Renderer
-
-        root = Path(data_root) / "lmo"
-        self._frames = {frame.frame_id: frame for frame in source.frames(split)}
-        self._renderers = {
-            number: Renderer(bop.load_mesh(root, number)) for number in bop.LMO_OBJECTS.values()
-        }
-
-    def of(self, sample: Sample) -> np.ndarray:
-        """Return the mask of a sample, [H, W] bool."""
-        frame = self._frames[sample.image_id]
-        height, width = sample.image.shape[:2]
-        masks = bop.visible_masks(frame, self._renderers, width, height)
-        numbers = [instance.index for instance in frame.instances]
-        return masks[numbers.index(sample.instance)]
 
 
 def rungs(

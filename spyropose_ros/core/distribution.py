@@ -94,6 +94,33 @@ class PoseDistribution(Leaves):
             f"{len(self)} leaves)"
         )
 
+    def reweighted(self, log_factors: Tensor) -> "PoseDistribution":
+        """Multiply the masses of the leaves, for example by another likelihood.
+
+        Args:
+            log_factors: of each leaf, [N].
+
+        Returns:
+            The distribution of the same leaves, normalised.
+        """
+        log_p = self.log_probabilities.double() + log_factors
+        log_p -= log_p.logsumexp(0)
+        coarse = self.levels < self.depth - 1
+        masses = torch.full_like(self._log_p, -torch.inf)
+        masses[self._order] = log_p.to(masses)
+        return PoseDistribution(
+            self.box,
+            self._levels,
+            self._rotation_index,
+            self._position_index,
+            masses,
+            self.depth,
+            float(log_p[coarse].exp().sum()),
+            self.center,
+            self.diameter,
+            self.presence,
+        )
+
     def top(self, n: int) -> Top:
         """Return the n most probable leaves and the mass they leave out."""
         cells = self._first(n)

@@ -76,10 +76,7 @@ def _pictures(views: MugViews, estimator: Estimator, azimuth: float) -> list[np.
         views.view(np.radians(azimuth), _ELEVATION, _DISTANCE, np.random.default_rng(seed))
         for seed in range(IMAGES)
     ]
-    found = [
-        estimator.estimate(shot.image, np.float32(views.K), torch.tensor(shot.box[None]).float())[0]
-        for shot in shots
-    ]
+    found = [estimator.estimate(shot.image, views.K, shot.box[None])[0] for shot in shots]
     centre, reach = shots[0].box.reshape(2, 2).mean(0), np.ptp(shots[0].box.reshape(2, 2), 0).max()
     box = np.r_[centre - 0.35 * reach, centre + 0.35 * reach]  # nearer than a close-up is
     image, K = close_up(shots[0].image, views.K, box, _SIDE)

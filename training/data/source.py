@@ -2,9 +2,9 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import trimesh
@@ -17,6 +17,18 @@ from training.data.looks import Looks
 
 ENDLESS = sys.maxsize
 """Length of items that are rendered without end."""
+
+
+class Seen(NamedTuple):
+    """What an image shows of an object.
+
+    Attributes:
+        mask: pixels that show it, bool [H, W].
+        hidden: pixels that show something in front of it, or of where it might be, bool [H, W].
+    """
+
+    mask: np.ndarray
+    hidden: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -40,6 +52,8 @@ class Sample:
         image_id: number of the image in its scene.
         instance: number of the annotation in its image.
         object_id: number of the object in its data set.
+        seen: finds out what the image shows of the object; None where nobody knows, or where
+            nothing hides it.
     """
 
     id: str
@@ -55,6 +69,7 @@ class Sample:
     image_id: int = 0
     instance: int = 0
     object_id: int = 0
+    seen: Callable[[], Seen] | None = None
 
 
 @dataclass(frozen=True)

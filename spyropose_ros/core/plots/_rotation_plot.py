@@ -309,7 +309,7 @@ def _wheel(column: int, away: bool, unit: float) -> np.ndarray:
     pointer = _pointer(column)
     words = ("colour:", f"where {AXIS_NAMES[pointer]}", f"({AXIS_WORDS[pointer]})", "points")
     for k, word in enumerate(words):
-        pixel = (2 * unit, centre[1] + (k - 1.5) * 17 * unit)
+        pixel = np.array([2 * unit, centre[1] + (k - 1.5) * 17 * unit])
         drawing.text(canvas, word, pixel, _SMALL * unit, centred=False)
     canvas.setflags(write=False)
     return canvas
