@@ -51,7 +51,7 @@ def test_the_poses_of_a_distribution_are_chosen_by_mass():
 
         share = float(near(distribution.rotations) @ distribution.probabilities.double())
         assert share > 0.1 and abs(float(near(drawn).mean()) - share) < 0.02
-    assert [mass for *_, mass in cloud.modes] == [mode.mass for mode in distribution.modes()]
+    assert [mass for *_, mass in cloud.clusters] == [mode.mass for mode in distribution.modes()]
 
 
 @pytest.mark.parametrize("mass", [0.01, 0.5, 0.9, 1.0])

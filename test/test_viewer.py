@@ -59,7 +59,7 @@ def test_a_message_becomes_a_moment(collector, distributions, warnings):
         position = message.poses[3].position
         np.testing.assert_allclose(cloud.translations[3], [position.x, position.y, position.z])
         assert cloud.diameter == 0.12 and len(cloud.mesh.vertices) > 1000
-        assert [mass for *_, mass in cloud.modes] == [mode.mass for mode in message.modes]
+        assert [mass for *_, mass in cloud.clusters] == [mode.mass for mode in message.modes]
     (view,) = moment.cameras.values()
     np.testing.assert_array_equal(view.pose, np.eye(4))
     assert view.image.shape == (48, 64, 3) and view.K[0, 0] == 50 and not warnings

@@ -151,7 +151,7 @@ def _show(plot: viser.GuiUplotHandle, *rows: list[float]) -> None:
 def _text(moment: Moment, objects: list[ObjectState], mass: float) -> str:
     lines = ["| object | modes | there | entropy |", "|---|---|---|---|"]
     for each in objects:
-        masses = ", ".join(f"{mode[2]:.0%}" for mode in each.cloud.modes[:4]) or "none"
+        masses = ", ".join(f"{mode[2]:.0%}" for mode in each.cloud.clusters[:4]) or "none"
         there = "?" if math.isnan(each.presence) else f"{each.presence:.0%}"
         name = printable(each.name).replace("|", "/")
         lines.append(f"| {name} | {masses} | {there} | {each.entropy:.1f} |")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -74,6 +75,18 @@ class Ellipsoid:
     radii: np.ndarray
 
 
+class CloudMode(NamedTuple):
+    """A mode without its place.
+
+    Attributes:
+        rotation: [3, 3].
+        mass: probability of the cluster.
+    """
+
+    rotation: Tensor
+    mass: float
+
+
 @dataclass(frozen=True)
 class PoseCloud:
     """Weighted poses of one object.
@@ -82,7 +95,7 @@ class PoseCloud:
         rotations: object to the frame of the picture, float64 [N, 3, 3], by descending weight.
         translations: metres, float64 [N, 3].
         weights: probabilities, float64 [N]; less than 1 in all where poses were left out.
-        modes: rotation [3, 3], translation [3] and mass of each mode, by descending mass.
+        clusters: rotation [3, 3], translation [3] and mass of each mode, by descending mass.
         diameter: of the object's bounding sphere, metres.
         center: of the object's bounding sphere, object coordinates, metres, [3].
         mesh: of the object, if it is known.
@@ -91,7 +104,7 @@ class PoseCloud:
     rotations: np.ndarray
     translations: np.ndarray
     weights: np.ndarray
-    modes: list[tuple[np.ndarray, np.ndarray, float]]
+    clusters: list[tuple[np.ndarray, np.ndarray, float]]
     diameter: float
     center: np.ndarray
     mesh: Mesh | None
@@ -182,7 +195,7 @@ class PoseCloud:
     def _fan(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         own = self._distances(self.rotations, self.translations)  # [N, N]
         near, left = own <= _NEAR, self.weights.copy()
-        modes = self.modes[:count]
+        modes = self.clusters[:count]
         rotations = [rotation for rotation, _, _ in modes]
         translations = [translation for _, translation, _ in modes]
         away = [self._distances(*pose)[0] for pose in zip(rotations, translations, strict=True)]
@@ -231,7 +244,7 @@ class PoseCloud:
         return Ellipsoid(mean, axes, sigma * max(reach[order[last]], 1.0))
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Choose n poses by their weights; with `probabilities` what `rotation_plot` needs.
+        """Choose n poses by their weights; `rotation_plot` needs it, `modes` and `probabilities`.
 
         Args:
             n: number of poses.
@@ -242,6 +255,10 @@ class PoseCloud:
         """
         ranks = _resampling.systematic(self.probabilities, n)
         return torch.from_numpy(self.rotations)[ranks], torch.from_numpy(self.translations)[ranks]
+
+    def modes(self) -> list[CloudMode]:
+        """Return the modes for `rotation_plot`."""
+        return [CloudMode(torch.from_numpy(turn), mass) for turn, _, mass in self.clusters]
 
     @property
     def probabilities(self) -> Tensor:

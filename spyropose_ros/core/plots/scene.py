@@ -144,9 +144,9 @@ class ObjectNodes:
             opacities[: len(masses)] = low + (high - low) * np.sqrt(masses)
             self._meshes.batched_wxyzs, self._meshes.batched_positions = quaternions, positions
             self._meshes.batched_scales, self._meshes.batched_opacities = scales, opacities
-        self._leading.visible = bool(cloud.modes)
-        if cloud.modes:
-            rotation, translation, _ = cloud.modes[0]
+        self._leading.visible = bool(cloud.clusters)
+        if cloud.clusters:
+            rotation, translation, _ = cloud.clusters[0]
             self._leading.wxyz, self._leading.position = _wxyz(rotation), translation
         ellipsoid = cloud.ellipsoid(mass)
         self._ellipsoid.wxyz, self._ellipsoid.position = _wxyz(ellipsoid.axes), ellipsoid.centre
