@@ -29,5 +29,7 @@ setup(
     ),
     package_data={"": ["py.typed", "*.yaml"]},
     install_requires=requirements("core") + requirements("opencv"),
-    extras_require={name: requirements(name) for name in ("train", "step", "export", "test")},
+    extras_require={
+        name: requirements(name) for name in ("train", "step", "export", "view", "test")
+    },
 )

@@ -124,6 +124,17 @@ def tiny_bundle(tiny_model):
 
 
 @pytest.fixture(scope="session")
+def photograph():
+    """A person with a tie, RGB uint8 [H, W, 3]: a public-domain portrait of Matplotlib's."""
+    import numpy as np
+    from matplotlib.cbook import get_sample_data
+    from PIL import Image
+
+    with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as image:
+        return np.array(image.convert("RGB"))
+
+
+@pytest.fixture(scope="session")
 def rough_scorer():
     """Makes scorers that are as good as random from cell to cell and level to level."""
     import torch

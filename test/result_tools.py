@@ -1,5 +1,7 @@
 """Results as the pipeline gives them, for the tests of the outputs."""
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +9,7 @@ import torch
 
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
-from spyropose_ros.ros.interfaces import Header
+from spyropose_ros.ros.interfaces import Header, String
 from spyropose_ros.ros.pipeline.appearance import Appearance
 from spyropose_ros.ros.pipeline.camera_frame import Result, View
 from spyropose_ros.ros.pipeline.detections import Target
@@ -15,9 +17,20 @@ from spyropose_ros.ros.pipeline.parameters import OutputParameters, Parameters
 
 K = np.array([[150.0, 0.0, 79.5], [0.0, 150.0, 59.5], [0.0, 0.0, 1.0]])
 LOOK = Appearance(0.12, "file:///mug.ply", (0.0, 0.0, 0.05), (0.08, 0.08, 0.1))
-MODELS = SimpleNamespace(model_id=lambda name: f"demo_{name}", appearance=lambda name: LOOK)
+MODELS = SimpleNamespace(
+    model_id=lambda name: f"demo_{name}", appearance=lambda name: LOOK, features=lambda name: {}
+)
 SHOWN = Parameters(publish_tf=True, output=OutputParameters(max_poses=50, min_mass=0.2))
 UPSIDE_DOWN = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+
+
+MESH = Path(__file__).parents[1] / "models/demo_mug/mesh.ply"
+
+
+def model_info(mesh=None):
+    """What an estimator says of the model that MODELS names."""
+    entry = {"model_id": "demo_mug", "diameter": 0.12, "center": [0, 0, 0.04], "mesh": mesh}
+    return String(data=json.dumps({"objects": [entry]}))
 
 
 def header_at(seconds, frame_id="camera"):
@@ -39,6 +52,13 @@ def two_sided(favourite):
 
     box = TranslationBox.from_view(torch.tensor([[0.0, 0.0, 0.6]]), 0.12)
     return search(score, box, depth=3, beam=64).distribution(0, torch.zeros(3), 0.12)
+
+
+def uniform():
+    """Nothing is known but where the object is."""
+    box = TranslationBox.from_view(torch.tensor([[0.0, 0.0, 0.6]]), 0.12)
+    flat = search(lambda level, rotation, translation: rotation[..., 0, 0] * 0, box, 2, beam=64)
+    return flat.distribution(0, torch.zeros(3), 0.12)
 
 
 def view_of(camera_from_frame=None, width=160, height=120):

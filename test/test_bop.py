@@ -98,6 +98,10 @@ def test_visibility_is_computed_by_rendering(dataset):
     written = json.loads(bop.visibility_path(directory).read_text())["12"][0]
     assert written["bbox_obj"] == [40, 34, 19, 11]
     assert written["px_count_all"] == 20 * 12
+    renderers = {number: Renderer(bop.load_mesh(root, number)) for number in (9, 10)}
+    masks = bop.visible_masks(frames[1], renderers, 100, 80)
+    assert [mask.sum() for mask in masks] == [4 * 12, 16 * 80]
+    np.testing.assert_array_equal(np.flatnonzero(masks[0].any(0)), [40, 41, 58, 59])
 
 
 def test_missing_and_damaged_files_are_named(dataset):

@@ -12,7 +12,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from spyropose_ros.core.bundle import CONFIG, MESH, WEIGHTS, BundleError, ModelBundle, ObjectInfo
+from spyropose_ros.core.bundle import (
+    CONFIG,
+    MESH,
+    WEIGHTS,
+    BundleError,
+    Feature,
+    InputError,
+    ModelBundle,
+    ObjectInfo,
+)
+from spyropose_ros.core.bundle_files import bundle_name
+from spyropose_ros.scenes.mug import make_mug
 
 MODELS = Path(__file__).parents[1] / "models"
 
@@ -98,6 +109,13 @@ def test_a_missing_file(saved, name, reason):
     (saved / name).unlink()
     with pytest.raises(BundleError, match=f"{reason}: {name} is missing"):
         ModelBundle.from_pretrained(saved)
+
+
+@pytest.mark.parametrize("path", ["runs/part/bundle", "part", "owner/part", "bundle"])
+def test_a_bundle_is_called_as_its_training(path, tmp_path, monkeypatch):
+    (tmp_path / "part").mkdir()
+    monkeypatch.chdir(tmp_path / "part")
+    assert bundle_name(path) == "part"
 
 
 def test_the_folder_of_a_training_leads_to_its_bundle(saved):
@@ -317,3 +335,50 @@ def test_objects_check_their_numbers():
     for change in ({"diameter": -1.0}, {"size_ratio": math.nan}, {"center": [0.0]}):
         with pytest.raises(ValueError, match="finite numbers"):
             ObjectInfo(**(good | change))
+
+
+# --- features ---
+
+
+def test_features_are_set_saved_and_read(tiny_bundle, tmp_path):
+    assert tiny_bundle.features == {}
+    tiny_bundle.features["handle"] = Feature([0.07, 0, 0.05], [1, 0, 0])
+    tiny_bundle.features["rim"] = Feature([0.0, 0.0, 0.1])
+    tiny_bundle.save_pretrained(tmp_path)
+    written = json.loads((tmp_path / CONFIG).read_text())["features"]
+    assert written == {"handle": [[0.07, 0, 0.05], [1, 0, 0]], "rim": [[0.0, 0.0, 0.1]]}
+    assert ModelBundle.from_pretrained(tmp_path).features == tiny_bundle.features
+
+
+def test_the_mug_has_a_handle():
+    features = ModelBundle.from_pretrained(MODELS / "demo_mug").features
+    mesh = make_mug().mesh
+    assert features["handle"].direction == [1, 0, 0]
+    x, _, z = features["handle"].point
+    assert x == pytest.approx(mesh.vertices[:, 0].max(), abs=0.006) and 0.04 < z < 0.06
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        [],
+        {"handle": [0.0, 0.0, 0.0]},
+        {"handle": []},
+        {"handle": [[0.0, 0.0]]},
+        {"handle": [[0.0, 0.0, math.inf]]},
+        {"handle": [["a", "b", "c"]]},
+        {"handle": [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]},
+        {"handle": [[0.0, 0.0, 0.0]] * 3},
+        {"a/b": [[0.0, 0.0, 0.0]]},
+    ],
+)
+def test_unusable_features(saved, features):
+    edit(saved, lambda config: config.update(features=features))
+    with pytest.raises(BundleError, match="features must be like"):
+        ModelBundle.from_pretrained(saved)
+
+
+def test_a_feature_without_a_name_is_not_saved(tiny_bundle, tmp_path):
+    tiny_bundle.features[""] = Feature([0.0, 0.0, 0.0])
+    with pytest.raises(InputError, match="a feature's name"):
+        tiny_bundle.save_pretrained(tmp_path)

@@ -100,9 +100,13 @@ def test_the_best_score_counts(frames, objects):
     assert measure([near, replace(far, score=0.7)], frames, objects)[2].mssd == 1.0
 
 
-def test_annotated_boxes_are_those_of_the_targets(frames):
-    found = chain.annotated(frames[1], {1: "can", 2: "cat"}, chain.visible_targets(frames))
-    assert found.names == ["can"] and found.boxes.tolist() == [[10, 10, 50, 60]]
+def test_annotated_boxes_are_those_of_the_targets_with_noise(frames):
+    names, targets = {1: "can", 2: "cat"}, chain.visible_targets(frames)
+    found, again, other = (chain.annotated(frames[1], names, targets, seed) for seed in (1, 1, 2))
+    assert found.names == ["can"]
+    np.testing.assert_allclose(found.boxes, [[10, 10, 50, 60]], atol=10)
+    np.testing.assert_array_equal(found.boxes, again.boxes)
+    assert np.abs(found.boxes - other.boxes).max() > 0.1
 
 
 def test_the_best_box_of_each_class_is_used():

@@ -251,6 +251,9 @@ def test_a_subscriber_finds_what_the_estimator_knew(frames, spread):
     received = receive(distribution)
     for ours, theirs in zip(received.mode(), distribution.mode(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    for ours, theirs in zip(received.modes(), distribution.modes(), strict=True):
+        torch.testing.assert_close(ours.rotation, theirs.rotation, atol=1e-5, rtol=0)
+        assert ours.mass == pytest.approx(theirs.mass)
     exact = distribution.entropy_about_axis(torch.tensor([0.0, 0.0, 1.0]))
     assert received.entropy_about_axis((0.0, 0.0, 1.0)) == pytest.approx(exact, abs=0.12)
     angle = distribution.rotation_spread()
@@ -349,6 +352,21 @@ RUN = [GOOD] * 6 + [HIDDEN] * 4
 def failures(run, published, model):
     checks = results.verdict(run, [1.0] * published, model, annotated=True)
     return [check.text for check in checks if not check.passed]
+
+
+def test_a_poor_card_lets_no_guesses_pass(part):
+    model = plan.Model.read(part)
+    card = {"rotation_median_deg": 90.0, "lateral_median_m": 0.9, "coverage": {"0.9": 0.1}}
+    model.report.write_text(json.dumps({"metrics": {"all": card}}))
+    guess = replace(GOOD, handle_fraction=None, rotation_error=126.0, sideways_error=0.9)
+    checks = results.verdict([replace(guess, centrality=0.95)], [1.0], model, True)
+    assert [check.passed for check in checks] == [True, False, False, False]
+    limit = float(re.search(r"<= ([\d.]+)", checks[1].text)[1])
+    equivalent = results._known_symmetries(model)
+    guesses = [
+        results._angle(r, equivalent) for r in Rotation.random(4000, random_state=1).as_matrix()
+    ]
+    assert limit == pytest.approx(np.median(guesses) / 2, rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -488,7 +506,7 @@ def test_pictures_are_written(frames, model, tmp_path):
     assert points.shape == (1500, 3) and np.ptp(points, axis=0).max() < 0.13
     still, moving = figures.write(tmp_path, shots(frames), [], model, points)
     with Image.open(still) as image:
-        assert image.size == (1920, 1224)
+        assert image.size == (1860, 2120)
         assert np.asarray(image.convert("L")).std() > 20
     with Image.open(moving) as image:
         assert image.n_frames == 2

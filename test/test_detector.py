@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from matplotlib.cbook import get_sample_data
 from PIL import Image
 
 from spyropose_ros.core.bundle import ModelBundle
@@ -33,13 +32,6 @@ SHIPPED = Path(__file__).parents[1] / "models" / "nanodet_coco"
 @pytest.fixture(scope="module")
 def detector():
     return Detector.from_pretrained(SHIPPED, "cpu")
-
-
-@pytest.fixture(scope="module")
-def photograph():
-    """Grace Hopper in uniform, a public-domain portrait that comes with Matplotlib."""
-    with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as image:
-        return np.array(image.convert("RGB"))
 
 
 def boxes_of(detections, name):

@@ -193,10 +193,18 @@ def test_a_batch_is_the_mean_over_all_its_cells(generator):
         torch.testing.assert_close(getattr(both, name), expected)
 
 
-def test_training_starts_from_all_but_the_classes(generator):
+def test_the_same_classes_are_still_known(generator):
+    old = DetectorBundle(DetectionNetwork(2), DetectorInfo(("a", "b")))
+    image = torch.rand((1, 3, 64, 64), generator=generator)
+    expected = old.network(image).logits
+    assert torch.equal(started_from(old, ("a", "b"))(image).logits, expected)
+    assert not torch.equal(started_from(old, ("b", "a"))(image).logits, expected)
+
+
+def test_training_starts_from_all_but_other_classes(generator):
     old = DetectorBundle(DetectionNetwork(3), DetectorInfo(("a", "b", "c")))
     before = {name: weight.clone() for name, weight in old.network.state_dict().items()}
-    network = started_from(old, 2)
+    network = started_from(old, ("a", "d"))
     image = torch.rand((1, 3, 64, 64), generator=generator)
     new, expected = network(image), old.network(image)
     assert torch.equal(new.edges, expected.edges)

@@ -6,6 +6,7 @@ import pytest
 from rclpy.logging import get_logger
 
 from spyropose_ros.ros.pipeline.drops import DropCounter, Reason
+from spyropose_ros.ros.pipeline.stamps import too_old
 
 
 class Clock:
@@ -82,3 +83,23 @@ def test_counts_survive_concurrent_use(clock):
     for thread in threads:
         thread.join()
     assert drops.counts() == {Reason.STALE: 8000}
+
+
+@pytest.mark.parametrize(
+    ("age", "max_age", "ready", "reason"),
+    [
+        (0.4, 0.5, 60, None),
+        (9.0, 0.0, 60, None),
+        (float("nan"), 0.5, 60, None),  # simulated time has not begun
+        (0.6, 0.5, 60, Reason.STALE),
+        (2.0, 0.5, 1.0, Reason.BUSY),  # taken before the models were there
+        (0.6, 0.5, 1.0, Reason.STALE),
+        (60.0, 0.5, 1.0, Reason.STALE),  # taken before the loading began
+        (7.0, 0.5, 6.0, Reason.STALE),  # clocks that differ are not hidden for long
+    ],
+)
+def test_what_waited_for_the_models_is_not_blamed_on_clocks(age, max_age, ready, reason):
+    """They took ten seconds."""
+    found = too_old(age, max_age, ready + 10, ready)
+    assert (found and found[0]) == reason
+    assert (reason is Reason.STALE) == (found is not None and "synchronise the clocks" in found[1])

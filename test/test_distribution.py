@@ -1,6 +1,7 @@
 """The distribution: density, samples and summaries against what they must be."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -528,9 +529,11 @@ def test_moving_to_a_device_changes_nothing(rough):
     assert (same.depth, same.unexpanded_mass, same.diameter) == (3, rough.unexpanded_mass, SIDE)
 
 
-def test_its_text_says_what_it_is(narrow):
-    x, y, z = narrow.top(1).translations[0].tolist()
-    assert repr(narrow) == (
-        f"PoseDistribution({len(narrow)} leaves, 4 levels, entropy {narrow.entropy():.2f}, "
-        f"most probable leaf {float(narrow.probabilities[0]):.2g} at [{x:.3f}, {y:.3f}, {z:.3f}] m)"
-    )
+def test_its_text_is_a_line_that_says_what_is_known(narrow):
+    x, y, z = narrow.mode()[1].tolist()
+    spread = math.degrees(narrow.rotation_spread())
+    masses = ", ".join(f"{mode.mass:.0%}" for mode in narrow.modes())
+    found = re.fullmatch(r"(.*) rotations spread (\d+) deg, (.*)", repr(narrow))
+    assert found[1] == f"PoseDistribution(modes [{masses}], best at [{x:.3f}, {y:.3f}, {z:.3f}] m,"
+    assert float(found[2]) == pytest.approx(spread, abs=1)  # of the leaves that modes are made of
+    assert found[3] == f"entropy {narrow.entropy():.1f} nats, {len(narrow)} leaves)"

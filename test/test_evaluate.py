@@ -15,6 +15,7 @@ import torch
 
 from spyropose_ros.bop.results import read_results
 from spyropose_ros.core.bundle import WEIGHTS, ModelBundle, ObjectInfo
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.estimator import Estimator, SearchSettings
 from spyropose_ros.core.network.keypoint_model import make_model
 from spyropose_ros.core.translation_grid import TranslationBox
@@ -29,6 +30,7 @@ from training.evaluation.protocol import Protocol, noisy_truth
 from training.evaluation.records import RecordFile
 from training.evaluation.report import read_report
 from training.evaluation.verdict import verdict
+from training.fit_presence import fit_presence
 
 sys.path.append(str(Path(__file__).parent))  # for bop_files.py
 import bop_files
@@ -310,7 +312,7 @@ def test_the_verdict_names_what_is_wrong(changes, begins):
         unfamiliar = {"protocol": "temperatures fitted on images, changed as photographs differ"}
         assert "calibrated for photographs" in verdict(report | unfamiliar)
     if begins.startswith("has not learned"):
-        assert "new --run-id" in verdict(report)
+        assert "(more --hours)" in verdict(report)
 
 
 def test_rotations_alone_are_judged_by_what_they_can_gain():
@@ -457,7 +459,17 @@ def test_the_card_shows_every_report(bop_bundle):
     assert card.count("LL (uniform = 0)") >= 4 and "A note." in card
     assert "## obj_000001: toy/1, test split" in card
     assert "## obj_000001: toy/1, validation split" in card
-    assert "temperatures per level: off" in card
+    assert "temperatures per level: off" in card and "## Presence" not in card
     for name in ("report.png", "report_validation.png"):
         assert f"]({name})" in card
         assert np.ptp(cv2.imread(str(bop_bundle / name))) > 100
+    found = {"data": "toy/1, dev", "auc": 0.91234, "ece": 0.03}
+    (bop_bundle / "presence_dev.json").write_text(json.dumps(found))
+    card = write_card(str(bop_bundle)).read_text()
+    assert "## Presence" in card and "| [toy/1, dev](presence_dev.md) | 0.912 | 0.030 |" in card
+
+
+@pytest.mark.parametrize("command", [calibrate, fit_presence, write_card])
+def test_nothing_is_stored_in_a_bundle_on_the_hub(command):
+    with pytest.raises(InputError, match="owner/part is no folder here.* 'hf download owner/part"):
+        command("owner/part")

@@ -197,7 +197,7 @@ def test_a_model_without_keypoints(opset, tmp_path, generator, capsys):
     bundle.save_pretrained(tmp_path / "bundle", half=False)
     folder = tmp_path / "out"
     arguments = [str(tmp_path / "bundle"), "--output", str(folder), "--opset", str(opset)]
-    cli.run(export, arguments, kept=cli.NOTHING_KEPT)
+    cli.run(export, arguments)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "thing: rotations, 2 levels, crops of 32 x 32 px"
     assert re.match(r"head_1\.onnx +0\.0 MB  features, rotations -> logits", printed[3])
@@ -263,7 +263,7 @@ def test_what_cannot_be_exported(tmp_path):
         ([str(MUG), "--opset", "17"], "opset must be 18 to 23, got 17"),
     ):
         with pytest.raises(SystemExit, match=f"export: .*{message}"):
-            cli.run(export, [*arguments, "--output", str(output)], kept=cli.NOTHING_KEPT)
+            cli.run(export, [*arguments, "--output", str(output)])
     with pytest.raises(ValueError, match="onnx, exported-program, got 'torchscript'"):
         export(str(MUG), str(output), "torchscript")
     assert not output.exists()
@@ -271,7 +271,7 @@ def test_what_cannot_be_exported(tmp_path):
 
 def test_the_command_refuses_an_unknown_format(capsys):
     with pytest.raises(SystemExit) as stopped:
-        cli.run(export, [str(MUG), "--format", "torchscript"], kept=cli.NOTHING_KEPT)
+        cli.run(export, [str(MUG), "--format", "torchscript"])
     assert stopped.value.code == 2
     assert "exported-program" in capsys.readouterr().err
 

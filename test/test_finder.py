@@ -6,8 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from matplotlib.cbook import get_sample_data
-from PIL import Image
 
 from spyropose_ros.detector.boxes import overlap
 from spyropose_ros.detector.bundle import DetectorBundle, DetectorInfo
@@ -24,13 +22,6 @@ def models(**classes):
     """What a finder needs of the models: objects by class."""
     objects = dict.fromkeys(classes.values())
     return SimpleNamespace(classes=classes, objects=objects, device=torch.device("cpu"))
-
-
-@pytest.fixture(scope="module")
-def photograph():
-    """A person with a tie, RGB uint8 [H, W, 3]."""
-    with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as image:
-        return np.array(image.convert("RGB"))
 
 
 @pytest.fixture

@@ -406,6 +406,13 @@ FORMATS = {
 }
 
 
+@pytest.mark.parametrize("text", ["<!doctype html>\n<title>404</title>", "a note, " * 100])
+def test_a_text_is_not_called_a_cut_off_stl_file(tmp_path, text):
+    path = write(tmp_path / "part.stl", text.encode())
+    with pytest.raises(DataError, match="it is text, but no STL file, which begins with 'solid'"):
+        load_cad(path, "mm")
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_files_that_are_cut_off_are_said_to_be(tmp_path, name):
     content = FORMATS[name](trimesh.creation.icosphere(2, 40))

@@ -9,10 +9,14 @@ from spyropose_ros.ros.messages.model_info import model_info
 from spyropose_ros.ros.pipeline.parameters import Parameters, SearchParameters
 
 MODELS = SimpleNamespace(
-    objects={"mug": SimpleNamespace(diameter=0.12), "duck": SimpleNamespace(diameter=0.1)},
+    objects={
+        "mug": SimpleNamespace(diameter=0.12, center=[0.0, 0.0, 0.04]),
+        "duck": SimpleNamespace(diameter=0.1, center=[0.0, 0.0, 0.0]),
+    },
     estimators={"mug": SimpleNamespace(depth=5, device="cuda:0")},
     classes={"mug": "mug", "duck": "duck", "41": "mug"},
     model_id=lambda name: f"demo_{name}",
+    appearance=lambda name: SimpleNamespace(mesh=f"file:///models/{name}/mesh.ply"),
 )
 
 
@@ -29,6 +33,8 @@ def test_it_lists_objects_settings_and_version():
                 "class_ids": ["mug", "41"],
                 "model_id": "demo_mug",
                 "diameter": 0.12,
+                "center": [0.0, 0.0, 0.04],
+                "mesh": "file:///models/mug/mesh.ply",
                 "depth": 5,
                 "device": "cuda:0",
             },
@@ -37,6 +43,8 @@ def test_it_lists_objects_settings_and_version():
                 "class_ids": ["duck"],
                 "model_id": "demo_duck",
                 "diameter": 0.1,
+                "center": [0.0, 0.0, 0.0],
+                "mesh": None,
                 "depth": None,
                 "device": None,
             },

@@ -17,10 +17,12 @@ from training.generate.cad import load_cad
 from training.generate.symmetry import symmetry_of
 from training.object.confusion import confusions
 from training.object.figures import POSE_CURVES, detections, training_curves
-from training.object.ledger import FILE, Ledger
+from training.object.layout import Layout
+from training.object.ledger import Ledger
 from training.object.mesh_facts import fact_lines, mesh_facts, unit_of
 from training.object.page import Picture, Section, render
 from training.object.plan import Plan, Settings
+from training.runs import PART
 
 ROOT = Path(__file__).parent.parent
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -116,6 +118,10 @@ def test_large_parts_and_coloured_symmetric_ones_are_doubted(tmp_path):
 # --- plan and ledger -------------------------------------------------------------------------
 
 
+def open_ledger(folder, **changes):
+    return Ledger(folder, settings(**changes).to_dict(), "page")
+
+
 def settings(**changes):
     values = {"mesh": "abc", "name": "part", "units": "mm", "hours": 2.0, "symmetry": "auto"}
     values |= {"views": "uniform", "distance": (0.3, 0.8), "seed": 0}
@@ -138,24 +144,59 @@ def test_hours_that_make_no_sense_are_refused(hours):
 
 
 def test_the_ledger_remembers_what_is_done(tmp_path):
-    ledger = Ledger(tmp_path / "a b", settings().to_dict())
-    assert ledger.seconds("mesh") is None
+    ledger = open_ledger(tmp_path / "a b")
+    assert ledger.seconds("mesh") is None and not (tmp_path / "a b").exists()
     ledger.done("mesh", 1.26)
-    again = Ledger(tmp_path / "a b", settings().to_dict())
+    again = open_ledger(tmp_path / "a b")
     assert (again.seconds("mesh"), again.seconds("data")) == (1.3, None)
-    assert [path.name for path in (tmp_path / "a b").iterdir()] == [FILE]  # nothing partial
+    assert [path.name for path in (tmp_path / "a b").iterdir()] == [PART]  # nothing partial
 
 
 def test_other_settings_and_foreign_folders_are_refused(tmp_path):
-    Ledger(tmp_path / "run", settings().to_dict()).done("mesh", 1)
-    with pytest.raises(InputError, match=r"begun with hours 2.0, not 3.0: give the same again"):
-        Ledger(tmp_path / "run", settings(hours=3.0).to_dict())
-    assert Ledger(tmp_path / "run", settings().to_dict()).seconds("mesh") == 1
+    open_ledger(tmp_path / "run").done("mesh", 1)
+    with pytest.raises(InputError, match=r"begun with hours 2.0, not 1.0: give the same again"):
+        open_ledger(tmp_path / "run", hours=1.0)
+    with pytest.raises(InputError, match="not yet had the 2 hours .*; when they are done, it goes"):
+        open_ledger(tmp_path / "run", hours=3.0)
+    assert open_ledger(tmp_path / "run").seconds("mesh") == 1
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.txt").write_text("mine")
     with pytest.raises(InputError, match="holds something else: give another --name"):
-        Ledger(tmp_path / "other", settings().to_dict())
+        open_ledger(tmp_path / "other")
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["thesis.txt"]
+
+
+def test_more_hours_begin_a_stage_of_what_is_finished(tmp_path):
+    run = tmp_path / "run"
+    for phase in ("mesh", "page"):
+        open_ledger(run).done(phase, 1)
+    with pytest.raises(InputError, match="begun with hours 2.0, not 4.0, seed 0, not 1: give"):
+        open_ledger(run, hours=4.0, seed=1)
+    for _ in range(2):  # nothing has begun yet
+        second = open_ledger(run, hours=4.0)
+        assert (second.seconds("mesh"), second.hours) == (None, 2.0)
+    second.done("mesh", 5)
+    second = open_ledger(run, hours=4.0)
+    assert second.seconds("mesh") == 5
+    assert second.earlier == [{"hours": 2.0, "phases": {"mesh": 1, "page": 1}}]
+    with pytest.raises(InputError, match="not yet had the 4 hours"):
+        open_ledger(run, hours=5.0)
+    second.done("page", 6)
+    assert [each["hours"] for each in open_ledger(run, hours=5.0).earlier] == [2.0, 4.0]
+
+
+def test_a_stage_trains_for_its_own_hours_and_is_measured_for_all():
+    whole, second = Plan.of(4), Plan.of(4, 3.5)
+    assert second.detector_hours + second.pose_hours == pytest.approx(0.43)
+    assert second.test_images == whole.test_images > Plan.of(0.5).test_images
+    with pytest.raises(InputError, match="4 adds 0.01 to the 3.99 that are done: give 4.01 or"):
+        Plan.of(4, 3.99)
+
+
+def test_stages_have_folders_of_their_own():
+    third = Layout(Path("runs/a"), 3)
+    assert [each.pose.name for each in third.stages] == ["pose", "pose_2", "pose_3"]
+    assert third.data == Path("runs/a/data_3") and third.bundle == Path("runs/a/bundle")
 
 
 # --- confusions ------------------------------------------------------------------------------
@@ -226,9 +267,11 @@ def test_curves_come_from_the_logs_of_all_starts(tmp_path):
         folder = tmp_path / "csv" / f"version_{version}"
         folder.mkdir(parents=True)
         (folder / "metrics.csv").write_text("step,train/loss,val/ll_gain\n" + rows)
-    with_logs = training_curves(tmp_path, POSE_CURVES)
-    without = training_curves(tmp_path / "none", POSE_CURVES)
-    assert with_logs.startswith(PNG) and without.startswith(PNG) and with_logs != without
+    pictures = [
+        training_curves(runs, POSE_CURVES)
+        for runs in ([tmp_path], [tmp_path, tmp_path], [tmp_path / "none"])
+    ]
+    assert all(picture.startswith(PNG) for picture in pictures) and len(set(pictures)) == 3
 
 
 def test_boxes_are_drawn_where_they_are():

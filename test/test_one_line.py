@@ -11,7 +11,7 @@ from training import cli
 
 
 def ended(work):
-    with pytest.raises(SystemExit) as end, cli.one_line_errors("work", cli.NOTHING_KEPT):
+    with pytest.raises(SystemExit) as end, cli.one_line_errors("work"):
         work()
     assert "\n" not in end.value.code
     return end.value.code

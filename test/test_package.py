@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Which packages of this project each room may import. No other room imports training or demo.
 CORE, SCENES, BOP = "spyropose_ros.core", "spyropose_ros.scenes", "spyropose_ros.bop"
 DETECTOR, PHOTOS = "spyropose_ros.detector", "spyropose_ros.photos"
-MESSAGES = {"spyropose_ros.ros.interfaces", "spyropose_ros.msg"}
+MESSAGES = {"spyropose_ros.ros.interfaces", "spyropose_ros.msg", "spyropose_ros.srv"}
+PORTRAIT = "spyropose_ros.scenes.portrait"  # for questions that need the object drawn
 PIPELINE, OUTPUT = "spyropose_ros.ros.pipeline", "spyropose_ros.ros.messages"
 MAY_IMPORT = {
     "spyropose_ros/core": {CORE},
@@ -25,8 +26,8 @@ MAY_IMPORT = {
     "spyropose_ros/photos": {CORE, DETECTOR, PHOTOS},
     "spyropose_ros/scenes": {CORE, SCENES},
     "spyropose_ros/bop": {CORE, SCENES, BOP},
-    "spyropose_ros/ros": {CORE, DETECTOR, "spyropose_ros.ros", "spyropose_ros.msg"},
-    "spyropose_ros/ros/pipeline": {CORE, DETECTOR, PIPELINE, *MESSAGES},
+    "spyropose_ros/ros": {CORE, DETECTOR, PORTRAIT, "spyropose_ros.ros", *MESSAGES},
+    "spyropose_ros/ros/pipeline": {CORE, DETECTOR, PORTRAIT, PIPELINE, *MESSAGES},
     "spyropose_ros/ros/messages": {CORE, PIPELINE, OUTPUT, *MESSAGES},
     "spyropose_ros/ros/bags": {CORE, PIPELINE, OUTPUT, "spyropose_ros.ros.bags", *MESSAGES},
     "spyropose_ros/ros/node": {
@@ -34,6 +35,10 @@ MAY_IMPORT = {
     },
     "spyropose_ros/demo": {
         *(CORE, DETECTOR, SCENES, BOP, "spyropose_ros.demo"),
+        *("spyropose_ros.ros", "spyropose_ros.msg", "spyropose_ros.srv"),
+    },
+    "spyropose_ros/viewer": {
+        *(CORE, DETECTOR, PHOTOS, "spyropose_ros.viewer"),
         *("spyropose_ros.ros", "spyropose_ros.msg"),
     },
     "training": {CORE, DETECTOR, SCENES, BOP, "training"},
@@ -49,6 +54,16 @@ ROS_MODULES = re.compile(
 )
 
 FIELDS = {
+    "FeatureEstimate": [
+        "string feature",
+        "string class_id",
+        "string detection_id",
+        "geometry_msgs/Point position",
+        "float64[9] covariance",
+        "geometry_msgs/Vector3 direction",
+        "float64 direction_spread",
+    ],
+    "FeatureEstimateArray": ["std_msgs/Header header", "FeatureEstimate[] features"],
     "PoseDistribution": [
         "std_msgs/Header header",
         "string class_id",
@@ -218,9 +233,19 @@ def test_the_set_up_says_how_much_it_downloads(tmp_path):
     run = (ROOT / "run").read_text()
     function = re.search(r"^downloaded\(\) \{.*?^\}", run, re.MULTILINE | re.DOTALL)[0]
     program = f"set -euo pipefail; LOG={log}\n{function}\n"
-    for first, expected in ((2, ", 2103 MB downloaded"), (6, ", 3 MB downloaded"), (7, "")):
+
+    def said(first):
         command = ["bash", "-c", f"{program}downloaded {first}"]
-        assert subprocess.run(command, capture_output=True, text=True).stdout == expected
+        return subprocess.run(command, capture_output=True, text=True).stdout
+
+    for first, expected in ((2, ", 2103 MB downloaded"), (6, ", 3 MB downloaded"), (7, "")):
+        assert said(first) == expected
+    with log.open("a") as file:
+        file.write("WARNING: Retrying (Retry(total=4, connect=None)) after connection broken\n")
+    assert said(7) == ", the package index does not answer: pip tries again"
+    with log.open("a") as file:
+        file.write("Collecting scipy\n")
+    assert said(7) == ""
 
 
 def test_messages_are_generated_before_python_is_installed():
@@ -235,7 +260,7 @@ def test_every_requirement_is_pinned_exactly():
     loose = [line for line in pins if line and not line.startswith("#") and "==" not in line]
     required = {
         re.split(r"[\[=<>;]", line)[0].replace("_", "-")
-        for name in ("core", "opencv", "train", "step", "export", "test", "docs", "ros")
+        for name in ("core", "opencv", "train", "step", "export", "view", "test", "docs", "ros")
         for line in (ROOT / f"requirements/{name}.txt").read_text().splitlines()
         if not line.startswith("#")
     }

@@ -9,12 +9,14 @@ import yaml
 
 from spyropose_ros.ros.pipeline import parameters
 from spyropose_ros.ros.pipeline.parameters import ParameterError, Parameters
+from spyropose_ros.viewer.parameters import ViewerParameters
 
-YAML = Path(__file__).parents[1] / "config" / "estimator.yaml"
+ROOT = Path(__file__).parents[1]
+YAML = ROOT / Parameters.file
 
 
-def yaml_values():
-    content = yaml.safe_load(YAML.read_text())["/**"]["ros__parameters"]
+def yaml_values(file=YAML):
+    content = yaml.safe_load(file.read_text())["/**"]["ros__parameters"]
 
     def flat(tree, prefix=""):
         for name, value in tree.items():
@@ -26,12 +28,13 @@ def yaml_values():
     return dict(flat(content))
 
 
-def test_yaml_lists_every_parameter_with_its_default_and_type():
+@pytest.mark.parametrize("group", [Parameters, ViewerParameters])
+def test_yaml_lists_every_parameter_with_its_default_and_type(group):
     defaults = {
         name: list(value) or [""] if isinstance(value, tuple) else value
-        for name, value in parameters.flatten(Parameters()).items()
+        for name, value in parameters.flatten(group()).items()
     }
-    values = yaml_values()
+    values = yaml_values(ROOT / group.file)
     assert values == defaults
     assert {name: type(value) for name, value in values.items()} == {
         name: type(value) for name, value in defaults.items()

@@ -458,7 +458,9 @@ def test_the_record_is_what_the_estimator_says(run):
             assert said["covariance"] == mode.covariance.tolist()
     lines = out.splitlines()
     assert f"{expected[0].entropy():.1f}" in lines[-3] and "given" in lines[-3]
-    assert lines[-1] == "2 x thing in 1 image; results are in estimate_output"
+    posed = sum(bool(distribution.modes()) for distribution in expected)
+    note = {0: ", none of them with a mode", 1: ", 1 of them with a mode", 2: ""}[posed]
+    assert lines[-1] == f"2 x thing in 1 image{note}; results are in estimate_output"
     for name, size in (("overlay", (640, 480)), ("rotations", (480, 2 * (320 + 20)))):
         assert Image.open(f"estimate_output/mug_{name}.png").size == size
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from spyropose_ros.core import so3
-from spyropose_ros.core.plots import overlay, rotation_plot
+from spyropose_ros.core.plots import ghosts, overlay, rotation_map, rotation_plot
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
 
@@ -53,10 +54,9 @@ def _distribution(rotation, ring):
 
 
 def coloured(picture):
-    """Pixels that are neither white nor grey (colour wheel left out), as rows of (x, y)."""
+    """Pixels that are neither white nor grey (legend left out), as rows of (x, y)."""
     spread = np.ptp(picture.astype(int), axis=2)
-    height, width = spread.shape
-    spread[int(0.72 * height) :, int(0.78 * width) :] = 0
+    spread[-88:] = 0
     rows, columns = np.nonzero(spread > 60)
     return np.stack([columns, rows], axis=1)
 
@@ -71,7 +71,7 @@ def hue(picture, pixels):
 def wheel_hue(picture, turn_degrees):
     """Hue of the legend's colour wheel at an angle from the top, counter-clockwise."""
     turn = np.deg2rad(turn_degrees)
-    x, y = np.array([480 - 46, 320 - 42]) - 18 * np.array([np.sin(turn), np.cos(turn)])
+    x, y = np.array([480 - 50, 320 - 45]) - 20 * np.array([np.sin(turn), np.cos(turn)])
     return hue(picture, np.array([[round(x), round(y)]]))
 
 
@@ -84,12 +84,13 @@ def hue_difference(a, b):
 
 @pytest.mark.parametrize(
     ("degrees", "expected"),
-    [(0, (0.75, 0.5)), (-90, (0.5, 0.5)), (180, (0.25, 0.5)), (-45, (0.625, 0.5))],
+    [(0, (0.75, 0.5)), (-90, (0.5, 0.5)), (180, (0.25, 0.5)), (-45, (0.625, 0.5))]
+    + [(90, (0.5, 0.5)), (60, (0.583, 0.5)), (120, (0.417, 0.5))],  # centred on "away"
 )
 def test_a_sharp_mode_is_where_the_x_axis_points(degrees, expected):
     picture = rotation_plot(distribution(turned(degrees)), SIZE)
     pixels = coloured(picture)
-    map_left, map_width, map_top, map_height = 10, 460, 26, 230
+    map_left, map_width, map_top, map_height = 40, 400, 29, 200
     place = np.median(pixels, axis=0)
     wanted = (map_left + expected[0] * map_width, map_top + expected[1] * map_height)
     assert np.abs(place - wanted).max() < 8
@@ -119,17 +120,69 @@ def test_wheel_turns_as_object_z_does_in_the_image_when_x_faces_the_camera():
 
 def test_unknown_turn_about_z_is_a_ring_through_the_whole_map_in_one_colour():
     ring = coloured(rotation_plot(distribution(UPRIGHT, ring=True), SIZE))
-    columns = np.unique(ring[:, 0] // 46)  # tenths of the map
-    assert set(range(1, 10)) <= set(columns.tolist())
-    near = np.abs(ring[:, 1] - 141) < 40
+    columns = np.unique((ring[:, 0] - 40) // 40)  # tenths of the map
+    assert set(range(10)) <= set(columns.tolist())
+    near = np.abs(ring[:, 1] - 129) < 35
     assert near.mean() > 0.9
+
+
+@pytest.mark.parametrize("degrees", [-120, -90, -50, 0, 50, 90, 120, 180])
+def test_the_rim_does_not_cut_through_an_arc(degrees):
+    arc = [distribution(turned(degrees + step)) for step in (-40, 0, 40)]
+    parts = [rotation_plot(each, SIZE) for each in arc]
+    mixed = mixture(arc)
+    pixels = coloured(rotation_plot(mixed, SIZE))
+    assert all(len(coloured(part)) > 100 for part in parts)
+    assert np.ptp(np.percentile(pixels[:, 0], (2, 98))) < 0.5 * 400
+
+
+def mixture(parts):
+    """Something that is as probable as each of the parts."""
+
+    def sample(n, generator):
+        drawn = [part.sample(-(-n // len(parts)), generator) for part in parts]
+        return tuple(torch.cat(each)[:n] for each in zip(*drawn, strict=True))
+
+    modes = [mode for part in parts for mode in part.modes()]
+    probabilities = parts[0].probabilities
+    return SimpleNamespace(sample=sample, modes=lambda: modes, probabilities=probabilities)
+
+
+def test_left_and_right_are_those_of_the_image_on_both_maps():
+    towards, away = (rotation_plot(distribution(turned(a)), SIZE) for a in (-60, 60))
+    assert (np.median(coloured(towards)[:, 0]), np.median(coloured(away)[:, 0])) > (245, 245)
+
+
+@pytest.mark.parametrize("turn", [40, -60])
+def test_the_wheel_looks_like_the_turns_on_the_map_that_points_away(turn):
+    leaning = turned(90) @ Rotation.from_euler("x", turn, degrees=True).as_matrix()
+    to_right = leaning[0, 2]
+    picture = rotation_plot(distribution(leaning), SIZE)
+    found = hue(picture, coloured(picture))
+    assert hue_difference(found, wheel_hue(picture, -abs(turn) * np.sign(to_right))) < 25
+
+
+def test_crosses_and_their_legend_stand_for_the_modes():
+    sharp = distribution(turned(-90))
+    picture = rotation_plot(sharp, SIZE).astype(int)
+    x, y = 240, 129  # towards the camera
+    assert picture[y - 2 : y + 3, x - 2 : x + 3].max(axis=2).min() < 60
+    assert (picture[-66:-50, 10:30] < 60).any()
+
+
+def test_a_map_alone_has_the_same_distribution():
+    sharp = distribution(turned(0))
+    picture = rotation_map(sharp, (400, 208))
+    spread = np.ptp(picture.astype(int), axis=2)
+    columns = np.nonzero(spread > 60)[1]
+    assert picture.shape == (208, 400, 3) and abs(np.median(columns) - 0.75 * 400) < 12
 
 
 def test_tilted_ring_runs_through_the_hues():
     tilted = Rotation.from_euler("x", 60, degrees=True).as_matrix() @ UPRIGHT
     picture = rotation_plot(distribution(tilted, ring=True), SIZE)
     pixels = coloured(picture)
-    left, right = (pixels[np.abs(pixels[:, 0] - x) < 25] for x in (125, 355))
+    left, right = (pixels[np.abs(pixels[:, 0] - x) < 25] for x in (140, 340))
     assert hue_difference(hue(picture, left), hue(picture, right)) > 60
 
 
@@ -138,7 +191,7 @@ def test_sharp_mode_is_a_spot_and_the_uniform_distribution_fills_the_map():
     uniform = coloured(rotation_plot(distribution(), SIZE))
     extent = [np.ptp(np.percentile(p, (5, 95), axis=0), axis=0) for p in (sharp, uniform)]
     assert extent[0].max() < 75
-    assert extent[1].min() > 150
+    assert extent[1].min() > 140
 
 
 def test_truths_at_one_place_are_all_visible():
@@ -186,6 +239,29 @@ def test_a_picture_does_not_leave_its_dots_in_the_next_one():
 def test_rotation_plot_names_the_bad_argument(arguments, message):
     with pytest.raises(ValueError, match=message):
         rotation_plot(distribution(), **arguments)
+
+
+# ------------------------------------------------------------------------------------- ghosts
+
+
+def test_the_ghosts_of_a_ring_stand_all_around_it_and_share_the_mass():
+    fan = ghosts(distribution(UPRIGHT, ring=True))
+    assert fan.masses.sum() == pytest.approx(1) and (np.diff(fan.masses) <= 0).all()
+    angles = np.sort(np.degrees(np.arctan2(fan.rotations[:, 2, 0], fan.rotations[:, 0, 0])) % 360)
+    gaps = np.diff(np.r_[angles, angles[0] + 360])
+    assert len(angles) >= 10 and gaps.max() < 60
+    assert np.degrees(np.arccos(-fan.rotations[:, 1, 2])).max() < 60  # z remains up
+    np.testing.assert_allclose(fan.masses @ fan.translations, POSITION, atol=0.03)
+
+
+def test_the_ghosts_are_few_where_the_pose_is_known_and_never_too_many():
+    sharp, unknown = ghosts(distribution(UPRIGHT)), ghosts(distribution(), most=5)
+    assert len(sharp.masses) <= 12
+    turn = so3.geodesic_angle(
+        torch.as_tensor(sharp.rotations[0]).float(), torch.tensor(UPRIGHT).float()
+    )
+    assert math.degrees(turn) < 10
+    assert len(unknown.masses) == 5 and unknown.masses.sum() == pytest.approx(1)
 
 
 # ------------------------------------------------------------------------------------ overlay

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spyropose_ros.demo.frames import MugFrames
+from spyropose_ros.demo.frames import open_frames
 from spyropose_ros.ros.interfaces import PoseDistribution, PoseDistributionArray, PoseMode
 from spyropose_ros.ros.messages.result_messages import TOPICS
+from spyropose_ros.ros.node.questions import SERVICES
 from spyropose_ros.ros.pipeline import parameters
 from spyropose_ros.ros.pipeline.assembler import Assembler
 from spyropose_ros.ros.pipeline.parameters import Parameters
@@ -72,7 +73,9 @@ def test_outputs():
 def test_services():
     source = (ROOT / "spyropose_ros/ros/node/managed_node.py").read_text()
     made = {b: a for a, b in re.findall(r'create_service\((\w+), "(.*?)"', source)}
-    assert documented("service") == {name: f"std_srvs/{kind}" for name, kind in made.items()}
+    expected = {name: f"std_srvs/{kind}" for name, kind in made.items()}
+    expected |= {name: type_text(kind) for name, kind in SERVICES.items()}
+    assert documented("service") == expected
 
 
 @pytest.mark.parametrize("row", rows("parameter"), ids=lambda row: row[0])
@@ -86,7 +89,7 @@ def test_parameters(row):
 
 @pytest.fixture(scope="module")
 def mug_frame():
-    return MugFrames(60)[0]
+    return open_frames("mug", 60)[0]
 
 
 def test_the_library_is_used_as_printed(mug_frame, monkeypatch, capsys):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from result_tools import MODELS, SHOWN, result_of, two_sided, view_of
-from spyropose_ros.ros.interfaces import Image
+from result_tools import MODELS, SHOWN, result_of, two_sided, uniform, view_of
+from spyropose_ros.ros.interfaces import Image, Marker
 from spyropose_ros.ros.messages import figures
 from spyropose_ros.ros.messages.invariants import check_invariants
 from spyropose_ros.ros.messages.result_messages import TOPICS, messages
@@ -70,7 +70,8 @@ def test_only_what_is_wanted_is_made(distributions, monkeypatch):
 
 def test_without_objects_arrays_are_empty_and_the_rest_is_absent():
     found = made(result_of())
-    assert set(found) == {"~/distributions", "detections_3d", "~/poses", "~/markers", "~/overlay"}
+    arrays = {"~/distributions", "detections_3d", "~/poses", "~/markers", "~/marginals"}
+    assert set(found) == arrays | {"~/overlay"}
     assert found["~/distributions"].distributions == []
     assert found["detections_3d"].detections == []
 
@@ -83,7 +84,8 @@ def test_parameters_decide_what_is_shown(distributions):
     found = made(result, sure)
     assert "~/pose" not in found
     assert [len(d.results) for d in found["detections_3d"].detections] == [1, 1]
-    assert len(found["~/markers"].markers) == 2
+    drawn = {(m.ns, m.type) for m in found["~/markers"].markers[1:]}
+    assert ("poses", Marker.LINE_LIST) in drawn and ("poses", Marker.MESH_RESOURCE) not in drawn
 
 
 def test_tf_stays_on_its_mode_while_the_leading_mode_changes(distributions):
@@ -159,3 +161,11 @@ def test_a_camera_that_is_turned_sees_the_object_turned(distributions):
 def test_rotation_maps_stand_one_below_the_other(distributions):
     image = made(result_of(*distributions))["~/rotations"]
     assert (image.width, image.height) == (480, 640)
+
+
+def test_the_least_certain_objects_are_shown_by_fans_of_meshes(distributions):
+    sharp, unsure = distributions[0], uniform()
+    found = made(result_of(sharp, unsure, sharp, unsure))["~/markers"].markers
+    poses = [m.pose.position.z for m in found if m.ns == "poses"]
+    modes = len(sharp.modes())
+    assert len(poses) > 2 * modes + 20

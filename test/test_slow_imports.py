@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 
 MODELS = Path(__file__).parents[1] / "models"
-SLOW = ("transformers", "huggingface_hub", "matplotlib", "trimesh", "torch._dynamo", "sympy")
+SLOW = (
+    *("transformers", "huggingface_hub", "matplotlib", "trimesh"),
+    *("torch._dynamo", "sympy", "viser"),
+)
 PROGRAM = """
 import sys
 import numpy
@@ -15,6 +18,7 @@ from spyropose_ros.detector.detector import Detector
 for folder in sys.argv[2:]:
     Estimator.from_pretrained(folder, "cpu", SearchSettings(beam=16)).warm_up()
 Detector.from_pretrained(sys.argv[1], "cpu").detect(numpy.zeros((48, 64, 3), numpy.uint8))
+import spyropose_ros.core.plots
 print(*sys.modules)
 """
 

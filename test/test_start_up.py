@@ -41,6 +41,7 @@ COMMANDS = {
     "spyropose_ros.photos.estimate": "--model --camera-info --fov --box --min-score",
     "spyropose_ros.ros.bags.bag": "--storage --pictures",
     "spyropose_ros.ros.node.check": "--ros-args",
+    "spyropose_ros.viewer": "--host --port --fov --box",
 }
 """What is typed, and some of what its help names."""
 

@@ -13,6 +13,7 @@ from spyropose_ros.scenes.groups import GroupSampler, GroupSettings
 from spyropose_ros.scenes.sampler import SceneSettings
 from spyropose_ros.scenes.surface import object_points, vary_surface
 from spyropose_ros.scenes.views import ViewCaster
+from training.data.looks import Looks
 from training.data.rendered import RenderedSource
 from training.data.streams import TRAIN, Stream
 from training.data.unfamiliar import LOOKS, unfamiliar
@@ -87,9 +88,9 @@ def test_black_stays_finite():
     assert bool(vary_surface(black, points, solid, ALWAYS, numbers(32)).isfinite().all())
 
 
-@pytest.mark.parametrize("change", [{"painted": 1.0}, {"harsh": 1.0}])
-def test_crops_change_in_their_object_only(source, change):
-    plain, changed = composed(source, CROP), composed(source, replace(CROP, **change))
+@pytest.mark.parametrize("looks", [Looks(painted=1.0), Looks(harsh=1.0)])
+def test_crops_change_in_their_object_only(source, looks):
+    plain, changed = composed(source, CROP), composed(source, replace(CROP, looks=looks))
     for key in ("surface", "K_crop", "rotation", "translation"):
         torch.testing.assert_close(changed[key], plain[key])
     different = (plain["crop"].int() - changed["crop"].int()).abs().float().mean(1)
@@ -114,7 +115,7 @@ def test_zoom_moves_and_scales_the_crop_and_nothing_else(source):
 
 
 def test_unfamiliar_crops_show_the_pose_a_little_beside_itself(source):
-    batch = composed(source, replace(CROP, **LOOKS), 40)
+    batch = composed(source, replace(CROP, looks=LOOKS), 40)
     changed = unfamiliar(batch, 3)
     for key in ("estimate", "rotation", "translation"):
         assert torch.equal(changed[key], batch[key])

@@ -253,13 +253,13 @@ def mistake(file: str):
 
 def test_what_a_user_can_mend_ends_in_one_line():
     with pytest.raises(SystemExit, match="mistake: .*nothing.txt"):
-        cli.run(mistake, ["nothing.txt"], kept=cli.NOTHING_KEPT)
+        cli.run(mistake, ["nothing.txt"])
 
 
 def test_functions_as_commands():
-    assert cli.run(add, ["3"], kept=cli.NOTHING_KEPT) == 5
-    assert cli.run(add, ["3", "--times-two", "4", "--negate"], kept=cli.NOTHING_KEPT) == -11
-    assert cli.run(add, ["3", "--no-negate"], kept=cli.NOTHING_KEPT) == 5
+    assert cli.run(add, ["3"]) == 5
+    assert cli.run(add, ["3", "--times-two", "4", "--negate"]) == -11
+    assert cli.run(add, ["3", "--no-negate"]) == 5
 
 
 # --- from the settings to the model ---

@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 _SEED_OFFSET = 10_000  # apart from every evaluation seed
 _BOUNDS = (0.3, 5.0)  # of what a pass changes, and of what can be trusted in all
-_REMEDY = "train again for longer (more --hours and a new --run-id), or on images like these"
+_REMEDY = "train again for longer (more --hours), or on images like these"
 _FEW_IMAGES = 50  # below which the temperatures scatter
 _UNFITTED = 1.0
 _PASSES = 2  # an overconfident model's beam misses the truth until its temperatures are about right
@@ -77,16 +77,16 @@ def calibrate(
         The temperatures, coarse to fine.
 
     Raises:
-        InputError: if the split does not exist or is the one that is evaluated on, or there are no
-            images but the test's, or what is for photographs has a split, or images that are the
-            crops.
+        InputError: if the bundle is on the hub, the split does not exist or is the one that is
+            evaluated on, or there are no images but the test's, or what is for photographs has a
+            split, or images that are the crops.
     """
-    runs.require_bundle(run_or_bundle)
+    directory = runs.stored_bundle(run_or_bundle)
 
     from spyropose_ros.core.bundle import ModelBundle
     from spyropose_ros.core.estimator import Estimator
 
-    bundle = ModelBundle.from_pretrained(runs.bundle_directory(run_or_bundle))
+    bundle = ModelBundle.from_pretrained(directory)
     source = runs.bundle_source(bundle, data_root, dataset)
     bundle.temperatures = [1.0] * bundle.model.config.depth
     settings = SearchSettings(beam, 0.0)
@@ -124,10 +124,10 @@ def calibrate(
     data = f"{split or 'validation'} images of {source.name}"
     data += f", {FOR_PHOTOGRAPHS}" * for_photographs
     record = {"images": len(found), "data": data, "seed": seed, "beam": beam}
-    _store(Path(bundle.name) / CONFIG, bundle.temperatures, record)
+    _store(directory / CONFIG, bundle.temperatures, record)
     for doubt in doubts(len(found), passes):
         log.warning("WARNING: %s", doubt)
-    log.info("stored in %s", Path(bundle.name) / CONFIG)
+    log.info("stored in %s", directory / CONFIG)
     return bundle.temperatures
 
 
@@ -172,6 +172,7 @@ def _validation_batches(
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Yield crops as the training validates on, or such as photographs may be, one by one."""
     from training.data.box_noise import bundle_noise
+    from training.data.looks import Looks
     from training.data.source import CropSettings
     from training.data.streams import VALIDATION, item_generator
     from training.data.unfamiliar import LOOKS, unfamiliar
@@ -189,7 +190,7 @@ def _validation_batches(
         box_noise=bundle_noise(estimator.bundle.name),
         max_roll=0.0,
         surface=False,
-        **(LOOKS if for_photographs else {}),
+        looks=LOOKS if for_photographs else Looks(),
     )
     items, composer = source.validation_items(crop), source.composer(crop)
     for index in range(min(images, len(items))):

@@ -6,15 +6,16 @@ measured by the evaluation.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
-from spyropose_ros.core.bundle_files import WEIGHTS
+from spyropose_ros.core.bundle_files import WEIGHTS, bundle_name
 from spyropose_ros.core.errors import MissingFileError
-from training import cli, runs
-from training.evaluation.report import find_reports, read_report, report_lines, title
+from training import cli, markdown, runs
+from training.evaluation.report import PRESENCE, find_reports, read_report, report_lines, title
 
 if TYPE_CHECKING:
     from spyropose_ros.core.bundle import ModelBundle
@@ -32,13 +33,13 @@ def write_card(run_or_bundle: str, note: str = "") -> Path:
         Path of the card.
 
     Raises:
+        InputError: if the bundle is on the hub.
         MissingFileError: if there is no report.
     """
-    runs.require_bundle(run_or_bundle)
+    directory = runs.stored_bundle(run_or_bundle)
 
     from spyropose_ros.core.bundle import ModelBundle
 
-    directory = Path(runs.bundle_directory(run_or_bundle))
     loaded = ModelBundle.from_pretrained(directory)
     reports = find_reports(directory)
     if not reports:
@@ -46,13 +47,13 @@ def write_card(run_or_bundle: str, note: str = "") -> Path:
             f"{directory} has no report*.json: run python -m training.evaluate {directory} first"
         )
     record = loaded.record
-    name = directory.parent.name if directory.name == "bundle" else directory.name
-    lines = [f"# {name}", "", *([note, ""] if note else [])]
+    lines = [f"# {bundle_name(directory)}", "", *([note, ""] if note else [])]
     lines += [*_model_lines(loaded, directory), "", "## Training", "", *_training_lines(loaded), ""]
     for path in reports:
         report, times = read_report(path)
         lines += [f"## {title(report)}", "", *report_lines(report, times), ""]
         lines += [f"![figures]({path.stem}.png)", ""]
+    lines += _presence_lines(directory)
     lines += ["## Settings", "", "```yaml", yaml.safe_dump(record["config"]).strip(), "```", ""]
     card = directory / "README.md"
     card.write_text("\n".join(lines))
@@ -84,7 +85,7 @@ def _training_lines(bundle: ModelBundle) -> list[str]:
     )
     return [
         f"- command: `{record['command']}`",
-        f"- seed {record['config']['seed']}, {record['steps']} steps of "
+        f"- seed {record['config']['seed']}, {runs.steps_of(record)} of "
         f"{record['config']['batch_size']} images",
         f"- hardware: {record['hardware']}",
         f"- wall time: {record['seconds'] / 60:.0f} min",
@@ -94,13 +95,26 @@ def _training_lines(bundle: ModelBundle) -> list[str]:
     ]
 
 
+def _presence_lines(directory: Path) -> list[str]:
+    """Return a section that sums up the evaluations of presence, where there are any."""
+    rows = []
+    for path in sorted(directory.glob(f"{PRESENCE}*.json")):
+        found = json.loads(path.read_text())
+        told = f"{found['auc']:.3f}", f"{found['ece']:.3f}"
+        rows.append((f"[{found['data']}]({path.stem}.md)", *told))
+    if not rows:
+        return []
+    titles = "measured on", "AUC against all else", "calibration error"
+    return ["## Presence", "", *markdown.table(titles, rows), ""]
+
+
 def _earlier_lines(record: dict) -> list[str]:
     """Return the trainings that this one continued from, latest first."""
     lines = []
     earlier = record.get("started_from")
     while earlier:
         lines.append(
-            f"- continued from `{earlier['command']}` ({earlier['steps']} steps, "
+            f"- continued from `{earlier['command']}` ({runs.steps_of(earlier)}, "
             f"{earlier['seconds'] / 60:.0f} min, commit {earlier['git_commit']})"
         )
         earlier = earlier.get("started_from")

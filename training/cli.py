@@ -21,9 +21,6 @@ from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.core.one_line import one_line
 from training import provenance
 
-NOTHING_KEPT = interrupts.NOTHING_KEPT
-"""What becomes of the work of a command that writes its results at its end."""
-
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG of prctl(2)
 _STOPPED = 128  # plus the number of the signal: the exit code
 
@@ -62,7 +59,7 @@ class Interrupted(Exception):
 
 
 @contextmanager
-def one_line_errors(name: str, kept: str) -> Iterator[None]:
+def one_line_errors(name: str, kept: str = interrupts.NOTHING_KEPT) -> Iterator[None]:
     """End the process with "name: what is wrong" where a user can fix it, and after Ctrl-C.
 
     Missing or damaged files, settings that do not go together.
@@ -120,7 +117,9 @@ def normalise(
     return out
 
 
-def run(function: Callable, arguments: list[str] | None = None, *, kept: str):
+def run(
+    function: Callable, arguments: list[str] | None = None, *, kept: str = interrupts.NOTHING_KEPT
+):
     """Call a function with the command line's arguments; its docstring is the help.
 
     What a user can fix ends the process with one line.

@@ -223,7 +223,7 @@ def main(arguments: list[str] | None = None) -> None:
         help="run id, bundle folder or report.json; NAME replaces the variant as the row's name",
     )
     parser.add_argument("--output", default="comparison", help="of the files, without extension")
-    with cli.one_line_errors("compare", cli.NOTHING_KEPT):
+    with cli.one_line_errors("compare"):
         parsed = parser.parse_args(arguments)
         compare(parsed.reports, parsed.output)
 

@@ -70,4 +70,4 @@ def convert_nanodet(folder: str, output: str = "models/nanodet_coco") -> Path:
 
 
 if __name__ == "__main__":
-    cli.run(convert_nanodet, kept=cli.NOTHING_KEPT)
+    cli.run(convert_nanodet)

@@ -49,6 +49,8 @@ def evaluate(
     regular_grid: bool = False,
     exhaustive: bool = False,
     crops: int = 1,
+    verify: bool = False,
+    ambiguity: bool = False,
     results_csv: str | None = None,
 ) -> dict:
     """Evaluate a bundle and write the report.
@@ -72,6 +74,9 @@ def evaluate(
         regular_grid: a cubic grid of translations instead of the frustum-aligned one.
         exhaustive: score every cell of the last level instead of searching, as a baseline.
         crops: of each image, see `SearchSettings.crops`.
+        verify: weigh the modes by renderings, see `spyropose_ros.scenes.verification`.
+        ambiguity: measure precision and recall against all poses that explain an image, see
+            `training.evaluation.ambiguity`.
         results_csv: also write the answers to this file, in the BOP format.
 
     Returns:
@@ -96,9 +101,14 @@ def evaluate(
     source, split = evaluation.source, evaluation.split
     if results_csv is not None and source.rotation_only:
         raise InputError(f"{source.name} has known translations: there is no BOP result of it")
+    evaluation = evaluation.verified() if verify else evaluation
+    evaluation = evaluation.with_ambiguity() if ambiguity else evaluation
     head = evaluation.head(protocol.describe(evaluation.estimator.bundle, source.rotation_only))
+    head |= {"ambiguity": True} if ambiguity else {}
     stem = "report" + ("" if split == source.splits[0] else f"_{split}") + protocol.suffix
-    stem += "_exhaustive" * evaluation.estimator.settings.exhaustive
+    stem += "_exhaustive" * evaluation.estimator.settings.exhaustive + "_verified" * verify
+    if verify:
+        head["protocol"] += "; modes verified by renderings"
     file = RecordFile(evaluation.directory / f"{stem}.records.jsonl", head)
     _measure(evaluation, limit, file)
     records = file.records[:limit]

@@ -2,7 +2,7 @@
 
 On renderings that no training has drawn, or with --dataset lmo on photographs. Writes
 report_detector_<data>_<split>.json and .md next to the bundle, and keeps the numbers in its
-detector.json, among them how far the boxes are off.
+detector.json, unless it is on the hub, among them how far the boxes are off.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import logging
 from pathlib import Path
 from typing import Literal
 
+from spyropose_ros.core.bundle_files import is_hub_id
 from spyropose_ros.core.errors import DataError
 from spyropose_ros.core.files import write_text
 from training import cli, runs
@@ -29,6 +30,7 @@ def evaluate_detector(
     seed: int = 1,
     device: str | None = None,
     data_root: str = "data",
+    output: str | None = None,
 ) -> dict:
     """Evaluate a detector and write the report.
 
@@ -41,6 +43,7 @@ def evaluate_detector(
         seed: of the renderings.
         device: where to run.
         data_root: where data sets lie.
+        output: folder of the report; next to the bundle by default.
 
     Returns:
         The report.
@@ -69,13 +72,14 @@ def evaluate_detector(
         stem, data = f"lmo_{split}", f"photographs of LM-O, {split} half"
         shown = photographs(detector.classes, data_root, split, images, min_visible)
     report = {"data": data, "seed": seed, "min_visible": min_visible} | evaluate(detector, shown)
-    directory = Path(bundle.name)
+    directory = Path(output or bundle.name)
     lines = report_lines(report)
     stem = f"{DETECTOR}{stem}" + ("" if min_visible == MIN_VISIBLE else f"_{min_visible:g}")
     write_text(directory / f"{stem}.json", json.dumps(report, indent=1, allow_nan=False) + "\n")
     write_text(directory / f"{stem}.md", "\n".join(lines) + "\n")
-    bundle.record.setdefault("evaluations", {})[stem] = report
-    bundle.save_config(directory)
+    if not is_hub_id(bundle.name):
+        bundle.record.setdefault("evaluations", {})[stem] = report
+        bundle.save_config(bundle.name)
     for line in lines:
         log.info(line)
     return report
@@ -84,7 +88,7 @@ def evaluate_detector(
 def main() -> None:
     """Run the command."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(evaluate_detector, kept=cli.NOTHING_KEPT)
+    cli.run(evaluate_detector)
 
 
 if __name__ == "__main__":

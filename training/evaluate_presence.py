@@ -49,6 +49,7 @@ def evaluate_presence(
     runs.require_bundle(run_or_bundle)
 
     from training.data.streams import TEST
+    from training.evaluation.report import PRESENCE
     from training.presence.crops import look_at
     from training.presence.evaluation import draw, report_lines, summarise
     from training.presence.shown import renderings
@@ -70,7 +71,7 @@ def evaluate_presence(
     head = {"name": bundle.object.name, "data": data, "seed": seed}
     head |= {"command": provenance.command(), "git_commit": provenance.git_commit()}
     report = head | summarise(bundle.presence, crops)
-    stem = Path(output or bundle.name) / f"presence_{split}"
+    stem = Path(output or bundle.name) / f"{PRESENCE}{split}"
     lines = [*report_lines(report), "", f"![figures]({stem.name}.png)"]
     write_text(stem.with_suffix(".json"), json.dumps(report, indent=1, allow_nan=False) + "\n")
     write_text(stem.with_suffix(".md"), "\n".join(lines) + "\n")
@@ -82,4 +83,4 @@ def evaluate_presence(
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(evaluate_presence, kept=cli.NOTHING_KEPT)
+    cli.run(evaluate_presence)

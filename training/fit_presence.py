@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-from pathlib import Path
 
 from spyropose_ros.core.bundle_files import CONFIG, write_config
 from spyropose_ros.core.errors import InputError
@@ -43,9 +42,10 @@ def fit_presence(
         The model, as the bundle keeps it.
 
     Raises:
-        InputError: if the split is the one that is evaluated on, or the model knows only rotations.
+        InputError: if the bundle is on the hub, the split is the one that is evaluated on, or the
+            model knows only rotations.
     """
-    runs.require_bundle(run_or_bundle)
+    directory = runs.stored_bundle(run_or_bundle)
 
     from training.data.streams import VALIDATION
     from training.presence.crops import look_at
@@ -53,8 +53,8 @@ def fit_presence(
     from training.presence.shown import renderings
     from training.presence.subject import open_subject
 
-    subject = open_subject(run_or_bundle, device, data_root)
-    source, bundle = subject.source, subject.estimator.bundle
+    subject = open_subject(str(directory), device, data_root)
+    source = subject.source
     if split == source.splits[0]:
         raise InputError(
             f"'{split}' is what {source.name} is evaluated on: a fit to it flatters the "
@@ -76,13 +76,12 @@ def fit_presence(
         others = seen.evidence, seen.there
         record["scaled_to"] = f"{len(seen.kinds)} crops of {source.name}, {split} split"
     model = fit(crops.evidence, crops.there, others)
-    directory = Path(bundle.name)
     config = json.loads((directory / CONFIG).read_text())
     config["presence"] = vars(model)
     config["record"]["presence"] = record
     write_config(directory, config)
     log.info("stored in %s", directory / CONFIG)
-    log.info("see how good it is: %s", runs.next_command("evaluate_presence", directory))
+    runs.log_next("see how good it is", "evaluate_presence", directory)
     return config["presence"]
 
 

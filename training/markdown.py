@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """Format a table.
@@ -14,6 +16,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
         Its lines.
     """
     return [_line(header), "|" + "---|" * len(header), *map(_line, rows)]
+
+
+def mean(values: np.ndarray, sign: str = "") -> str:
+    """Return the mean ± standard error of independent values [N]; with its sign if that is "+"."""
+    return f"{values.mean():{sign}.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}"
 
 
 def _line(cells: Sequence[str]) -> str:

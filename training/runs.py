@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING
 import yaml
 from jsonargparse import Namespace
 
-from spyropose_ros.core.bundle_files import read_object
+from spyropose_ros.core.bundle_files import is_hub_id, read_object
 from spyropose_ros.core.commands import starter
-from spyropose_ros.core.errors import DataError
+from spyropose_ros.core.errors import DataError, InputError
 from spyropose_ros.core.files import sha256
 from training import provenance
 from training.cli import Parser
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
     from spyropose_ros.core.bundle import ModelBundle
     from training.data.source import Source
 
+log = logging.getLogger(__name__)
+
 RUNS = Path("runs")
+
+PART = "object.json"
+"""File in the folder of a part, whose trainings are those of `./run object`."""
 
 IDENTITY, SETTINGS = "run.yaml", "config.yaml"
 """Files of a run: data set, object and processes; all settings."""
@@ -57,6 +63,24 @@ def next_command(module: str, run_dir: Path) -> str:
     return f"{starter()} -m training.{module} {shlex.quote(run)}"
 
 
+def log_next(words: str, module: str, run_dir: Path) -> None:
+    """Log what to do next, unless `./run object` does that itself.
+
+    Args:
+        words: what it is for.
+        module: as for `next_command`.
+        run_dir: folder of the run, or its bundle.
+    """
+    if not (run_dir.parent / PART).is_file():
+        log.info("%s: %s", words, next_command(module, run_dir))
+
+
+def steps_of(record: dict) -> str:
+    """Return in words how many steps the weights of a record took, and out of how many."""
+    steps, done = record["steps"], record.get("steps_done", record["steps"])
+    return f"{steps} steps" + (f" (the best of {done})" if done > steps else "")
+
+
 def require_bundle(run_or_bundle: str) -> None:
     """Look whether there is a bundle, before PyTorch is imported to load it.
 
@@ -67,6 +91,29 @@ def require_bundle(run_or_bundle: str) -> None:
         BundleError: missing, damaged or foreign, with the reason.
     """
     read_object(bundle_directory(run_or_bundle))
+
+
+def stored_bundle(run_or_bundle: str) -> Path:
+    """Find a bundle that something is to be written into.
+
+    Args:
+        run_or_bundle: as for `bundle_directory`.
+
+    Returns:
+        Its folder, which has a bundle.
+
+    Raises:
+        InputError: it is on the hub.
+        BundleError: missing, damaged or foreign, with the reason.
+    """
+    directory = bundle_directory(run_or_bundle)
+    if is_hub_id(directory):
+        raise InputError(
+            f"{directory} is no folder here, and nothing can be stored on the hub: get it with "
+            f"'hf download {directory} --local-dir FOLDER' and give the folder"
+        )
+    read_object(directory)
+    return Path(directory)
 
 
 def bundle_source(bundle: ModelBundle, data_root: str, dataset: str | None = None) -> Source:

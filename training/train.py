@@ -28,7 +28,7 @@ from training.config import (
     TrainConfig,
 )
 from training.console import console
-from training.runs import next_command, settled, stored_settings
+from training.runs import log_next, settled, stored_settings
 
 if TYPE_CHECKING:
     from training.data.source import Source
@@ -163,7 +163,7 @@ def train(args: Namespace) -> Path:
         raise InputError(f"run '{args.run_id}' exists: choose another --run-id for --debug")
     if stored_settings(run_dir) and (run_dir / "bundle" / BUNDLE_CONFIG).is_file():
         log.info("run %s is finished: its bundle is %s", args.run_id, run_dir / "bundle")
-        log.info("see how good it is: %s", next_command("evaluate", run_dir))
+        log_next("see how good it is", "evaluate", run_dir)
         return run_dir / "bundle"
     source = source_of(args, config)
     from training.fitting.fit import fit  # not before there is something to train

@@ -19,7 +19,7 @@ from jsonargparse import Namespace
 from training import cli
 from training.console import console
 from training.detector.config import DetectorConfig
-from training.runs import next_command, settled, stored_settings
+from training.runs import log_next, settled, stored_settings
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def train_detector(args: Namespace) -> Path:
         raise InputError(f"run '{args.run_id}' exists: choose another --run-id for --debug")
     if stored_settings(run_dir) and (run_dir / "bundle" / CONFIG).is_file():
         log.info("run %s is finished: its bundle is %s", args.run_id, run_dir / "bundle")
-        log.info("see how good it is: %s", next_command("evaluate_detector", run_dir))
+        log_next("see how good it is", "evaluate_detector", run_dir)
         return run_dir / "bundle"
     looks = config.side, config.views, config.painted
     known = open_objects(args.source, args.objects, config.data_root, *looks)

@@ -19,14 +19,13 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from spyropose_ros.bop import LMO_OBJECTS
+from spyropose_ros import bop
 from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.search_settings import SearchSettings
 from training import cli, markdown, provenance
 
 if TYPE_CHECKING:
     from spyropose_ros.scenes.sampler import SceneSampler
-    from training.data.rendered import LmoSource
     from training.data.source import Sample
     from training.evaluation.run import Evaluation
 
@@ -80,9 +79,9 @@ def appearance_gap(
         model, split, seed, SearchSettings(beam), Protocol(), "cpu", data_root, output
     )
     name = evaluation.source.object_name
-    if name not in LMO_OBJECTS:
+    if name not in bop.LMO_OBJECTS:
         raise InputError(f"{model} is of {name}, which is no object of LM-O")
-    records, shown = _measure(evaluation, data_root, limit, min_visible)
+    records, shown = _measure(evaluation, limit, min_visible)
     lines = _lines(evaluation, min_visible, records)
     directory = Path(output)
     directory.mkdir(parents=True, exist_ok=True)
@@ -94,7 +93,7 @@ def appearance_gap(
 
 
 def _measure(
-    evaluation: Evaluation, data_root: str, limit: int, min_visible: float
+    evaluation: Evaluation, limit: int, min_visible: float
 ) -> tuple[dict[str, list[dict]], list[list[np.ndarray]]]:
     """Return metrics by rung, and crops of the first images, one list per image."""
     from spyropose_ros.core.plots import close_up
@@ -105,14 +104,14 @@ def _measure(
     assert isinstance(source, LmoSource)
     settings = replace(source.settings, full_frame=True, occlusion_probability=0.0)
     scenes = SceneSampler(source.model, settings)
-    masks = VisibleMasks(source, evaluation.split, data_root)
     samples = source.samples(evaluation.split, evaluation.seed)
     chosen = list(islice((s for s in samples if s.visible_fraction >= min_visible), limit))
     records: dict[str, list[dict]] = {rung: [] for rung in RUNGS}
     shown = []
     for sample in tqdm(chosen, unit="image"):
         rng = np.random.default_rng((evaluation.seed, sample.image_id))
-        images = rungs(sample, masks.of(sample), scenes, rng)
+        assert sample.seen is not None  # photographs are annotated
+        images = rungs(sample, sample.seen().mask, scenes, rng)
         for rung, image in zip(RUNGS, images, strict=True):
             one = replace(sample, image=image)
             pyramid = evaluation.protocol.search(evaluation.estimator, one, evaluation.seed)
@@ -122,43 +121,6 @@ def _measure(
             box = sample.box
             shown.append([close_up(image, sample.K, box, _SIDE)[0] for image in images])
     return records, shown
-
-
-class VisibleMasks:
-    """Which pixels of the photographs show the object, from the poses of all annotated objects.
-
-    Args:
-        source: of the object.
-        split: of the photographs.
-        data_root: where LM-O lies.
-    """
-
-    def __init__(self, source: LmoSource, split: str, data_root: str) -> None:
-        from spyropose_ros import bop
-        from spyropose_ros.scenes.renderer import Renderer
-
-        root = Path(data_root) / "lmo"
-        self._frames = {frame.frame_id: frame for frame in source.frames(split)}
-        self._renderers = {
-            number: Renderer(bop.load_mesh(root, number)) for number in LMO_OBJECTS.values()
-        }
-
-    def of(self, sample: Sample) -> np.ndarray:
-        """Return the mask of a sample, [H, W] bool."""
-        frame = self._frames[sample.image_id]
-        height, width = sample.image.shape[:2]
-        nearest, own = np.full((height, width), np.inf), np.zeros((height, width))
-        for instance in frame.instances:
-            depth = (
-                self._renderers[instance.object_id]
-                .render(instance.rotation, instance.translation, frame.K, width, height)
-                .depth
-            )
-            if instance.index == sample.instance:
-                own = depth
-            else:
-                nearest = np.where(depth > 0, np.minimum(nearest, depth), nearest)
-        return (own > 0) & (own <= nearest)
 
 
 def rungs(
@@ -210,7 +172,7 @@ def _lines(evaluation: Evaluation, min_visible: float, records: dict[str, list[d
             [
                 rung,
                 ", ".join(f"{gain:.2f}" for gain in gains.mean(0)),
-                "" if rung == RUNGS[0] else _mean(gains[:, -1] - photographs),
+                "" if rung == RUNGS[0] else markdown.mean(gains[:, -1] - photographs, "+"),
                 f"{100 * (errors < 10).mean():.0f} %",
                 f"{100 * (errors > 30).mean():.0f} %",
                 f"{np.median(errors):.1f}",
@@ -224,10 +186,6 @@ def _lines(evaluation: Evaluation, min_visible: float, records: dict[str, list[d
     return [title, "", *markdown.table(columns, rows)]
 
 
-def _mean(values: np.ndarray) -> str:
-    return f"{values.mean():+.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}"
-
-
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(appearance_gap, kept=cli.NOTHING_KEPT)
+    cli.run(appearance_gap)

@@ -164,4 +164,4 @@ def _share(inside: list[bool]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(cli.run(coverage, kept=cli.NOTHING_KEPT))
+    raise SystemExit(cli.run(coverage))

@@ -157,17 +157,17 @@ def _lines(rows: dict[str, list[float]], estimator: Estimator, beam: int) -> lis
         "",
         *markdown.table(
             ["cameras", "LL", "above the better of two"],
-            [[name, _mean(values), _mean(values - better)] for name, values in table.items()],
+            [
+                [name, markdown.mean(values), markdown.mean(values - better)]
+                for name, values in table.items()
+            ],
         ),
     ]
-    more = (f"{rule} {_mean(table[f'four, {rule}'] - table[f'two, {rule}'])}" for rule in RULES)
+    gains = {rule: table[f"four, {rule}"] - table[f"two, {rule}"] for rule in RULES}
+    more = (f"{rule} {markdown.mean(gain)}" for rule, gain in gains.items())
     return [*lines, "", f"Four cameras above two, nats: {', '.join(more)}."]
-
-
-def _mean(values: np.ndarray) -> str:
-    return f"{values.mean():.2f} ± {values.std(ddof=1) / len(values) ** 0.5:.2f}"
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(fusion, kept=cli.NOTHING_KEPT)
+    cli.run(fusion)

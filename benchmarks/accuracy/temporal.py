@@ -318,4 +318,4 @@ def _draw(stories, results, path: Path) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(temporal, kept=cli.NOTHING_KEPT)
+    cli.run(temporal)

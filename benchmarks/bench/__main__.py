@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from spyropose_ros.core.bundle_files import bundle_name
 from spyropose_ros.core.search_settings import SearchSettings
 from training import cli, provenance
 
@@ -71,7 +72,7 @@ def bench(
     options = Options(model, where, settings, depth, chosen, quick, images, memory, data_root)
     report = measure(options, _tell)
     text = tables.render(report)
-    folder, stem = Path(output), f"{_stem(model)}_{where.type}"
+    folder, stem = Path(output), f"{bundle_name(model)}_{where.type}"
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / f"{stem}.json", report)
     (folder / f"{stem}.txt").write_text(text + "\n")
@@ -128,7 +129,7 @@ def compare(
     pairs = [_setting(text) for text in settings.split(",")]
     rows = quality.compare(bundle, where, pairs, images, data_root)
     text = tables.render_quality(rows, machine.describe(where))
-    folder, stem = Path(output), f"{_stem(model)}_{where.type}_quality"
+    folder, stem = Path(output), f"{bundle_name(model)}_{where.type}_quality"
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / f"{stem}.json", {"command": provenance.command(), "rows": rows})
     (folder / f"{stem}.txt").write_text(text + "\n")
@@ -159,10 +160,6 @@ def _setting(text: str) -> SearchSettings:
         ) from error
 
 
-def _stem(model: str) -> str:
-    return Path(model).name
-
-
 def _write(path: Path, values: object) -> None:
     path.write_text(json.dumps(values, indent=1) + "\n")
 
@@ -173,6 +170,6 @@ def _tell(what: str) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["quality"]:
-        cli.run(compare, sys.argv[2:], kept=cli.NOTHING_KEPT)
+        cli.run(compare, sys.argv[2:])
     else:
-        cli.run(bench, kept=cli.NOTHING_KEPT)
+        cli.run(bench)

@@ -83,4 +83,4 @@ def _cells(
 
 
 if __name__ == "__main__":
-    cli.run(paper_size, kept=cli.NOTHING_KEPT)
+    cli.run(paper_size)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 
@@ -12,6 +11,7 @@ from benchmarks.bench.curves import CURVES, Bench
 from benchmarks.bench.networks import Crops, Scene, open_estimator, open_network, search_features
 from benchmarks.bench.timing import in_turn
 from spyropose_ros.core.bundle import ModelBundle
+from spyropose_ros.core.bundle_files import bundle_name
 from spyropose_ros.core.estimator import Estimator, SearchSettings
 from spyropose_ros.core.reference import MAX_DEPTH
 from spyropose_ros.core.search import PosePyramid
@@ -70,7 +70,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> dict:
         "device": str(device),
         "threads": torch.get_num_threads(),
         "quick": options.quick,
-        "network": Path(bundle.name).name,
+        "network": bundle_name(bundle.name),
         "levels": config.depth,
         "trained_levels": open_network(options.network).model.config.depth,
         "keypoints": len(bundle.model.keypoints),

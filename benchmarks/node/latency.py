@@ -126,4 +126,4 @@ class Camera:
 
 
 if __name__ == "__main__":
-    raise SystemExit(cli.run(latency, kept=cli.NOTHING_KEPT))
+    raise SystemExit(cli.run(latency))

@@ -175,4 +175,4 @@ def _end_check(estimator: graph.Estimator) -> Check:
 
 
 if __name__ == "__main__":
-    raise SystemExit(cli.run(soak, kept=cli.NOTHING_KEPT))
+    raise SystemExit(cli.run(soak))

@@ -78,4 +78,4 @@ def _start(parameters: dict, camera: Camera) -> list[float]:
 
 
 if __name__ == "__main__":
-    cli.run(startup, kept=cli.NOTHING_KEPT)
+    cli.run(startup)

@@ -18,10 +18,12 @@ COMMANDS = {
     "benchmarks.node.messages": "--targets",
     "benchmarks.bench.paper_size": "--tolerances",
     "benchmarks.training.partition_estimate": "--reference",
+    "benchmarks.accuracy.questions": "--samples",
     "benchmarks.training.recipes": "--minutes",
     "benchmarks.node.soak": "--faults",
     "benchmarks.node.startup": "--runs",
     "benchmarks.accuracy.temporal": "--output",
+    "benchmarks.node.viewer": "--seconds --rate",
 }
 """What is typed, and some of what its help names."""
 

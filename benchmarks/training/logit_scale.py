@@ -77,4 +77,4 @@ def logit_scale(bundles: str, images: int = 96, data_root: str = "data") -> list
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(logit_scale, kept=cli.NOTHING_KEPT)
+    cli.run(logit_scale)

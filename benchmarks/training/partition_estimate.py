@@ -105,4 +105,4 @@ def _independent(shown: TrainingImages, n: int, seed: int) -> Tensor:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(partition_estimate, kept=cli.NOTHING_KEPT)
+    cli.run(partition_estimate)

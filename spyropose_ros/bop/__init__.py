@@ -19,7 +19,12 @@ from spyropose_ros.bop.models import (
 )
 from spyropose_ros.bop.placement import check_place
 from spyropose_ros.bop.scene import BopFrame, BopInstance, BopScene, Visibility, scene_cameras
-from spyropose_ros.bop.visibility import annotate_visibility, lacks_visibility, visibility_path
+from spyropose_ros.bop.visibility import (
+    annotate_visibility,
+    lacks_visibility,
+    visibility_path,
+    visible_masks,
+)
 
 __all__ = [
     "HALF_TURN_OBJECTS",
@@ -42,4 +47,5 @@ __all__ = [
     "models_directory",
     "scene_cameras",
     "visibility_path",
+    "visible_masks",
 ]

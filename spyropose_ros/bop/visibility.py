@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,23 +76,47 @@ def _frame_visibility(frame: BopFrame, renderers: dict[int, Renderer]) -> list[d
     K = frame.K.copy()
     K[:2, 2] += border
     inside = (slice(border, border + height), slice(border, border + width))
-    nearest = np.full((height, width), np.inf, np.float32)
     silhouettes, depths = [], []
-    for instance in frame.instances:
-        depth = (
-            renderers[instance.object_id]
-            .render(
-                instance.rotation, instance.translation, K, width + 2 * border, height + 2 * border
-            )
-            .depth
-        )
-        silhouettes.append(_pixels(depth > 0) - border)
-        depths.append(np.where(depth[inside] > 0, depth[inside], np.inf))
-        np.minimum(nearest, depths[-1], out=nearest)
+    for depth in _depths(frame, renderers, K, width + 2 * border, height + 2 * border):
+        silhouettes.append(_pixels(np.isfinite(depth)) - border)
+        depths.append(depth[inside])
     return [
-        _visibility_entry(silhouette, np.isfinite(depth), (depth <= nearest) & np.isfinite(depth))
-        for silhouette, depth in zip(silhouettes, depths, strict=True)
+        _visibility_entry(silhouette, np.isfinite(depth), visible)
+        for silhouette, depth, visible in zip(silhouettes, depths, _visible(depths), strict=True)
     ]
+
+
+def visible_masks(
+    frame: BopFrame, renderers: Mapping[int, Renderer], width: int, height: int
+) -> list[np.ndarray]:
+    """Compute which pixels show each annotated object, where the others do not hide it.
+
+    Args:
+        frame: with the poses of all of them.
+        renderers: by the number of the object.
+        width: of the image, pixels.
+        height: of the image, pixels.
+
+    Returns:
+        Masks [H, W] bool, in the order of the frame's instances.
+    """
+    return _visible(list(_depths(frame, renderers, frame.K, width, height)))
+
+
+def _depths(
+    frame: BopFrame, renderers: Mapping[int, Renderer], K: np.ndarray, width: int, height: int
+) -> Iterator[np.ndarray]:
+    """Yield the depth [H, W] of each instance alone, inf where it is not."""
+    for instance in frame.instances:
+        pose = instance.rotation, instance.translation
+        depth = renderers[instance.object_id].render(*pose, K, width, height).depth
+        yield np.where(depth > 0, depth, np.inf)
+
+
+def _visible(depths: list[np.ndarray]) -> list[np.ndarray]:
+    """Return where each of the objects with such depths [H, W] is the nearest."""
+    nearest = np.minimum.reduce(depths) if depths else None
+    return [(depth <= nearest) & np.isfinite(depth) for depth in depths]
 
 
 def _visibility_entry(silhouette: np.ndarray, valid: np.ndarray, visible: np.ndarray) -> dict:

@@ -1,7 +1,7 @@
 """A trained model on disk, without pickle: a folder that says everything needed to run it.
 
 model.safetensors  weights (float16 or float32)
-config.json        architecture, object, keypoints, calibration, training record and metrics
+config.json        architecture, object, keypoints, features, calibration, training record
 mesh.ply           optional, metres, for figures
 README.md          optional, the model card
 """
@@ -17,12 +17,15 @@ from spyropose_ros.core.bundle_files import (
     FORMAT,
     MESH,
     WEIGHTS,
+    Feature,
     ObjectInfo,
+    described_features,
     described_object,
     locate,
     read_config,
     undescribed,
     write_config,
+    written_features,
 )
 from spyropose_ros.core.errors import BundleError, InputError
 from spyropose_ros.core.network.config import ModelConfig
@@ -44,6 +47,7 @@ class ModelBundle:
         mesh_path: mesh in metres, or None.
         name: folder or hub id it came from.
         presence: tells whether the object is there at all; None where that was not fitted.
+        features: named places of the object; add and change them freely.
     """
 
     model: PoseModel | RotationModel
@@ -53,6 +57,7 @@ class ModelBundle:
     mesh_path: Path | None = None
     name: str = ""
     presence: PresenceModel | None = None
+    features: dict[str, Feature] = field(default_factory=dict)
 
     def save_pretrained(self, directory: str | Path, half: bool = True) -> None:
         """Write the bundle; an existing mesh.ply or README.md in the folder stays.
@@ -72,6 +77,8 @@ class ModelBundle:
         }
         if self.presence is not None:
             config["presence"] = vars(self.presence)
+        if self.features:
+            config["features"] = written_features(self.features)
         write_config(directory, config)
 
     @classmethod
@@ -106,6 +113,7 @@ class ModelBundle:
                 f"{directory / CONFIG} needs {model_config.depth} positive temperatures"
             )
         presence = _presence(config, model_config, directory)
+        features = described_features(config, directory)
         fill(model, state, directory / WEIGHTS, CONFIG)
         mesh = directory / MESH
         return cls(
@@ -116,6 +124,7 @@ class ModelBundle:
             mesh if mesh.is_file() else None,
             name,
             presence,
+            features,
         )
 
 

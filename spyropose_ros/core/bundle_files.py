@@ -47,11 +47,70 @@ class ObjectInfo:
             )
 
 
-def check_name(name: object) -> None:
-    """Refuse what cannot be the name of an object: it is part of file names and of log lines.
+@dataclass(frozen=True)
+class Feature:
+    """A place of the object that has a name: a handle's end, a hole and its axis.
+
+    Attributes:
+        point: in object coordinates, metres, [3].
+        direction: in object coordinates, any length but 0, [3]; None for a feature without.
+
+    Raises:
+        InputError: no three finite numbers, or a direction of no length.
+    """
+
+    point: list[float]
+    direction: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        for vector in (self.point, self.direction or [1.0, 0.0, 0.0]):
+            if len(vector) != 3 or not all(map(math.isfinite, vector)):
+                raise InputError(f"a feature is made of three finite numbers each, got {vector}")
+        if self.direction is not None and not any(self.direction):
+            raise InputError("the direction of a feature must have a length, got 0 0 0")
+
+
+def described_features(config: dict, directory: Path) -> dict[str, Feature]:
+    """Return the features in a config.json, by name; it may have none.
 
     Args:
-        name: of the object.
+        config: with `features: {name: [[x, y, z], [dx, dy, dz]]}`, the direction being optional.
+        directory: of the bundle.
+
+    Returns:
+        The features.
+
+    Raises:
+        BundleError: they are not described like that.
+    """
+    try:
+        features = {name: Feature(*vectors) for name, vectors in config.get("features", {}).items()}
+        for name in features:
+            check_name(name, "a feature")
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+        raise BundleError(
+            f'{directory / CONFIG}: features must be like {{"handle": [[x, y, z], [dx, dy, dz]]}}'
+            f", numbers in metres in object coordinates, the direction being optional ({error})"
+        ) from error
+    return features
+
+
+def written_features(features: dict[str, Feature]) -> dict[str, list[list[float]]]:
+    """Return features as a config.json has them; inverts `described_features`."""
+    for name in features:
+        check_name(name, "a feature")
+    return {
+        name: [list(map(float, vector)) for vector in (one.point, one.direction) if vector]
+        for name, one in features.items()
+    }
+
+
+def check_name(name: object, owner: str = "an object") -> None:
+    """Refuse what cannot be a name: it is part of file names and of log lines.
+
+    Args:
+        name: the name.
+        owner: what has it, in the error's text.
 
     Raises:
         InputError: it is no text of one line, has slashes or spaces around it, or means a folder.
@@ -60,7 +119,7 @@ def check_name(name: object) -> None:
     usable = 0 < len(text) <= _LONGEST_NAME and text.isprintable() and text == text.strip()
     if not usable or set(text) & {"/", "\\"} or text in (".", ".."):
         raise InputError(
-            f"an object's name is one line of up to {_LONGEST_NAME} characters without slashes, "
+            f"{owner}'s name is one line of up to {_LONGEST_NAME} characters without slashes, "
             f"got {str(name)[:_LONGEST_NAME]!r}"
         )
 
@@ -103,6 +162,12 @@ def undescribed(directory: Path, error: Exception) -> BundleError:
         f"{directory / CONFIG} does not describe a model of this version "
         f"({type(error).__name__}: {error}); export the bundle again"
     )
+
+
+def bundle_name(directory_or_hub_id: str | Path) -> str:
+    """Return what a bundle is called: its folder, or its training's, if that is named "bundle"."""
+    path = Path(directory_or_hub_id)
+    return path.absolute().parent.name if path.name == "bundle" else path.name
 
 
 def is_hub_id(name: str) -> bool:

@@ -7,20 +7,20 @@ camera's optical frame; the grid's own frame (the bounding-sphere centre) stays 
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from spyropose_ros.core import _resampling, se3_grid, so3, so3_grid
+from spyropose_ros.core import _resampling, so3
+from spyropose_ros.core._leaves import Leaves
 from spyropose_ros.core._modes import Mode, modes
-from spyropose_ros.core._moments import LeafPoses, Moments, moments
-from spyropose_ros.core._ordering import descending
+from spyropose_ros.core._moments import Moments, moments
 from spyropose_ros.core.errors import InputError
-from spyropose_ros.core.se3_grid import Cells
-from spyropose_ros.core.translation_grid import TranslationBox
+from spyropose_ros.core.marginal import Marginal
+from spyropose_ros.core.mixture import Mixture, mixture
+from spyropose_ros.core.questions import Pose, Success, Targets, probability_within, success
 
-_HEAD_LEAVES = 20_000  # the most that modes are made of
-_KEY_BITS = 40  # more than a rotation cell's index has
 _PAIRS_PER_PASS = 4_000_000  # of rotations that are compared at a time: bounds the memory
 _LOWEST = -1e4  # finite stand-in for log 0, for products with a mass of 0
 
@@ -61,7 +61,7 @@ class Top:
     truncated_mass: float
 
 
-class PoseDistribution:
+class PoseDistribution(Leaves):
     """Distribution of an object's pose; see the module's docstring for frames and units.
 
     Leaves are sorted by descending probability. Nothing is computed before it is asked for, and
@@ -81,97 +81,45 @@ class PoseDistribution:
             NaN where the model does not tell.
     """
 
-    def __init__(
-        self,
-        box: TranslationBox,
-        levels: Tensor,
-        rotation_index: Tensor,
-        position_index: Tensor,
-        log_probabilities: Tensor,
-        depth: int,
-        unexpanded_mass: float,
-        center: Tensor | None = None,
-        diameter: float | None = None,
-        presence: float = math.nan,
-    ):
-        self.box = box
-        self._levels = levels  # these four in the order of the cells
-        self._rotation_index = rotation_index
-        self._position_index = position_index
-        self._log_p = log_probabilities
-        self.depth = depth
-        self.unexpanded_mass = unexpanded_mass
-        self.center = torch.zeros(3) if center is None else center
-        self.center = self.center.to(box.center)
-        self.diameter = diameter
-        self.presence = presence
-
-    def __len__(self) -> int:
-        return self._count
-
     def __repr__(self) -> str:
-        top = self.top(1)
-        position = ", ".join(f"{value:.3f}" for value in top.translations[0].tolist())
+        masses = [f"{mode.mass:.0%}" for mode in self.modes()]
+        rotation, position = self.mode()
+        place = ", ".join(f"{value:.3f}" for value in position.tolist())
+        poses, mass = self._head_poses, self._log_p.index_select(0, self._head).exp()
+        angles = so3.geodesic_angle(poses.rotations, rotation)[poses.slot]
+        spread = math.degrees(float((mass * angles).sum() / mass.sum()))
         return (
-            f"PoseDistribution({len(self)} leaves, {self.depth} levels, entropy "
-            f"{self.entropy():.2f}, most probable leaf {float(top.probabilities[0]):.2g} at "
-            f"[{position}] m)"
+            f"PoseDistribution(modes [{', '.join(masses)}], best at [{place}] m, "
+            f"rotations spread {spread:.0f} deg, entropy {self.entropy():.1f} nats, "
+            f"{len(self)} leaves)"
         )
 
-    def to(self, device: torch.device | str) -> "PoseDistribution":
-        """Return the same distribution on another device."""
-        if self.box.center.device == torch.device(device):
-            return self
+    def reweighted(self, log_factors: Tensor) -> "PoseDistribution":
+        """Multiply the masses of the leaves, for example by another likelihood.
+
+        Args:
+            log_factors: of each leaf, [N].
+
+        Returns:
+            The distribution of the same leaves, normalised.
+        """
+        log_p = self.log_probabilities.double() + log_factors
+        log_p -= log_p.logsumexp(0)
+        coarse = self.levels < self.depth - 1
+        masses = torch.full_like(self._log_p, -torch.inf)
+        masses[self._order] = log_p.to(masses)
         return PoseDistribution(
-            self.box.to(device),
-            self._levels.to(device),
-            self._rotation_index.to(device),
-            self._position_index.to(device),
-            self._log_p.to(device),
+            self.box,
+            self._levels,
+            self._rotation_index,
+            self._position_index,
+            masses,
             self.depth,
-            self.unexpanded_mass,
-            self.center.to(device),
+            float(log_p[coarse].exp().sum()),
+            self.center,
             self.diameter,
             self.presence,
         )
-
-    # --- leaves ---
-
-    @cached_property
-    def levels(self) -> Tensor:
-        """Pyramid level of each leaf, int64 [N]."""
-        return self._levels.index_select(0, self._order)
-
-    @cached_property
-    def log_probabilities(self) -> Tensor:
-        """Log mass of each leaf, [N]."""
-        return self._log_p.index_select(0, self._order)
-
-    @property
-    def probabilities(self) -> Tensor:
-        """Mass of each leaf, [N]; sums to 1."""
-        return self.log_probabilities.exp()
-
-    @cached_property
-    def log_densities(self) -> Tensor:
-        """Log density of each leaf, float64 [N]."""
-        return self._densities_of(self._order)
-
-    @cached_property
-    def rotations(self) -> Tensor:
-        """Rotation at each leaf's centre, [N, 3, 3]."""
-        return self.poses(slice(None))[0]
-
-    @cached_property
-    def translations(self) -> Tensor:
-        """Translation at each leaf's centre, metres, [N, 3]."""
-        return self.poses(slice(None))[1]
-
-    def poses(self, leaves: slice | Tensor) -> tuple[Tensor, Tensor]:
-        """Return object poses at the centres of leaves: rotations [n, 3, 3], metres [n, 3]."""
-        if isinstance(leaves, slice) and 0 <= (leaves.stop or -1) <= _HEAD_LEAVES:
-            return self._head_poses.of(leaves)
-        return self._poses_of(self._order[leaves]).of(slice(None))
 
     def top(self, n: int) -> Top:
         """Return the n most probable leaves and the mass they leave out."""
@@ -186,21 +134,6 @@ class PoseDistribution:
             max(0.0, 1.0 - float(probabilities.double().sum())),
         )
 
-    @property
-    def rotation_resolution(self) -> float:
-        """Half the tilt step of the finest level in radians."""
-        return so3_grid.cell_radius(self.depth - 1)
-
-    @property
-    def translation_resolution(self) -> float:
-        """Half the mean edge of the finest translation cell in metres (cube of equal volume).
-
-        0 where the translation is known.
-        """
-        if self.box.axes == 0:
-            return 0.0
-        return float(self.box.volume[0]) ** (1 / 3) / 2 ** (self.depth + 1)
-
     # --- density and samples ---
 
     def log_density(self, rotation: Tensor, translation: Tensor) -> Tensor:
@@ -213,18 +146,9 @@ class PoseDistribution:
         Returns:
             Float64 [M]; -inf outside the box.
         """
-        rotation = rotation.to(self.box.center).unsqueeze(0)
-        position = translation.to(self.box.center).unsqueeze(0) + rotation @ self.center
-        inside = self.box.contains(position)[0]
-        out = torch.full(inside.shape, -torch.inf, dtype=torch.float64, device=inside.device)
-        for level in self.levels.unique().tolist():
-            leaf = (self.levels == level).nonzero().squeeze(1)
-            keys, order = self._cells(level, leaf).keys()[0].sort()
-            query = se3_grid.containing(rotation, position, self.box, level).keys()[0]
-            slot = torch.searchsorted(keys, query).clamp(max=len(keys) - 1)
-            hit = (keys[slot] == query) & inside
-            out[hit] = self.log_densities[leaf[order[slot[hit]]]]
-        return out
+        leaf = self.leaf_of(rotation, translation)
+        density = self.log_densities[leaf.clamp_min(0)]
+        return density.masked_fill(leaf < 0, -torch.inf)
 
     def sample(
         self, n: int, generator: torch.Generator | None = None, systematic: bool = False
@@ -417,6 +341,79 @@ class PoseDistribution:
         reference = self.mode()[0].to(rotation)
         return so3.twist_entropy(rotation, reference, axis.to(rotation), bins)
 
+    # --- questions ---
+
+    def success(self, targets: Targets, planned_for: Pose | None = None) -> Success:
+        """Compute how probably each of N targets, such as grasps, is reached.
+
+        Args:
+            targets: N poses relative to the object, with tolerances.
+            planned_for: pose of the object that the tool's path is planned for: rotation [3, 3]
+                and translation [3], or one for each target; the leading mode by default.
+
+        Returns:
+            Probabilities [N], the best target, and the probability that none is reached; see
+            `questions.success`.
+        """
+        answer = success([self], targets, planned_for)
+        return Success(answer.probabilities[0], answer.best[0], answer.uncovered[0])
+
+    def probability_within(
+        self,
+        rotation: Tensor,
+        translation: Tensor,
+        angle: float,
+        distance: float,
+        symmetries: Tensor | None = None,
+    ) -> Tensor:
+        """Compute the probability that the object is near a pose, or near an equivalent one.
+
+        Args:
+            rotation: of the object, [3, 3] or [M, 3, 3].
+            translation: of its origin, metres, [3] or [M, 3].
+            angle: largest angle between the rotations, radians; pi or more for any.
+            distance: largest distance of the origins, metres; inf for any.
+            symmetries: motions of the object that leave it unchanged, with the identity, metres,
+                [S, 4, 4]; none but the identity by default.
+
+        Returns:
+            Probabilities, float64 [] or [M].
+        """
+        return probability_within(self, rotation, translation, angle, distance, symmetries)
+
+    def marginal(
+        self,
+        point: Tensor,
+        direction: Tensor | None = None,
+        frame_from_camera: Tensor | None = None,
+    ) -> Marginal:
+        """Return the distribution of a feature of the object; see `marginal.Marginal`.
+
+        Args:
+            point: in the object's frame, metres, [3].
+            direction: in the object's frame, [3]; None for a feature without.
+            frame_from_camera: rigid motion to the frame of the results, metres, [4, 4]; the
+                camera's by default.
+
+        Returns:
+            Mean, covariance, ellipsoids, samples and modes of its position and direction.
+        """
+        return Marginal(self, point, direction, frame_from_camera)
+
+    def mixture(self, n: int) -> Mixture:
+        """Fit at most n Gaussians on SE(3); `core.mixture` has the convention."""
+        return mixture(self, n)
+
+    def show(self, **options: Any) -> None:
+        """Show the poses in 3D, in a notebook or else in the browser.
+
+        Args:
+            **options: mesh, image, K, mass and path of `plots.show`.
+        """
+        from spyropose_ros.core.plots import show
+
+        show(self, **options)
+
     # --- internals: indices are of the cells as they were given ---
 
     @cached_property
@@ -425,79 +422,12 @@ class PoseDistribution:
         return {}
 
     @cached_property
-    def _count(self) -> int:
-        """Number of leaves."""
-        return int((self._log_p != -torch.inf).sum())
-
-    @cached_property
-    def _order(self) -> Tensor:
-        """All leaves, sorted, [N]."""
-        return descending(self._log_p, self._count)
-
-    @cached_property
-    def _head(self) -> Tensor:
-        """The leaves that modes are made of, sorted."""
-        return descending(self._log_p, min(_HEAD_LEAVES, self._count))
-
-    @cached_property
-    def _head_poses(self) -> LeafPoses:
-        return self._poses_of(self._head)
-
-    @cached_property
-    def _masses(self) -> Tensor:
-        """Mass of each cell, float64 [M]; 0 for those that are no leaves."""
-        return self._log_p.exp().double()
-
-    @cached_property
     def _moments(self) -> Moments:
         """Of all leaves as one group."""
         return moments(
-            self._poses_of(self._order),
+            self.leaf_poses,
             self.probabilities.double(),
             [torch.arange(len(self), device=self._order.device)],
             self.box,
             self.center,
         )
-
-    @cached_property
-    def _log_volumes(self) -> Tensor:
-        """Log volume of a cell of each level, float64 [depth]."""
-        splits = torch.arange(self.depth, dtype=torch.float64, device=self.box.center.device)
-        return se3_grid.log_volume(self.box, 0) - splits * math.log(8 * 2**self.box.axes)
-
-    def _first(self, n: int) -> Tensor:
-        """Return the n most probable leaves, sorted."""
-        return self._head[:n] if n <= _HEAD_LEAVES else self._order[:n]
-
-    def _densities_of(self, cells: Tensor) -> Tensor:
-        """Return the log densities of cells, float64 [n]."""
-        levels = self._levels.index_select(0, cells)
-        return self._log_p.index_select(0, cells).double() - self._log_volumes[levels]
-
-    def _poses_of(self, cells: Tensor) -> LeafPoses:
-        """Compute the poses at the centres of cells; every rotation is computed once."""
-        levels = self._levels.index_select(0, cells)
-        keys = levels << _KEY_BITS | self._rotation_index.index_select(0, cells)
-        keys, slot = keys.unique(return_inverse=True)
-        rotation_levels = keys >> _KEY_BITS
-        rotations = so3_grid.rotations(keys & ((1 << _KEY_BITS) - 1), rotation_levels)
-        # Components first: the long axis last makes these small products several times faster.
-        axes = [axis.index_select(0, cells) for axis in self._position_index.unbind(1)]
-        corner = torch.stack(axes) if axes else cells.new_zeros((0, len(cells)))  # [axes, n]
-        coordinates = (corner + 0.5) / 2 ** (levels + 1)
-        arm = (rotations @ self.center).mT.contiguous()  # [3, U]
-        offset = self.box.basis[0] @ (coordinates - 0.5).to(arm.dtype) - arm.index_select(1, slot)
-        return LeafPoses(rotations, rotation_levels, slot, offset + self.box.center[0, :, None])
-
-    def _cells(self, level: int, leaf: Tensor) -> Cells:
-        """Return leaves of one level, by their rank in the order, as a batch of one."""
-        cells = self._order[leaf]
-        return Cells(
-            level,
-            self._rotation_index[cells].unsqueeze(0),
-            self._position_index[cells].unsqueeze(0),
-        )
-
-    def _to_object(self, rotation: Tensor, position: Tensor) -> Tensor:
-        """Convert centres in the camera frame to translations of the object frame, [n, 3]."""
-        return position - rotation @ self.center

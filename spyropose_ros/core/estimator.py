@@ -338,7 +338,9 @@ class Estimator:
 
     def _scorer(self, crops: Tensor, K_crop: Tensor) -> NetworkScorer:
         """Return a scorer that averages over crops [B, V, 3, H, W], intrinsics [B, V, 3, 3]."""
-        views = [View(self.features(crops[:, v]), K_crop[:, v]) for v in range(crops.shape[1])]
+        count = crops.shape[1]
+        features = self.features(crops.flatten(0, 1))  # all in one batch
+        views = [View(features[v::count].contiguous(), K_crop[:, v]) for v in range(count)]
         return NetworkScorer(self._heads, self._temperatures, views, len(views))
 
     def features(self, crops: Tensor) -> Tensor:

@@ -2,10 +2,14 @@
 
 import math
 import os
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import numpy as np
 
 from spyropose_ros.core.errors import InputError
+
+T = TypeVar("T")
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels; integers are pixel centres."""
@@ -97,6 +101,35 @@ def check_boxes(boxes: object, width: int, height: int) -> np.ndarray:
         except InputError as error:
             raise InputError(f"boxes[{index}]: {error}") from None
     return array.astype(np.float32)
+
+
+def usable(
+    items: Iterable[T],
+    box_of: Callable[[T], Box],
+    width: int,
+    height: int,
+    refuse: Callable[[str], object] = lambda reason: None,
+) -> list[T]:
+    """Choose what has a usable box; the estimator refuses all boxes of an image for one.
+
+    Args:
+        items: detections, or what else has a box.
+        box_of: gives the box of one, pixels.
+        width: of the image, pixels.
+        height: of the image, pixels.
+        refuse: called with what is wrong with each of the others.
+
+    Returns:
+        The items whose boxes `check_box` takes, in their order.
+    """
+    chosen = []
+    for item in items:
+        try:
+            check_box(box_of(item), width, height)
+            chosen.append(item)
+        except InputError as error:
+            refuse(str(error))
+    return chosen
 
 
 def _numbers(values: object, what: str) -> np.ndarray:

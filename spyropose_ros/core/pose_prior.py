@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from spyropose_ros.core import se3_grid, so3, so3_grid
+from spyropose_ros.core._checks import as_motion
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.se3_grid import Cells
@@ -60,16 +61,8 @@ class PosePrior:
     outlier: float = 0.05
 
     def __post_init__(self) -> None:
-        motion = torch.as_tensor(self.new_from_old, dtype=torch.float64).cpu()
+        motion = as_motion(self.new_from_old, "new_from_old")
         object.__setattr__(self, "new_from_old", motion)
-        rotation = motion[:3, :3]
-        if (
-            motion.shape != (4, 4)
-            or not bool(motion.isfinite().all())
-            or not torch.allclose(rotation @ rotation.mT, torch.eye(3).double(), atol=1e-3)
-            or float(torch.linalg.det(rotation)) < 0
-        ):
-            raise InputError(f"new_from_old must be a finite rigid motion [4, 4], got {motion}")
         noise = self.rotation_noise, self.translation_noise
         if not all(math.isfinite(s) and s >= 0 for s in noise) or not 0 <= self.outlier <= 1:
             raise InputError(

@@ -30,6 +30,7 @@ BRANCHING = 8
 BASE_PIXELS = 12
 BASE_TILTS = 6
 BASE_CELLS = BASE_PIXELS * BASE_TILTS
+_REACH = 1.36  # radians at level 0
 
 
 def cell_count(level: int) -> int:
@@ -64,30 +65,52 @@ def parent(index: Tensor) -> Tensor:
     return index // BRANCHING
 
 
-def rotations(index: Tensor, level: int | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Compute the rotation at the centre of each cell.
+def cell_reach(level: Tensor) -> Tensor:
+    """Return an angle that no rotation in a cell is farther from the cell's centre.
+
+    Measured on corners and edges of cells: 0.98 at level 0, 1.17 / 2 at level 1, then growing to
+    1.346 / 2^level.
+
+    Args:
+        level: of each cell, int64 [...]; 0 is the coarsest.
+
+    Returns:
+        Radians, [...].
+    """
+    return _REACH / 2**level
+
+
+def rotations(
+    index: Tensor,
+    level: int | Tensor,
+    dtype: torch.dtype = torch.float32,
+    at: Tensor | None = None,
+) -> Tensor:
+    """Compute the rotation at the centre of each cell, or elsewhere in it.
 
     Args:
         index: cells, int64 [...].
         level: of all of them, or of each, int64 [...]; 0 is the coarsest.
         dtype: of the result.
+        at: where in the cell, in [0, 1]^3, float64 [..., 3]; equal volumes have equal shares of
+            the cell's rotations.
 
     Returns:
         Rotation matrices [..., 3, 3].
     """
-    half: float | Tensor = 0.5
+    size: int | Tensor = 1
     if isinstance(level, Tensor):  # each cell's corner on the finest of the levels
         finest = int(level.max()) if level.numel() else 0
         up = finest - level
-        index, half = index << 3 * up, 0.5 * 2**up
+        index, size = index << 3 * up, 2**up
     else:
         finest = level
-    face, x, y, tilt = _split(index, finest)
+    face, *corner = _split(index, finest)
     steps = 2**finest
-    centre = lambda i, n: (i.to(dtype) + half) / n  # noqa: E731
-    return _compose(
-        face, centre(x, steps), centre(y, steps), centre(tilt, BASE_TILTS * steps) * 2 * math.pi
-    )
+    u: tuple[float | Tensor, ...] = (0.5, 0.5, 0.5) if at is None else at.unbind(-1)
+    # HEALPix's in-face coordinates and the tilt are both area preserving.
+    x, y, tilt = ((i.to(dtype) + v * size) / steps for i, v in zip(corner, u, strict=True))
+    return _compose(face, x, y, tilt / BASE_TILTS * 2 * math.pi)
 
 
 def sample_in_cells(index: Tensor, level: int, generator: torch.Generator | None = None) -> Tensor:
@@ -101,16 +124,8 @@ def sample_in_cells(index: Tensor, level: int, generator: torch.Generator | None
     Returns:
         Rotation matrices, float32 [..., 3, 3].
     """
-    face, x, y, tilt = _split(index, level)
-    steps = 2**level
-    # HEALPix's in-face coordinates and the tilt are both area preserving, so uniform stays uniform.
     u = torch.rand((*index.shape, 3), generator=generator, device=index.device, dtype=torch.float64)
-    return _compose(
-        face,
-        (x + u[..., 0]) / steps,
-        (y + u[..., 1]) / steps,
-        (tilt + u[..., 2]) / (BASE_TILTS * steps) * 2 * math.pi,
-    ).float()
+    return rotations(index, level, torch.float64, u).float()
 
 
 def index(rotation: Tensor, level: int) -> Tensor:

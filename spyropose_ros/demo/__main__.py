@@ -1,4 +1,4 @@
-"""The demo: `./run demo`, `./run demo lmo`, `./run demo runs/my_part`.
+"""The demo: `./run demo`, `./run demo lmo`, `./run demo runs/my_part`, `./run demo next-view`.
 
 Starts a camera, the estimator node with its detector, and a summary as separate processes on one
 ROS 2 graph, shows a table that grows with every frame, and writes figures and numbers at the end.
@@ -10,19 +10,24 @@ import argparse
 import os
 import shutil
 import signal
+import socket
 import sys
 import time
+import webbrowser
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from threading import Thread
 
 from spyropose_ros.core import interrupts
 from spyropose_ros.demo.plan import (
     ANNOTATIONS,
+    NEXT_VIEW,
     OWN,
     RULE,
     SHIPPED,
     Model,
     box_source,
+    next_view_parameters,
     output_folder,
     parameters,
     share_folder,
@@ -35,9 +40,11 @@ _MODULES = {
     "demo_camera": "spyropose_ros.demo.camera",
     "demo_detector": "spyropose_ros.demo.detector",
     "demo_summary": "spyropose_ros.demo.summary",
+    "demo_next_view": "spyropose_ros.demo.next_view",
 }
-_SUMMARY = "demo_summary"
-_VERDICTS = {0: 0, 2: 1}  # exit codes of the summary that are a verdict -> of the demo
+_HOST = "127.0.0.1"
+_LAST = ("demo_summary", "demo_next_view")  # what speaks to the user, and ends the demo
+_VERDICTS = {0: 0, 2: 1}  # exit codes of the last process that are a verdict -> of the demo
 _HELP = "see Troubleshooting in README.md, or run ./run node for the estimator alone"
 
 
@@ -52,22 +59,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(arguments)
     try:
-        shipped = args.demo in SHIPPED
-        model = Model.read(args.model or (shipped_model(args.demo) if shipped else args.demo))
-        output = Path(args.output or output_folder(model))
+        next_view = args.demo == NEXT_VIEW
+        demo = "mug" if next_view else args.demo
+        model = Model.read(args.model or (shipped_model(demo) if demo in SHIPPED else demo))
+        folder = "demo_output/next_view" if next_view else output_folder(model)
+        output = Path(args.output or folder)
         logs = output / "log"
         logs.mkdir(parents=True, exist_ok=True)
     except (ValueError, OSError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    settings = parameters(model, args.frames, args.device, str(output), args.data, args.detector)
+    if next_view:
+        settings = next_view_parameters(model, args.device, str(output))
+    else:
+        given = args.frames, args.device, str(output), args.data, args.detector
+        settings = parameters(model, *given)
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     processes: dict[str, Process] = {}
     try:
         interrupts.expect()
         print(f"Demo of {model.directory}: starting {_listed(settings)}.")
-        print(_boxes(model, args.detector))
+        print(_boxes(model, ANNOTATIONS if next_view else args.detector))
         print(f"It takes about {_minutes(model)} on two cores, half a minute of it for the start.")
         print(f"Their logs are in {logs}. Ctrl-C stops all. Loading the model ...\n", flush=True)
         for name, module in _MODULES.items():
@@ -75,10 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 continue
             log = logs / f"{name.removeprefix('demo_')}.log"
             command = python_command(module, settings[name])
-            processes[name] = Process(log.stem, command, log, show=name == _SUMMARY)
+            processes[name] = Process(log.stem, command, log, show=name in _LAST)
         if args.rviz:
             _start_rviz(processes, logs)
-        return _watch(processes, args.timeout)
+        if args.view:
+            _start_viewer(processes, logs)
+        code = _watch(processes, args.timeout)
+        if args.view and sys.stdin.isatty():
+            input("The viewer keeps the last frames. Enter ends it. ")
+        return code
     except KeyboardInterrupt:
         print("\nInterrupted: stopping all processes ...", flush=True)
         return interrupts.EXIT_CODE
@@ -92,7 +110,8 @@ def _watch(processes: dict[str, Process], timeout: float) -> int:
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         time.sleep(0.1)
-        code = processes[_SUMMARY].exit_code
+        (last,) = (processes[name] for name in _LAST if name in processes)
+        code = last.exit_code
         if code in _VERDICTS:
             return _VERDICTS[code]
         for name in filter(processes.__contains__, _MODULES):
@@ -138,6 +157,28 @@ def _start_rviz(processes: dict[str, Process], logs: Path) -> None:
         processes[name] = Process(name, command, logs / f"{name}.log")
 
 
+def _start_viewer(processes: dict[str, Process], logs: Path) -> None:
+    """Start the viewer, and open the browser at it where there is a screen."""
+    from spyropose_ros.core.plots.scene import import_viser  # here: it takes seconds
+
+    import_viser()
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        port = probe.getsockname()[1]
+    command = python_command("spyropose_ros.viewer.node", {"host": _HOST, "port": port})
+    processes["viewer"] = Process("viewer", command, logs / "viewer.log")
+    print(f"The viewer will be at http://{_HOST}:{port}.\n", flush=True)
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):  # else in this terminal
+        Thread(target=_browse, args=(port,), daemon=True).start()
+
+
+def _browse(port: int) -> None:
+    """Open the browser once the viewer listens."""
+    while socket.socket().connect_ex((_HOST, port)):
+        time.sleep(0.2)
+    webbrowser.open(f"http://{_HOST}:{port}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="./run demo",
@@ -146,9 +187,10 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "demo", nargs="?", default="mug", metavar="mug|lmo|FOLDER",
-        help="a rendered, rotating mug (default), the real LM-O photographs, or a part of your own "
-        "in the place of the mug: folder of the run that trained it, or of a bundle",
+        "demo", nargs="?", default="mug", metavar="mug|lmo|next-view|FOLDER",
+        help="a rendered, rotating mug (default), the real LM-O photographs, a camera that looks "
+        "at the mug from where it learns most, or a part of your own in the place of the mug: "
+        "folder of the run that trained it, or of a bundle",
     )  # fmt: skip
     parser.add_argument("--model", help="folder of another model bundle")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
@@ -165,6 +207,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--data", default="data", help="folder of the downloaded data sets")
     parser.add_argument("--rviz", action="store_true", help="open RViz as well, if it is installed")
+    parser.add_argument(
+        "--view", action="store_true", help="show the distributions in a browser as well"
+    )
     parser.add_argument(
         "--timeout", type=float, default=1800.0, help="stop after this many seconds"
     )

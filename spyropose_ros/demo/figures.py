@@ -17,16 +17,24 @@ from PIL import Image
 
 from spyropose_ros.bop import LMO_OBJECTS, load_mesh
 from spyropose_ros.core import plots
-from spyropose_ros.core.plots import drawing, overlay, rotation_plot
+from spyropose_ros.core.plots import drawing, overlay, rotation_map, rotation_plot
 from spyropose_ros.demo.plan import Model
 from spyropose_ros.demo.results import Check, FrameResult
 
-_EXAMPLES = 5
+_EXAMPLES = 3
 _MESH_POINTS = 1500
 _ANIMATION_FRAMES = 60
 _ANIMATION_HEIGHT = 400
 _MILLISECONDS = 250  # per frame of the animation
 _PLOT_SIZE = (408, 272)
+_WIDTH = 9.3  # inches: as wide as a page of GitHub, so that points are points
+_SIGNS = (
+    "Images: solid axes, the leading mode (the most probable cluster of poses); coloured haze, the "
+    "other\nposes; dashed white, the truth; orange outline, what the object covers with a "
+    "probability of one half.\nMaps: where the object's x axis (red) points. Dots, poses, in the "
+    "colour of their rotation about x;\ncrosses, the modes, with the leading one large; circle, "
+    "the truth."
+)
 _LEAST_ERROR = 0.3  # degrees, the end of the logarithmic scale
 _STYLE: Any = {"axes.edgecolor": "0.5", "text.color": "#464a52", "axes.labelcolor": "#464a52"}
 _BLUE, _RED, _INK, _BAND = "#2d6cdf", "#d5452f", "#464a52", "#e3e5ea"
@@ -129,13 +137,18 @@ class _Series:
         self.hidden = "handle hidden" if has_handle else "less than half visible"
         self.unknown = np.log(2 * np.pi) if has_handle else None
         self.step = "photograph, in order" if model.has_photographs else "frame"
+        in_order = np.arange(len(results))
+        self.steps = (
+            in_order if model.has_photographs else np.array([int(r.frame) for r in results])
+        )
 
     def shade(self, axes) -> None:
         """Shade the frames whose decisive part is hidden."""
         hidden = np.array([result.is_hidden for result in self.results])
         edges = np.flatnonzero(np.diff(np.r_[False, hidden, False]))
         for start, end in edges.reshape(-1, 2):
-            axes.axvspan(start - 0.5, end - 0.5, color=_BAND, lw=0, label=self.hidden)
+            first, last = self.steps[[start, end - 1]]
+            axes.axvspan(first - 0.5, last + 0.5, color=_BAND, lw=0, label=self.hidden)
 
     def draw(self, axes) -> None:
         """Draw the curve."""
@@ -143,12 +156,12 @@ class _Series:
         if self.unknown is not None:
             axes.axhline(self.unknown, color="0.6", lw=1, ls="--")
             axes.text(
-                len(self.entropy) - 0.6, self.unknown, "any angle", ha="right", va="bottom",
-                fontsize=8, color="0.4",
+                self.steps[-1] + 0.4, self.unknown, "any angle", ha="right", va="bottom",
+                color="0.4",
             )  # fmt: skip
             axes.set_ylim(min(-3.0, self.entropy.min() - 0.3), 2.6)
-        axes.plot(self.entropy, color=_BLUE, lw=1.5, marker="o", ms=3)
-        axes.set_xlim(-0.5, len(self.entropy) - 0.5)
+        axes.plot(self.steps, self.entropy, color=_BLUE, lw=1.5, marker="o", ms=3)
+        axes.set_xlim(self.steps[0] - 0.5, self.steps[-1] + 0.5)
         axes.set_ylabel(self.label)
 
 
@@ -168,25 +181,29 @@ def summary_figure(
     """
     series = _Series([shot.result for shot in shots], model)
     chosen = _choose(series.results, not model.has_photographs)
-    with matplotlib.rc_context(_STYLE | {"font.size": 10}):
-        figure = Figure(figsize=(16, 10.2), dpi=120, layout="constrained")
-        grid = figure.add_gridspec(4, len(chosen), height_ratios=[3.1, 2.08, 1.5, 1.5])
-        figure.suptitle(_title(shots, checks, model), fontsize=12)
+    with matplotlib.rc_context(_STYLE | {"font.size": 9.5}):
+        figure = Figure(figsize=(_WIDTH, 10.6), dpi=200, layout="constrained")
+        ratios = [3.1, 1.65, 0.75, 1.6, 1.6]
+        grid = figure.add_gridspec(len(ratios), len(chosen), height_ratios=ratios)
+        figure.suptitle(_title(shots, checks, model), fontsize=11)
         for column, index in enumerate(chosen):
             shot = shots[index]
             upper, lower = (figure.add_subplot(grid[row, column]) for row in (0, 1))
-            upper.imshow(close_up(shot, model, points, 480))
-            upper.set_title(_caption(shot.result, model), fontsize=10)
-            lower.imshow(rotation_plot(shot.received, (480, 320), truth=shot.truth[0]))
+            upper.imshow(close_up(shot, model, points, 600))
+            upper.set_title(_caption(shot.result, model), fontsize=9.5)
+            lower.imshow(rotation_map(shot.received, (600, 313), truth=shot.truth[0]))
             for axes, side in ((upper, "S"), (lower, "N")):
                 axes.set_axis_off()
                 axes.set_anchor(side)
-        entropy = figure.add_subplot(grid[2, :])
+        words = figure.add_subplot(grid[2, :])
+        words.set_axis_off()
+        words.text(0.5, 0.5, _SIGNS, ha="center", va="center", fontsize=9.5)
+        entropy = figure.add_subplot(grid[3, :])
         series.draw(entropy)
-        _mark(entropy, chosen)
-        errors = figure.add_subplot(grid[3, :])
+        _mark(entropy, series.steps[chosen])
+        errors = figure.add_subplot(grid[4, :])
         _draw_errors(errors, series)
-        _mark(errors, chosen)
+        _mark(errors, series.steps[chosen])
         return _pixels(figure)
 
 
@@ -203,7 +220,7 @@ class _Animation:
             series.draw(axes)
             axes.set_xticks([])
             self._curve = _pixels(figure)
-        points = np.column_stack([np.arange(len(shots)), series.entropy])
+        points = np.column_stack([series.steps, series.entropy])
         self._pixels = axes.transData.transform(points) * (1, -1) + (0, height - 1)
 
     def frame(self, index: int) -> np.ndarray:
@@ -228,26 +245,29 @@ def _draw_errors(axes, series: _Series) -> None:
     series.shade(axes)
     errors = [(result.best_mode_error, result.rotation_error) for result in series.results]
     best, top = np.maximum(np.array(errors, float), _LEAST_ERROR).T  # None becomes nan
-    axes.plot(best, "o", ms=6, mfc="none", color="0.55", label="best mode")
-    axes.plot(top, "o", ms=3.5, color=_RED, label="leading mode")
+    nearest = "best mode: of all, the nearest to the truth"
+    axes.plot(series.steps, best, "o", ms=6, mfc="none", color="0.55", label=nearest)
+    leading = "leading mode: the most probable"
+    axes.plot(series.steps, top, "o", ms=3.5, color=_RED, label=leading)
     axes.set_yscale("log")
     axes.set_ylim(_LEAST_ERROR, 250)
     axes.set_yticks([1, 10, 100], ["1", "10", "100"])
     axes.grid(axis="y", color="0.9")
     axes.set_axisbelow(True)
-    axes.set_xlim(-0.5, len(best) - 0.5)
-    axes.set_ylabel("rotation error (deg)")
+    axes.set_xlim(series.steps[0] - 0.5, series.steps[-1] + 0.5)
+    axes.set_ylabel("rotation\nerror (deg)")
     axes.set_xlabel(series.step)
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))  # the bands have one label
-    axes.legend(once.values(), once.keys(), loc="upper right", fontsize=9, ncols=3)
+    place: Any = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.06)}  # above: covers no point
+    axes.legend(once.values(), once.keys(), ncols=3, frameon=False, **place)
 
 
-def _mark(axes, chosen: np.ndarray) -> None:
-    """Mark on the time axis which frames are shown above."""
-    for index in chosen:
+def _mark(axes, steps: np.ndarray) -> None:
+    """Mark on the axis of the frames which are shown above."""
+    for step in steps:
         axes.plot(
-            index, 1.0, "v", color=_INK, ms=7, clip_on=False, transform=axes.get_xaxis_transform()
+            step, 1.0, "v", color=_INK, ms=7, clip_on=False, transform=axes.get_xaxis_transform()
         )
 
 
@@ -274,13 +294,8 @@ def _caption(result: FrameResult, model: Model) -> str:
 
 
 def _title(shots: Sequence[Shot], checks: Sequence[Check], model: Model) -> str:
-    latency = np.median([shot.result.latency for shot in shots])
     outcome = "passed" if all(check.passed for check in checks) else "failed"
-    return (
-        f"Pose distributions of the {model.class_id}: {len(shots)} frames, "
-        f"median latency {latency:.2f} s, {outcome}.   Solid axes: leading mode; coloured "
-        "haze: the other poses; dashed white: truth"
-    )
+    return f"Pose distributions of the {model.class_id}: {len(shots)} frames, {outcome}"
 
 
 def _pixels(figure: Figure) -> np.ndarray:

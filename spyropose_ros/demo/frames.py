@@ -45,7 +45,7 @@ class Frame:
     handle_fraction: float | None
 
 
-Frames = Union["MugFrames", "PartFrames", "PhotographFrames"]
+Frames = Union["RenderedFrames", "PhotographFrames"]
 
 
 def open_frames(object_name: str, count: int = 0, data_root: str | Path = "data") -> Frames:
@@ -66,9 +66,9 @@ def open_frames(object_name: str, count: int = 0, data_root: str | Path = "data"
     if count < 0:
         raise ValueError(f"the number of frames is {count}: give 1 or more, or 0 for all")
     if object_name == "mug":
-        return MugFrames(count or RENDERED_FRAMES)
+        return _mug_frames(count or RENDERED_FRAMES)
     if (Path(object_name) / "config.json").is_file():
-        return PartFrames(Model.read(object_name), count or RENDERED_FRAMES)
+        return _part_frames(Model.read(object_name), count or RENDERED_FRAMES)
     family, _, part = object_name.partition("/")
     if family != "lmo" or part not in LMO_OBJECTS:
         known = ", ".join(["mug", *(f"lmo/{name}" for name in LMO_OBJECTS)])
@@ -76,64 +76,33 @@ def open_frames(object_name: str, count: int = 0, data_root: str | Path = "data"
     return PhotographFrames(part, count, Path(data_root) / "lmo" / "test" / "000002")
 
 
-class MugFrames(Sequence):
-    """Renderings of the mug on its path."""
+class RenderedFrames(Sequence):
+    """Renderings of an object on the mug's path.
 
-    class_id = "mug"
-
-    def __init__(self, count: int):
-        """Build the scene.
-
-        Args:
-            count: Number of frames along the path.
-        """
-        mesh, self._handle_faces = make_mug()
-        self._stage = stage.Stage(mesh)
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> Frame:  # type: ignore[override]  # no slices
-        if not 0 <= index < self._count:
-            raise IndexError(index)
-        rotation, translation = mug_pose(index / self._count)
-        image, seen, whole = self._stage.render(rotation, translation, np.random.default_rng(index))
-        return Frame(
-            name=str(index),
-            image=image,
-            K=stage.K,
-            rotation=rotation,
-            translation=translation,
-            box=mask_box(seen >= 0),
-            visible_fraction=np.count_nonzero(seen >= 0) / whole,
-            handle_fraction=float(self._handle_faces[seen[seen >= 0]].mean()),
-        )
-
-
-class PartFrames(Sequence):
-    """Renderings of a part of one's own in the place of the mug.
-
-    The scene is as much larger or smaller as the part is than the mug, so the images show the part
-    in the size of the mug.
+    Args:
+        class_id: Name of the object.
+        scene: Renders it.
+        count: Number of frames along the path.
+        scale: Of the scene; poses are those of the object in its own size.
+        shift: Of the object, in its frame and the scene's size, metres, [3].
+        handle_faces: Which faces of the mesh are the handle's, bool [F]; None without a handle.
     """
 
-    def __init__(self, model: Model, count: int):
-        """Build the scene.
-
-        Args:
-            model: Of the part.
-            count: Number of frames along the path.
-        """
-        center, radius = bounding_sphere(make_mug().mesh)
-        self._scale = 2 * radius / model.diameter
-        mesh = cast(trimesh.Trimesh, trimesh.load(model.mesh, force="mesh"))
-        mesh.apply_scale(self._scale)
-        self._stage = stage.Stage(mesh, [mesh])
-        self._mug_center = center
-        self._center = self._scale * np.array(model.center)
+    def __init__(
+        self,
+        class_id: str,
+        scene: stage.Stage,
+        count: int,
+        scale: float = 1.0,
+        shift: np.ndarray | None = None,
+        handle_faces: np.ndarray | None = None,
+    ):
+        self.class_id = class_id
+        self._stage = scene
         self._count = count
-        self.class_id = model.class_id
+        self._scale = scale
+        self._shift = np.zeros(3) if shift is None else shift
+        self._handle_faces = handle_faces
 
     def __len__(self) -> int:
         return self._count
@@ -142,18 +111,38 @@ class PartFrames(Sequence):
         if not 0 <= index < self._count:
             raise IndexError(index)
         rotation, translation = mug_pose(index / self._count)
-        translation = translation + rotation @ (self._mug_center - self._center)
+        translation = translation + rotation @ self._shift
         image, seen, whole = self._stage.render(rotation, translation, np.random.default_rng(index))
+        visible, handle = seen >= 0, self._handle_faces
         return Frame(
             name=str(index),
             image=image,
             K=stage.K,
             rotation=rotation,
             translation=translation / self._scale,
-            box=mask_box(seen >= 0),
-            visible_fraction=np.count_nonzero(seen >= 0) / whole,
-            handle_fraction=None,
+            box=mask_box(visible),
+            visible_fraction=np.count_nonzero(visible) / whole,
+            handle_fraction=None if handle is None else float(handle[seen[visible]].mean()),
         )
+
+
+def _mug_frames(count: int) -> RenderedFrames:
+    mesh, handle_faces = make_mug()
+    return RenderedFrames("mug", stage.Stage(mesh), count, handle_faces=handle_faces)
+
+
+def _part_frames(model: Model, count: int) -> RenderedFrames:
+    """Return renderings of a part of one's own in the place of the mug.
+
+    The scene is as much larger or smaller as the part is than the mug, so the images show the part
+    in the size of the mug.
+    """
+    center, radius = bounding_sphere(make_mug().mesh)
+    scale = 2 * radius / model.diameter
+    mesh = cast(trimesh.Trimesh, trimesh.load(model.mesh, force="mesh"))
+    mesh.apply_scale(scale)
+    shift = center - scale * np.array(model.center)
+    return RenderedFrames(model.class_id, stage.Stage(mesh, [mesh]), count, scale, shift)
 
 
 class PhotographFrames(Sequence):

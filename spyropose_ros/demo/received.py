@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,18 @@ from spyropose_ros.ros.pipeline.rotations import matrices
 
 _AXIS_SAMPLES = 4096
 _CENTRAL_SAMPLES = 512
+
+
+class ReceivedMode(NamedTuple):
+    """What `core.plots` draws of a mode.
+
+    Attributes:
+        rotation: [3, 3].
+        mass: Probability of the cluster.
+    """
+
+    rotation: torch.Tensor
+    mass: float
 
 
 class ReceivedDistribution:
@@ -53,6 +66,12 @@ class ReceivedDistribution:
         """Return the leading mode: rotation [3, 3], translation [3]; the densest pose without."""
         rotations, translations = self._mode
         return rotations[0], translations[0]
+
+    def modes(self) -> list[ReceivedMode]:
+        """Return the modes, by descending mass."""
+        rotations, _ = _tensors([mode.pose for mode in self.message.modes])
+        masses = [mode.mass for mode in self.message.modes]
+        return [ReceivedMode(*mode) for mode in zip(rotations, masses, strict=True)]
 
     def sample(
         self, n: int, generator: torch.Generator | None = None

@@ -27,7 +27,7 @@ from spyropose_ros.core import interrupts
 from spyropose_ros.core.errors import SpyroposeError
 from spyropose_ros.demo import stage
 from spyropose_ros.demo.camera import FRAME_ID, camera_info
-from spyropose_ros.demo.frames import MIN_VISIBLE, RENDERED_FRAMES, MugFrames
+from spyropose_ros.demo.frames import MIN_VISIBLE, RENDERED_FRAMES, open_frames
 from spyropose_ros.ros.bags.bag_files import STORAGES, BagWriter
 from spyropose_ros.ros.messages.conversions import poses
 from spyropose_ros.ros.messages.detection_messages import detection_message
@@ -85,7 +85,7 @@ class MugShots(Sequence):
         Args:
             count: Number of frames along the path.
         """
-        self._frames = MugFrames(count)
+        self._frames = open_frames("mug", count)
         camera_from_world = np.eye(4)
         camera_from_world[:3, :3] = stage.CAMERA_FROM_WORLD
         camera_from_world[:3, 3] = stage.CAMERA_OFFSET

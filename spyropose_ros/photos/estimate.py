@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from spyropose_ros.core.estimator import Estimator
+    from spyropose_ros.photos.cameras import Camera
     from spyropose_ros.photos.estimates import DetectedBoxes, GivenBoxes
 
 _EPILOG = """\
@@ -68,13 +69,12 @@ def _say(text: str) -> None:
 
 def _estimate(args: argparse.Namespace) -> int:
     """Do what the arguments ask for; return the exit code."""
-    from spyropose_ros.photos.cameras import choose_camera
     from spyropose_ros.photos.files import expand
     from spyropose_ros.photos.results import ResultFolder
 
     # What can be wrong is found before PyTorch is imported, which takes seconds.
     files = expand(args.images)
-    camera = choose_camera(_matrix(args.K), args.fov, args.camera_info)
+    camera = camera_of(args)
     folder = ResultFolder(Path(args.output))
 
     from spyropose_ros.core.estimator import Estimator
@@ -83,7 +83,7 @@ def _estimate(args: argparse.Namespace) -> int:
 
     estimator = Estimator.from_pretrained(args.model, args.device)
     encoder = terminal.encoder(sys.stdout, os.environ) if args.show else None
-    run = Run(estimator, _boxes(args, estimator), camera, _source(args), folder, encoder)
+    run = Run(estimator, boxes_of(args, estimator), camera, _source(args), folder, encoder)
     code = 0
     for file in files:
         try:
@@ -93,7 +93,8 @@ def _estimate(args: argparse.Namespace) -> int:
     name = estimator.bundle.object.name
     images = f"{run.images} image{'s' * (run.images != 1)}"
     if run.found:
-        print(f"{run.found} x {name} in {images}; results are in {args.output}")
+        posed = "" if run.posed == run.found else f", {run.posed or 'none'} of them with a mode"
+        print(f"{run.found} x {name} in {images}{posed}; results are in {args.output}")
     elif run.images:
         _say(
             f"estimate: no {name} with a score of {args.min_score:g} or more in {images}: give "
@@ -103,8 +104,15 @@ def _estimate(args: argparse.Namespace) -> int:
     return code
 
 
-def _boxes(args: argparse.Namespace, estimator: Estimator) -> GivenBoxes | DetectedBoxes:
-    """Return where the boxes come from."""
+def camera_of(args: argparse.Namespace) -> Camera:
+    """Return what finds the intrinsics, by the options of `add_options`."""
+    from spyropose_ros.photos.cameras import choose_camera
+
+    return choose_camera(_matrix(args.K), args.fov, args.camera_info)
+
+
+def boxes_of(args: argparse.Namespace, estimator: Estimator) -> GivenBoxes | DetectedBoxes:
+    """Return where the boxes come from, by the options of `add_options`."""
     from spyropose_ros.photos.estimates import DetectedBoxes, GivenBoxes, load_detector
 
     if args.box:
@@ -142,6 +150,17 @@ def _parser() -> argparse.ArgumentParser:
         "images", nargs="+", metavar="IMAGE", help="image, video, or folder of images and videos"
     )
     parser.add_argument("--model", required=True, metavar="BUNDLE", help="folder or hub id")
+    add_options(parser)
+    parser.add_argument("--output", default="estimate_output", help="folder of the results")
+    parser.add_argument(
+        "--no-show", dest="show", action="store_false",
+        help="no pictures in the terminal (kitty, Ghostty, iTerm2, WezTerm and mintty show them)",
+    )  # fmt: skip
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options for cameras, boxes and device."""
     camera = parser.add_mutually_exclusive_group()
     camera.add_argument(
         "--K", nargs=4, type=float, metavar=("FX", "FY", "CX", "CY"), help="intrinsics in pixels"
@@ -177,13 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--every", type=_positive, default=1, metavar="N", help="take each Nth frame of a video"
     )
-    parser.add_argument("--output", default="estimate_output", help="folder of the results")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
-    parser.add_argument(
-        "--no-show", dest="show", action="store_false",
-        help="no pictures in the terminal (kitty, Ghostty, iTerm2, WezTerm and mintty show them)",
-    )  # fmt: skip
-    return parser
 
 
 def _positive(text: str) -> int:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from torch import Tensor
@@ -11,7 +12,7 @@ from spyropose_ros.core.bundle_files import locate
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.errors import BundleError, InputError
 from spyropose_ros.core.estimator import Estimator
-from spyropose_ros.core.inputs import Box, check_box
+from spyropose_ros.core.inputs import Box, usable
 from spyropose_ros.core.presence import with_score
 from spyropose_ros.detector.bundle import CONFIG, WEIGHTS
 from spyropose_ros.detector.detector import Detector
@@ -99,22 +100,15 @@ class DetectedBoxes:
     def __call__(self, photo: Photograph) -> list[tuple[Box, float | None]]:
         """Return boxes in the rectified image and their scores, best first."""
         detections = self._detector.detect(photo.image, self._min_score)
-        return [
+        found = [
             (tuple(box), score)
             for box, score, name in zip(
                 detections.boxes.tolist(), detections.scores.tolist(), detections.names, strict=True
             )
-            if name == self._name and _usable(tuple(box), photo.image)
+            if name == self._name
         ]
-
-
-def _usable(box: Box, image: np.ndarray) -> bool:
-    """Tell whether the estimator takes a box; it refuses all of an image for one."""
-    try:
-        check_box(box, image.shape[1], image.shape[0])
-    except InputError:
-        return False
-    return True
+        height, width = photo.image.shape[:2]
+        return usable(found, itemgetter(0), width, height)
 
 
 def estimate(

@@ -34,10 +34,12 @@ class Run:
     Attributes:
         images: number of photographs so far.
         found: number of objects in them.
+        posed: those of them whose distribution has a mode.
     """
 
     images: int
     found: int
+    posed: int
 
     def __init__(
         self,
@@ -53,7 +55,7 @@ class Run:
         self._folder, self._encoder = folder, encoder
         self._points = _surface(estimator.bundle)
         self._said: set[str] = set()
-        self.images = self.found = 0
+        self.images = self.found = self.posed = 0
 
     def add(self, path: Path, every: int) -> None:
         """Estimate an image, or every Nth frame of a video.
@@ -76,6 +78,7 @@ class Run:
             self._show(photo, found)
             self.images += 1
             self.found += len(found)
+            self.posed += sum(bool(each.distribution.modes()) for each in found)
 
     def _show(self, photo: Photograph, found: list[Found]) -> None:
         """Write the results of a photograph, and then its rows."""

@@ -29,7 +29,14 @@ try:
     )
     from visualization_msgs.msg import Marker, MarkerArray
 
-    from spyropose_ros.msg import PoseDistribution, PoseDistributionArray, PoseMode
+    from spyropose_ros.msg import (
+        FeatureEstimate,
+        FeatureEstimateArray,
+        PoseDistribution,
+        PoseDistributionArray,
+        PoseMode,
+    )
+    from spyropose_ros.srv import LocateFeature, NextView, QueryPose, ScoreGrasps
 except ImportError as error:
     raise ImportError(
         f"{error}: build the workspace and source its install/setup.bash, or use ./run, "
@@ -48,11 +55,15 @@ __all__ = [
     "DiagnosticArray",
     "DiagnosticStatus",
     "Duration",
+    "FeatureEstimate",
+    "FeatureEstimateArray",
     "Header",
     "Image",
     "KeyValue",
+    "LocateFeature",
     "Marker",
     "MarkerArray",
+    "NextView",
     "ObjectHypothesis",
     "ObjectHypothesisWithPose",
     "Point",
@@ -64,6 +75,8 @@ __all__ = [
     "PoseWithCovariance",
     "PoseWithCovarianceStamped",
     "Quaternion",
+    "QueryPose",
+    "ScoreGrasps",
     "SetBool",
     "String",
     "TFMessage",

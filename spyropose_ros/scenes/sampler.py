@@ -117,6 +117,7 @@ class Scene:
         visible_fraction: visible pixels over the pixels that would be visible alone.
         handle_fraction: visible pixels of the handle over visible pixels; nan without handle.
         mask: [h, w] bool, the visible pixels.
+        hidden: [h, w] bool, what is put in front of the object.
         depth: [h, w] float32, z of the visible surface in metres; 0 elsewhere.
         silhouette: [h, w] bool, the pixels that would be visible alone.
         full_box: [4] xyxy around the whole silhouette, also where it leaves the camera image.
@@ -131,6 +132,7 @@ class Scene:
     visible_fraction: float
     handle_fraction: float
     mask: np.ndarray
+    hidden: np.ndarray
     depth: np.ndarray
     silhouette: np.ndarray
     full_box: np.ndarray
@@ -214,8 +216,10 @@ class SceneSampler:
             cast_shadow(image, mask, rng)
         colours, opacity = paint(self.model, buffer, rng)
         paste(image[rows, columns], colours[inside], opacity[inside])
+        hidden = np.zeros_like(mask)
         if rng.random() < settings.occlusion_probability:
-            mask = mask & ~self._sprites.occlude(image, mask, focal_over_z, least, rng)
+            hidden = self._sprites.occlude(image, mask, focal_over_z, least, rng)
+            mask = mask & ~hidden
 
         if settings.uneven_light > 0 and rng.random() < settings.uneven_light:
             light = uneven_light(rng, height, width)
@@ -235,6 +239,7 @@ class SceneSampler:
             visible_fraction=visible / total,
             handle_fraction=self._handle_fraction(buffer.face[inside], mask[rows, columns]),
             mask=mask,
+            hidden=hidden,
             depth=depth,
             silhouette=silhouette,
             full_box=mask_box(buffer.mask) + np.tile(placed.corner, 2),

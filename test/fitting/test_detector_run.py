@@ -1,6 +1,7 @@
 """A detector's training from renderings to bundle, in tiny form: real Lightning, real files."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 import trimesh
 import yaml
 
-from spyropose_ros.detector.bundle import WEIGHTS, DetectorBundle, DetectorInfo
+from spyropose_ros.detector.bundle import CONFIG, WEIGHTS, DetectorBundle, DetectorInfo
 from spyropose_ros.detector.detector import Detector
 from spyropose_ros.detector.network import DetectionNetwork
 from spyropose_ros.scenes.groups import GroupSampler, GroupSettings
@@ -17,8 +18,10 @@ from training.detector.config import DetectorConfig
 from training.detector.fit import fit
 from training.detector.images import KnownObjects
 from training.detector.module import DetectorModule
+from training.evaluate_detector import evaluate_detector
 from training.train_detector import parse_args, train_detector
 
+MUG = Path(__file__).parents[2] / "models" / "demo_mug"
 IDENTITY = {"source": "rendered", "objects": ["cube"], "command": "python -m training.x"}
 
 
@@ -28,9 +31,8 @@ def start(tmp_path_factory):
     directory = tmp_path_factory.mktemp("start")
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        DetectorBundle(DetectionNetwork(3), DetectorInfo(("a", "b", "c"))).save_pretrained(
-            directory
-        )
+        old = DetectorBundle(DetectionNetwork(3), DetectorInfo(("a", "b", "c")), {"seed": 5})
+        old.save_pretrained(directory)
     return directory
 
 
@@ -72,6 +74,7 @@ def test_a_run_leaves_a_detector_and_its_record(run, start):
     assert record["calibration"]["images"] == 2 and "box_errors" in record["calibration"]
     before = DetectorBundle.from_pretrained(start).network.state_dict()
     after = bundle.network.state_dict()
+    assert record["started_from"] == {"seed": 5}
     changed = [not torch.equal(before[n], w) for n, w in after.items() if ".classes." not in n]
     assert np.mean(changed) > 0.9
     Detector(bundle, "cpu").detect(np.zeros((48, 64, 3), np.uint8))
@@ -116,3 +119,15 @@ def test_hours_end_a_training_instead_of_steps():
     assert args.run_id.startswith("detector-lmo-duck-cat-")
     optim = replace(DetectorConfig(), max_steps=0, hours=0.5).optim
     assert optim.warmup_share > 0 and optim.gradient_clip > 0
+
+
+def test_a_detector_of_the_hub_is_evaluated_and_stays_as_it_is(tmp_path, monkeypatch):
+    """The hub is a folder here, as where it was downloaded before."""
+    config = MUG / CONFIG
+    before = config.read_bytes()
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: str(MUG))
+    monkeypatch.chdir(tmp_path)
+    report = evaluate_detector("owner/mug", images=2, output="reports", device="cpu")
+    assert report["images"] == 2 and config.read_bytes() == before
+    names = ["report_detector_rendered.json", "report_detector_rendered.md"]
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == names

@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trimesh
+from scipy.spatial.transform import Rotation
 
 from spyropose_ros.core.bundle import ModelBundle
 from spyropose_ros.core.estimator import Estimator
-from spyropose_ros.core.files import sha256
+from spyropose_ros.core.files import sha256, write_text
 from spyropose_ros.detector.detector import Detector
 from spyropose_ros.scenes.meshes import read_mesh_file
 from training.config import PRESETS
@@ -26,7 +27,7 @@ from training.generate.settings import GenerationSettings, ViewSettings
 from training.object.layout import Layout
 from training.object.plan import Settings
 from training.object.processes import Failed, run_module
-from training.object.report import _presence
+from training.object.report import _confused, _presence, _true_rotations
 from training.object.work import _Part
 
 ROOT = Path(__file__).parents[2]
@@ -136,8 +137,8 @@ def test_stopped_and_killed_on_the_way_it_ends_with_a_model_that_knows_something
     assert "[1/10]" not in output and output.startswith("[3/10] train the detector: about ")
     assert (run / "detector" / "checkpoints" / "last.ckpt").stat().st_mtime > saved
 
-    process = start(workplace, "--hours", "0.5")
-    assert "begun with hours 0.03, not 0.5" in process.communicate(timeout=100)[0]
+    process = start(workplace, "--hours", "0.5", "--distance", "0.3", "0.45")
+    assert "not yet had the 0.03 hours it was begun with" in process.communicate(timeout=100)[0]
     assert process.returncode == 1
 
     # To the end.
@@ -166,6 +167,8 @@ def test_stopped_and_killed_on_the_way_it_ends_with_a_model_that_knows_something
     assert f"{report['rotation_median_deg']:.1f} deg (median)" in text
     assert f"AP50 {found['ap50']:.2f}" in text
     assert "model:=runs/angle/bundle" in text
+    assert "0.03 hours in all" in text and "python -m training.object Träger.ply" in text
+    assert "see how good it is:" not in output and "next, calibrate it" not in output
 
     image = np.zeros((480, 640, 3), np.uint8)
     detector = Detector.from_pretrained(bundle, "cpu")
@@ -185,7 +188,27 @@ def test_stopped_and_killed_on_the_way_it_ends_with_a_model_that_knows_something
     assert again.returncode == 0 and output.startswith("finished: open")
     assert (run / "index.html").stat().st_mtime_ns == before
 
+    # More hours go on from there.
+    first = {name: json.loads((bundle / name).read_text()) for name in CONFIGS}
+    process = start(workplace, "--hours", "0.05", *flags[2:])
+    output = process.communicate(timeout=3000)[0]
+    assert process.returncode == 0, output
+    assert output.startswith("0.03 of 0.05 hours are done: both models train on from there")
+    assert list(done(run)) == PHASES
+    for (name, before), run_of in zip(first.items(), ("pose", "detector"), strict=True):
+        now = json.loads((bundle / name).read_text())
+        assert now["weights_sha256"] != before["weights_sha256"]
+        record, earlier = now["record"], now["record"]["started_from"]
+        assert earlier["steps"] == before["record"]["steps"] and record["steps"] > 0
+        assert record["config"]["start_from"] == f"runs/angle/{run_of}/bundle"
+        assert record["config"]["seed"] == 1 and record["calibration"]
+    assert {path.name for path in run.iterdir()} >= {"pose_2", "detector_2", "data_2"}
+    again = json.loads((bundle / "report.json").read_text())["metrics"]["all"]
+    assert again["ll_uniform_zero"][0] > LIKELIHOOD
+    assert "... before that" in read_page(run)
 
+
+CONFIGS = ("config.json", "detector.json")
 LIKELIHOOD, AP50 = 0.2, 0.15
 """That two minutes of a core must reach: nats above the uniform box; COCO's."""
 
@@ -237,6 +260,18 @@ def test_presence_is_fitted_and_shown_and_none_stops_nothing(
     views = ViewSettings("uniform", (0.3, 0.45))
     data = GenerationSettings("angle", images=0, test_images=1, views=views)
     generate(cad, layout.data, data, [], workers=0)
+    (true,) = _true_rotations(layout.data).values()
+    turned = Rotation.from_rotvec([0, 0, np.pi]).as_matrix()
+    for modes, wrong, said in (
+        ([0], True, "In no image does a pose stand out"),
+        ([0, 1], False, "In 50% of the images no pose stands out"),
+        ([1, 1], False, "No leading mode is more than 30 degrees off."),
+    ):
+        rotation = (true @ turned if wrong else true).tolist()
+        rows = [{}, *({"scene": 0, "image": 0, "R": rotation, "n_modes": n} for n in modes)]
+        write_text(layout.records, "\n".join(map(json.dumps, rows)) + "\n")
+        section = _confused(layout)
+        assert section.texts[0].startswith(said) and not section.rows
     config = PRESETS["default"].to_flat()
     tiny_bundle.object = replace(tiny_bundle.object, name="angle")
     tiny_bundle.record = {"dataset": str(layout.data), "object": "1", "config": config}

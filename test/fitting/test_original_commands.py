@@ -122,7 +122,7 @@ def test_evaluations(there):
     for name, (function, small) in FUNCTIONS.items():
         for command in table_commands(name):
             words = command.replace("DEVICE", "cpu").replace("TOPK", "16").split()[1:]
-            cli.run(function, [*words, *small.split()], kept=cli.NOTHING_KEPT)
+            cli.run(function, [*words, *small.split()])
     (command,) = table_commands("compare")
     for name, value in {"OTHER_RUN_ID": "RUN_ID", "TOPK": "16", "…": ""}.items():
         command = command.replace(name, value)

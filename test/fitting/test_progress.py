@@ -55,15 +55,16 @@ def run(shown, trainer, now, steps):
 
 
 def test_a_training_is_a_line(screen, now, caplog):
-    """Drawn once a second on a terminal, logged once a minute everywhere."""
+    """Drawn once a second on a terminal, logged after the first step and once a minute."""
     caplog.set_level(logging.INFO, "training")
     shown, train = Progress(Clock(), 1000, images=16), trainer()
     shown.on_train_start(train, None)
     run(shown, train, now, 250)
     lines = [record.message for record in caplog.records]
     assert lines == [
-        "step 120, 12.0%, 7 min left, 32.0 images/s, loss 2.000",
-        "step 240, 24.0%, 6 min left, 32.0 images/s, loss 2.000",
+        "step 1, 0.1%, loss 2.000",
+        "step 121, 12.1%, 7 min left, 32.0 images/s, loss 2.000",
+        "step 241, 24.1%, 6 min left, 32.0 images/s, loss 2.000",
     ]
     shown.on_train_end(train, None)
     drawn = screen.getvalue()
@@ -74,12 +75,25 @@ def test_a_training_is_a_line(screen, now, caplog):
         assert drawn == ""
 
 
+def test_the_time_left_is_told_when_it_is_known(now, caplog):
+    """Neither the start of the loaders nor a few first steps tell it."""
+    caplog.set_level(logging.INFO, "training")
+    shown, train = Progress(Clock(), 1000, images=16), trainer()
+    shown.on_train_start(train, None)
+    now[0] += 120
+    run(shown, train, now, 38)
+    assert "left" not in shown._line() and shown._line().endswith("32.0 images/s, loss 2.000")
+    run(shown, train, now, 4)
+    assert "8 min left" in shown._line()
+
+
 def test_hours_and_validations(now, caplog):
     caplog.set_level(logging.INFO, "training")
     clock, train = Clock(), trainer()
     shown = Progress(clock, 0, images=4)
     shown.on_train_start(train, None)
-    train.global_step = 100
+    run(shown, train, now, 1)
+    train.global_step = 101
     train.callback_metrics = {"val/ll_gain_0": 1.25, "val/ll_gain_1": 2.5, "val/ll_gain": 2.5}
     module = SimpleNamespace(model=SimpleNamespace(config=SimpleNamespace(depth=2)))
     shown.on_validation_end(train, module)
@@ -87,8 +101,9 @@ def test_hours_and_validations(now, caplog):
     clock.share = 0.01
     shown.on_train_batch_end(train, None, None, None, 0)
     assert [record.message for record in caplog.records] == [
-        "step 100: validation LL 1.25 2.50",
-        "step 100, 1.0%, 1 h 39 min left, 6.7 images/s, LL 2.50",
+        "step 1, 0.0%, loss 2.000",
+        "step 101: validation LL 1.25 2.50",
+        "step 101, 1.0%, 1 h 39 min left, 6.7 images/s, loss 2.000, LL 2.50",
     ]
 
 

@@ -110,7 +110,7 @@ def validations(directory):
     found = []
     for log in sorted(directory.glob("csv/version_*/metrics.csv")):
         with log.open() as file:
-            rows = [row for row in csv.DictReader(file) if row["val/ll_gain"]]
+            rows = [row for row in csv.DictReader(file) if row.get("val/ll_gain")]
         found += [(int(row["step"]), row["val/ll_gain"]) for row in rows]
     return found
 
@@ -154,6 +154,14 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(
         "best.ckpt",
         "last.ckpt",
     }
+
+
+def test_the_record_says_the_best_of_how_many_steps_it_holds(steady_run):
+    best = torch.load(steady_run / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
+    record = ModelBundle.from_pretrained(steady_run / "bundle").record
+    assert (record["steps"], record["steps_done"]) == (best, 6)
+    assert runs.steps_of(record | {"steps": 3}) == "3 steps (the best of 6)"
+    assert runs.steps_of({"steps": 6}) == "6 steps"
 
 
 KILLED = """

@@ -5,10 +5,8 @@ import os
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import rclpy
-from PIL import Image
 
 from spyropose_ros.core.bundle import ModelBundle, ObjectInfo
 from spyropose_ros.core.presence import STATISTICS, PresenceModel
@@ -39,15 +37,6 @@ def mug_bundle(tmp_path_factory):
 @pytest.fixture(scope="session")
 def duck_bundle(tmp_path_factory):
     return save_untrained_model(tmp_path_factory.mktemp("models") / "duck", "duck", seed=1)
-
-
-@pytest.fixture(scope="session")
-def photograph():
-    """A person with a tie, RGB uint8 [H, W, 3]: a portrait that comes with Matplotlib."""
-    from matplotlib.cbook import get_sample_data
-
-    with Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)) as image:
-        return np.array(image.convert("RGB"))
 
 
 @pytest.fixture(scope="session")

@@ -197,9 +197,11 @@ def test_what_is_not_searched_is_counted(start, photograph):
     bad.data = bad.data[:-10]
     peer.send(bad)
     peer.spin_until(lambda: Reason.BAD_IMAGE in drops.counts())
+    assert peer.answer(graph.image_message(0, photograph)).detections  # it did not count
     peer.send(graph.image_message(0, photograph))
     peer.spin_until(lambda: Reason.NO_DETECTIONS in drops.counts())
     assert set(drops.counts().values()) == {1}
+    peer.received.clear()
     peer.detector.set_parameters(graph.overrides(detector__rate=0.0, sync__max_age=1.0))
     a_minute_ago = peer.node.get_clock().now().nanoseconds - 60 * graph.SECOND
     peer.image.publish(graph.image_message(a_minute_ago, photograph))

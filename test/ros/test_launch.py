@@ -16,10 +16,13 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
-from geometry_msgs.msg import Transform
+from geometry_msgs.msg import Vector3
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
+from std_msgs.msg import Header
 from tf2_msgs.msg import TFMessage
+from vision_msgs.msg import BoundingBox3D, Detection3D, Detection3DArray
 
 import graph
 from spyropose_ros.ros.bags.bag_files import BagReader, BagWriter
@@ -277,26 +280,57 @@ def test_the_frame_for_rviz_ends_cleanly_however_often_it_is_interrupted(tmp_pat
     assert (process.wait(), log.read_text()) == (0, "")
 
 
-def test_the_frame_for_rviz_follows_the_results(start):
-    peer = start()
-    namespace = peer.node.get_namespace()
-    received: list = []
-    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    peer.node.create_subscription(TFMessage, "/tf_static", received.append, latched)
-    follower = RvizFrame(namespace=namespace)
-    peer._executor.add_node(follower)
+@pytest.fixture
+def frames():
+    """Sends results with an object at x; returns how the frame for RViz is published then."""
+    node, executor = RvizFrame(namespace="/left"), SingleThreadedExecutor()
+    watcher, received = Node("watcher"), []
+    latched = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    watcher.create_subscription(TFMessage, "/tf_static", received.append, latched)
+    results = watcher.create_publisher(Detection3DArray, "/left/detections_3d", 10)
+    executor.add_node(node)
+    executor.add_node(watcher)
+
+    def spin_until(condition, seconds):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not condition():
+            executor.spin_once(timeout_sec=0.02)
+
+    def send(x, frame="camera", size=0.1, answered=True):
+        box = BoundingBox3D(size=Vector3(x=size, y=size, z=size))
+        box.center.position.x = x
+        header = Header(frame_id=frame)
+        results.publish(Detection3DArray(header=header, detections=[Detection3D(bbox=box)]))
+        return heard(answered)
+
+    def heard(answered=True):
+        spin_until(lambda: received and answered, 10 if answered else 0.3)
+        parts = [transform for message in received for transform in message.transforms]
+        received.clear()
+        return [
+            (t.header.frame_id, t.child_frame_id, t.transform.translation.x, t.transform.rotation.w)
+            for t in parts
+        ]
+
     try:
-        peer.spin_until(lambda: follower.count_publishers(f"{namespace}/detections_3d"))
-        peer.spin_until(lambda: (peer.send(graph.detection()), received)[1])
-        peer.send(graph.detection())
-        peer.spin(0.5)
+        spin_until(results.get_subscription_count, 10)
+        yield send, heard
     finally:
-        peer._executor.remove_node(follower)
-        follower.destroy_node()
-    ((transform,),) = [message.transforms for message in received]
-    assert transform.header.frame_id == graph.FRAME
-    assert transform.child_frame_id == f"{namespace[1:]}/estimator/view"
-    assert transform.transform == Transform()
+        executor.shutdown()
+        node.destroy_node()
+        watcher.destroy_node()
+
+
+def test_the_frame_for_rviz_is_there_at_once_and_follows_the_objects(frames):
+    send, heard = frames
+    view = "left/estimator/view"
+    assert heard() == [(view, f"{view}_waits", 0.0, 1.0)]
+    assert send(0.5) == [("camera", view, 0.5, 1.0)]
+    assert send(0.55, answered=False) == []  # still in view
+    assert send(0.7, size=0.0, answered=False) == []  # no mode: nowhere
+    assert send(0.7) == [("camera", view, 0.7, 1.0)]
+    assert send(0.7, frame="/base") == [("base", view, 0.7, 1.0)]
+    assert send(0.9, frame="", answered=False) == []
 
 
 def test_rviz_shows_topics_of_the_node(start):
@@ -324,6 +358,9 @@ def test_rviz_shows_topics_of_the_node(start):
         "Image",
     }
     assert "rviz_default_plugins/TF" in {display["Class"] for display in displays}
+    state = bytes.fromhex(config["Window Geometry"]["QMainWindow State"])
+    for name in ("Displays", "Overlay", "Rotations"):  # Qt's: a name, then 1 for visible
+        assert state.count(name.encode("utf-16-be") + b"\1") == 1
     for display in displays:  # as RViz saves them; "Filter size" only where it waits for TF
         assert {"Class", "Name", "Enabled", "Value"} <= set(display)
         filtered = display["Class"].rpartition("/")[2] in ("PoseArray", "PoseWithCovariance")

@@ -11,7 +11,7 @@ from vision_msgs.msg import Detection2DArray
 
 import bop_files
 from spyropose_ros.demo import record, stage
-from spyropose_ros.demo.frames import MugFrames
+from spyropose_ros.demo.frames import open_frames
 from spyropose_ros.demo.trajectory import mug_pose
 from spyropose_ros.ros.bags import bag
 from spyropose_ros.ros.bags.bag_files import BagReader
@@ -60,7 +60,7 @@ def box_of(detection):
 def test_mug_bag_has_the_frames_of_the_demo(tmp_path):
     path = tmp_path / "mug"
     assert record.main(["mug", str(path), "--frames", "2"]) == 0
-    frames = MugFrames(2)
+    frames = open_frames("mug", 2)
     images = read(path, "/image_rect", Image)
     np.testing.assert_array_equal([rgb_image(m) for m in images], [f.image for f in frames])
     stamps = [nanoseconds(message.header.stamp) for message in images]

@@ -1,7 +1,6 @@
 """From views to crops: occlusion, the simulated detector, the crop and the surface map, batched."""
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +10,6 @@ from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.scenes.chance import Chance
 from spyropose_ros.scenes.compositing import Painter
 from spyropose_ros.scenes.detector import noisy_boxes
-from spyropose_ros.scenes.sampler import SceneSettings
 from training.data.crops import (
     PAPER_LIMIT,
     PAPER_SIGMA,
@@ -22,13 +20,6 @@ from training.data.crops import (
 from training.data.source import CropSettings
 
 _TRIES = 8  # of the noise, until the truth lies in the ball
-
-
-def varied(settings: SceneSettings, crop: CropSettings) -> SceneSettings:
-    """Return how scenes look with the surfaces and the light that crops ask for."""
-    appearance = settings.appearance
-    surface = replace(appearance.surface, share=crop.painted)
-    return replace(settings, appearance=replace(appearance, surface=surface, harsh=crop.harsh))
 
 
 class Composer(nn.Module):
@@ -85,8 +76,8 @@ class Composer(nn.Module):
             "rotation": batch["rotation"],
             "translation": truth,
         }
-        if crop.miscalibration > 0:
-            errors = chance.normal((3,)) * crop.miscalibration
+        if crop.looks.miscalibration > 0:
+            errors = chance.normal((3,)) * crop.looks.miscalibration
             item["K_crop"] = miscalibrated(K_crop, crop.resolution, errors)
         if crop.surface:
             depth = batch["depth"] * visible

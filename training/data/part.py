@@ -12,7 +12,7 @@ from spyropose_ros.scenes.sampler import ObjectModel
 from spyropose_ros.scenes.views import ViewCaster
 from training.config import PAPER_BOP, BopOptions
 from training.data.bop import BopSource
-from training.data.compose import Composer, varied
+from training.data.compose import Composer
 from training.data.rendered import ViewItems
 from training.data.source import CropSettings
 from training.generate.cad import has_colours
@@ -75,7 +75,7 @@ class PartSource(BopSource):
 
     def composer(self, crop: CropSettings) -> nn.Module:
         """Return what paints the views and measures them in metres."""
-        painter = Painter(self._model, varied(self._scenes, crop), crop.resolution, crop.padding)
+        painter = Painter(self._model, crop.looks.of(self._scenes), crop.resolution, crop.padding)
         return _InMetres(Composer(painter, self.size_ratio[0], crop), self._scale)
 
 

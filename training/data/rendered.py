@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,14 +21,16 @@ from spyropose_ros.scenes.compositing import Painter
 from spyropose_ros.scenes.detector import noisy_box
 from spyropose_ros.scenes.sampler import ObjectModel, SceneSampler, SceneSettings, mask_box
 from spyropose_ros.scenes.views import View, ViewCaster
-from training.data.compose import Composer, varied
+from training.data.compose import Composer
 from training.data.crops import within_ball
 from training.data.rendered_objects import load_object_model, scene_settings
+from training.data.seen import AnnotatedObjects
 from training.data.source import (
     ENDLESS,
     CropSettings,
     EvaluationObject,
     Sample,
+    Seen,
     Source,
 )
 from training.data.streams import TEST, item_generator
@@ -103,7 +106,7 @@ class RenderedSource(Source):
 
     def composer(self, crop: CropSettings) -> Composer:
         """Return what paints the views with the object's settings."""
-        painter = Painter(self.model, varied(self.settings, crop), crop.resolution, crop.padding)
+        painter = Painter(self.model, crop.looks.of(self.settings), crop.resolution, crop.padding)
         return Composer(painter, self.size_ratio[0], crop)
 
     def samples(self, split: str, seed: int) -> Iterator[Sample]:
@@ -123,6 +126,7 @@ class RenderedSource(Source):
                 visible_fraction=scene.visible_fraction,
                 handle_fraction=scene.handle_fraction,
                 image_id=i,
+                seen=partial(Seen, scene.mask, scene.hidden),
             )
 
 
@@ -153,6 +157,7 @@ class LmoSource(RenderedSource):
         if split == "renderings":
             yield from super().samples(split, seed)
             return
+        annotated = AnnotatedObjects(self._root)
         for frame in self.frames(split):
             for number, instance in enumerate(frame.instances):
                 seen = instance.visibility
@@ -162,9 +167,11 @@ class LmoSource(RenderedSource):
                 if seen.fraction < MIN_VISIBLE:
                     continue
                 rng = np.random.default_rng((seed, frame.frame_id, self.object_id))
+                image = frame.image()
+                height, width = image.shape[:2]
                 yield Sample(
                     f"{frame.frame_id:06d}/{number}",
-                    frame.image(),
+                    image,
                     frame.K,
                     instance.rotation,
                     instance.translation,
@@ -174,6 +181,7 @@ class LmoSource(RenderedSource):
                     image_id=frame.frame_id,
                     instance=number,
                     object_id=self.object_id,
+                    seen=partial(annotated.seen, frame, number, width, height),
                 )
 
     def annotation(self, split: str) -> str:

@@ -2,9 +2,9 @@
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import trimesh
@@ -13,9 +13,22 @@ from torch import Tensor, nn
 from spyropose_ros.bop import BopFrame
 from spyropose_ros.core.errors import InputError
 from spyropose_ros.scenes.detector import EdgeNoise
+from training.data.looks import Looks
 
 ENDLESS = sys.maxsize
 """Length of items that are rendered without end."""
+
+
+class Seen(NamedTuple):
+    """What an image shows of an object.
+
+    Attributes:
+        mask: pixels that show it, bool [H, W].
+        hidden: pixels that show something in front of it, or of where it might be, bool [H, W].
+    """
+
+    mask: np.ndarray
+    hidden: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,8 @@ class Sample:
         image_id: number of the image in its scene.
         instance: number of the annotation in its image.
         object_id: number of the object in its data set.
+        seen: finds out what the image shows of the object; None where nobody knows, or where
+            nothing hides it.
     """
 
     id: str
@@ -54,6 +69,7 @@ class Sample:
     image_id: int = 0
     instance: int = 0
     object_id: int = 0
+    seen: Callable[[], Seen] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,10 +100,7 @@ class CropSettings:
         max_roll: largest random in-plane turn of the crop, degrees.
         surface: whether items have a surface map.
         zoom: largest random change of the crop's scale, and of its middle in crop sides.
-        painted: share of rendered objects with a random surface.
-        harsh: share of rendered objects in harsh light.
-        miscalibration: of rendered crops, standard deviation of the errors of
-            `training.data.crops.miscalibrated`.
+        looks: of rendered crops.
     """
 
     resolution: int
@@ -97,9 +110,7 @@ class CropSettings:
     max_roll: float
     surface: bool
     zoom: float = 0.0
-    painted: float = 0.0
-    harsh: float = 0.0
-    miscalibration: float = 0.0
+    looks: Looks = Looks()
 
 
 class Items(Protocol):

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from training.config import AugmentationConfig
 from training.data.crops import miscalibrated
+from training.data.looks import Looks
 from training.fitting.augment import make_augmentation
 
-LOOKS = {"painted": 1.0, "harsh": 0.5}
-"""Settings of the crops: surfaces and light."""
+LOOKS = Looks(painted=1.0, harsh=0.5)
+"""Of the crops."""
 
 _EXPOSURE = 0.5  # share of crops from a camera with wrong settings
 _MISCALIBRATION = 0.01  # standard deviation of the errors

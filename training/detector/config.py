@@ -24,7 +24,8 @@ class DetectorConfig:
         lr: peak learning rate of AdamW.
         steps_per_epoch: validation and checkpoint after so many steps.
         precision: see `training.config.OptimConfig`.
-        start_from: detector whose weights are the start.
+        start_from: detector whose weights are the start; those of its classes too, if it has the
+            same.
         side: images are scaled so that their longer side has this many pixels.
         views: "upright" objects, seen from the side or above, or "uniform" over SO(3); a set of
             `training.generate_data` is seen as it was generated.

@@ -36,7 +36,7 @@ from training.fitting.running import (
     write_yaml,
 )
 from training.fitting.stream_data import StreamData
-from training.runs import IDENTITY, SETTINGS, next_command
+from training.runs import IDENTITY, SETTINGS, log_next
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,8 @@ def fit(
     lightning.seed_everything(config.seed, verbose=False)
     cv2.setNumThreads(1)
     clock = TrainingClock(config.hours)
-    network = started_from(DetectorBundle.from_pretrained(config.start_from), len(known.classes))
+    start = DetectorBundle.from_pretrained(config.start_from)
+    network = started_from(start, known.classes)
     augmentation = PRESETS["default"].augmentation
     module = DetectorModule(network, config.optim, augmentation, config.seed, clock)
     items = GroupItems(known.sampler)
@@ -98,11 +99,12 @@ def fit(
             log.info("%s; to resume, add --run-id %s to the command", stop, run_dir.name)
             raise
         record = identity | training_record(trainer, clock, steps, config.to_flat())
+        record["started_from"] = start.record
         made = _calibrated(module.network, known, config, record)
         made.save_pretrained(bundle)  # last: with it the run is finished
         log.info("detector written to %s", bundle / CONFIG)
         if not debug:
-            log.info("see how good it is: %s", next_command("evaluate_detector", run_dir))
+            log_next("see how good it is", "evaluate_detector", run_dir)
     return bundle
 
 
@@ -125,13 +127,7 @@ def _calibrated(
         false=calibrated(matches.false, slope, offset),
     )
     fitted = {"images": matches.images, "ece_before": before} | summarise(matches)
-    log.info(
-        "scores calibrated on %d boxes of %d images; recall %.3f at precision %g",
-        len(matches.scores),
-        matches.images,
-        fitted["recall"],
-        fitted["precision"],
-    )
+    log.info("scores calibrated on %d boxes of %d images", len(matches.scores), matches.images)
     errors = good_errors(matches)
     return DetectorBundle(
         network,

@@ -12,6 +12,7 @@ from spyropose_ros.core.errors import InputError
 from spyropose_ros.detector.network import STRIDES
 from spyropose_ros.scenes.groups import Group, GroupSampler, GroupSettings
 from spyropose_ros.scenes.sampler import ObjectModel, SceneSettings
+from training.data.looks import Looks
 from training.data.rendered_objects import load_object_model, scene_settings
 from training.data.source import ENDLESS
 from training.detector.config import MIN_VISIBLE
@@ -68,8 +69,7 @@ def open_objects(
     names = tuple(model.name for model in models)
     if len(set(names)) < len(names):
         raise InputError(f"a detector needs each of its objects once; got {', '.join(names)}")
-    surface = replace(scenes.appearance.surface, share=painted)
-    scenes = replace(scenes, appearance=replace(scenes.appearance, surface=surface))
+    scenes = Looks(painted).of(scenes)
     return KnownObjects(names, GroupSampler(models, GroupSettings(scenes, side)))
 
 

@@ -16,6 +16,7 @@ from spyropose_ros.bop.scene import BopFrame
 from spyropose_ros.core.errors import DataError
 from spyropose_ros.core.estimator import Estimator
 from spyropose_ros.detector.detector import Detections, Detector
+from spyropose_ros.scenes.detector import noisy_box
 from training.data.source import EvaluationObject
 from training.evaluation.metrics import MSPD_THRESHOLDS, MSSD_THRESHOLDS
 from training.evaluation.pose_errors import mspd, mssd
@@ -99,19 +100,26 @@ def detected(detector: Detector, image: np.ndarray) -> Detections:
     return Detections(found.boxes[first], found.scores[first], found.classes[first], names)
 
 
-def annotated(frame: BopFrame, names: Mapping[int, str], targets: Targets) -> Detections:
+def annotated(frame: BopFrame, names: Mapping[int, str], targets: Targets, seed: int) -> Detections:
     """Make detections of the annotation: what is visible of the targets in an image.
 
     Args:
         frame: with its annotation.
         names: of the objects by their numbers.
         targets: what is asked for.
+        seed: of the boxes' noise, which is that of a simulated detector.
 
     Returns:
         Their boxes, with scores of 1.
     """
     seen = [
-        (instance.object_id, instance.visibility.box)
+        (
+            instance.object_id,
+            noisy_box(
+                instance.visibility.box,
+                np.random.default_rng((seed, frame.frame_id, instance.object_id)),
+            ),
+        )
         for instance in frame.instances
         if (frame.scene_id, frame.frame_id, instance.object_id) in targets
         and instance.visibility is not None

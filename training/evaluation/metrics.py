@@ -30,6 +30,7 @@ def image_metrics(
     diameter: float,
     sample: Sample,
     target: EvaluationObject,
+    distribution: PoseDistribution | None = None,
 ) -> dict:
     """Compute all metrics of one image.
 
@@ -39,14 +40,22 @@ def image_metrics(
         diameter: of the bounding sphere, metres.
         sample: the truth.
         target: the object.
+        distribution: with other masses than the pyramid's, of which the levels before the last are.
 
     Returns:
         Plain numbers by name, None where one is not defined.
     """
-    distribution = pyramid.distribution(0, torch.from_numpy(center).float(), diameter).to("cpu")
+    verified = distribution
+    if distribution is None:
+        at = torch.from_numpy(center).float()
+        distribution = pyramid.distribution(0, at, diameter).to("cpu")
     equivalents = equivalent_rotations(sample, target)
     uniform = float(se3_grid.uniform_log_density(pyramid.box)[0])
     annotated, levels = _gains(pyramid, center, sample, equivalents, uniform)
+    if verified is not None:
+        truth = torch.from_numpy(sample.rotation)[None], torch.from_numpy(sample.translation)[None]
+        annotated = float(verified.log_density(*truth)) - uniform
+        levels[-1] = annotated if math.isfinite(annotated) else OUTSIDE_FLOOR
     return {
         "id": sample.id,
         "visible_fraction": sample.visible_fraction,
@@ -186,6 +195,10 @@ def summarise(records: list[dict], target: EvaluationObject, diameter: float) ->
         summary |= _translation_summary(records, diameter)
     if "mssd" in records[0]:
         summary |= _vertex_summary(records, target)
+    if "admissible" in records[0]:
+        keys = ("msd_precision", "msd_recall", "mpd_precision", "mpd_recall")
+        summary["admissible_median"] = float(np.median(_column(records, "admissible")))
+        summary |= {key: float(_column(records, key).mean()) for key in keys}
     return summary
 
 

@@ -24,6 +24,9 @@ _TIMES = "_times"
 DETECTOR = "report_detector_"
 """Prefix of the names of a detector's reports, which may lie in the same folder."""
 
+PRESENCE = "presence_"
+"""Prefix of the names of presence's reports."""
+
 
 def write_report(
     directory: Path,
@@ -104,6 +107,11 @@ _ROWS = (
         "{:.2f}".format,
     ),
     ("entropy about the object's z axis, mean (nats)", "axis_entropy_mean", "{:.2f}".format),
+    ("admissible poses, median", "admissible_median", "{:.0f}".format),
+    ("precision by surface distance (MSD)", "msd_precision", "{:.3f}".format),
+    ("recall by surface distance (MSD)", "msd_recall", "{:.3f}".format),
+    ("precision by projected distance (MPD)", "mpd_precision", "{:.3f}".format),
+    ("recall by projected distance (MPD)", "mpd_recall", "{:.3f}".format),
     ("modes, mean", "modes_mean", "{:.2f}".format),
     ("mass left unexpanded, mean", "unexpanded_mass_mean", "{:.4f}".format),
     ("evaluations per image, mean", "evaluations_mean", "{:.0f}".format),

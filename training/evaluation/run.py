@@ -5,12 +5,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
+import trimesh
 
 from spyropose_ros.core.bundle import ModelBundle
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.estimator import Estimator, SearchSettings
 from spyropose_ros.core.search import PosePyramid
+from spyropose_ros.scenes.verification import Verification
 from training import provenance, runs
 from training.data.source import EvaluationObject, Sample, Source
+from training.evaluation.admissible import AdmissiblePoses
+from training.evaluation.ambiguity import ambiguity_metrics
 from training.evaluation.metrics import image_metrics, summarise
 from training.evaluation.protocol import Protocol
 from training.evaluation.report import write_report
@@ -28,6 +34,8 @@ class Evaluation:
         seed: of the noise.
         protocol: how images are put before the model.
         directory: of the report.
+        verification: of the modes, by renderings; None without.
+        admissible: finds the poses that precision and recall are measured against; None without.
     """
 
     estimator: Estimator
@@ -37,6 +45,8 @@ class Evaluation:
     seed: int
     protocol: Protocol
     directory: Path
+    verification: Verification | None = None
+    admissible: AdmissiblePoses | None = None
 
     @classmethod
     def open(
@@ -108,8 +118,47 @@ class Evaluation:
 
     def metrics(self, pyramid: PosePyramid, sample: Sample) -> dict:
         """Compute the metrics of one image."""
-        center = np.array(self.estimator.bundle.object.center)
-        return image_metrics(pyramid, center, self.source.diameter, sample, self.target)
+        source, center = self.source, np.array(self.estimator.bundle.object.center)
+        at = torch.from_numpy(center).float()
+        distribution, verified = pyramid.distribution(0, at, source.diameter).to("cpu"), None
+        if self.verification is not None:
+            assert sample.box is not None  # `verified` has refused what has none
+            verified = self.verification(sample.image, sample.K, sample.box, distribution)
+            distribution = verified
+        found = image_metrics(pyramid, center, source.diameter, sample, self.target, verified)
+        if self.admissible is None:
+            return found
+        poses, width = self.admissible(sample), sample.image.shape[1]
+        return found | ambiguity_metrics(distribution, poses, self.target, sample.K, width)
+
+    def with_ambiguity(self) -> "Evaluation":
+        """Measure precision and recall against the admissible poses, too.
+
+        Returns:
+            The evaluation.
+
+        Raises:
+            InputError: the data set has no mesh.
+        """
+        mesh, source = _mesh(self.source), self.source
+        return replace(self, admissible=AdmissiblePoses(mesh, source.center, source.diameter))
+
+    def verified(self) -> "Evaluation":
+        """Weigh the modes by renderings.
+
+        Returns:
+            The evaluation.
+
+        Raises:
+            InputError: the data set has no mesh, images are crops, or the protocol is another than
+                the node's.
+        """
+        if self.source.rotation_only or self.protocol.paper or self.protocol.regular_grid:
+            raise InputError(
+                "modes are verified where boxes are given and the grid is the node's: leave out "
+                "--verify, or --paper-protocol and --regular-grid"
+            )
+        return replace(self, verification=Verification(self.estimator, _mesh(self.source)))
 
     def write(
         self,
@@ -144,3 +193,10 @@ class Evaluation:
         shown = next(iter(groups.values()))
         write_report(self.directory, stem, report, times, shown, pictures)
         return report
+
+
+def _mesh(source: Source) -> trimesh.Trimesh:
+    """Return the mesh of a data set's object."""
+    if source.mesh is None:
+        raise InputError(f"{source.name} has no mesh, which --verify and --ambiguity render")
+    return source.mesh

@@ -45,13 +45,13 @@ def verdict(report: dict) -> str:
     if not _has_learned(summary, report["search"]["depth"]):
         return (
             "has not learned: it knows hardly more than the box of the detector; train again for "
-            "longer (more --hours and a new --run-id), or look at the data with "
+            "longer (more --hours), or look at the data with "
             f"'{starter()} -m training.inspect_data'"
         )
     if summary["modes_mean"] < _MODES:
         return (
             "has learned little: in many images no pose stands out, so its errors mean little; "
-            "train again for longer (more --hours and a new --run-id)"
+            "train again for longer (more --hours)"
         )
     share = f"the 90 % region holds the true pose in {covered:.0%} of the images"
     slack = max(_TOLERANCE, 2 * math.sqrt(_MASS * (1 - _MASS) / images))  # two standard errors

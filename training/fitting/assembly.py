@@ -15,6 +15,7 @@ from spyropose_ros.core.network.keypoints import box_keypoints, farthest_points
 from spyropose_ros.core.network.rotation_model import RotationModel
 from training.config import NetworkConfig, TrainConfig
 from training.data.box_noise import box_noise
+from training.data.looks import Looks
 from training.data.source import CropSettings, Source
 from training.fitting.clock import TrainingClock
 from training.fitting.module import PoseModule
@@ -157,9 +158,7 @@ def crop_settings(config: TrainConfig, source: Source, training: bool) -> CropSe
         config.data.max_roll if training else 0.0,
         _reads_surface(config, source),
         config.data.zoom if training else 0.0,
-        config.data.painted,
-        config.data.harsh,
-        config.data.miscalibration,
+        Looks(config.data.painted, config.data.harsh, config.data.miscalibration),
     )
 
 

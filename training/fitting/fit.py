@@ -20,6 +20,7 @@ from training.fitting.memory import keep_freed_memory
 from training.fitting.precision import trainer_precision
 from training.fitting.progress import Progress, silence_lightning
 from training.fitting.running import (
+    Steps,
     count,
     log_file,
     make_logger,
@@ -29,7 +30,7 @@ from training.fitting.running import (
     write_yaml,
 )
 from training.fitting.stream_data import StreamData
-from training.runs import IDENTITY, SETTINGS, next_command
+from training.runs import IDENTITY, SETTINGS, log_next
 
 log = logging.getLogger(__name__)
 
@@ -131,8 +132,8 @@ def fit(
 def _log_next(run_dir: Path, source: Source) -> None:
     """Print what to do with the bundle."""
     if not source.validates_on_test:  # which must not be fitted on
-        log.info("next, calibrate it: %s", next_command("calibrate", run_dir))
-    log.info("then see how good it is: %s", next_command("evaluate", run_dir))
+        log_next("next, calibrate it", "calibrate", run_dir)
+    log_next("then see how good it is", "evaluate", run_dir)
 
 
 def _check(source: Source, config: TrainConfig) -> None:
@@ -147,7 +148,7 @@ def _check(source: Source, config: TrainConfig) -> None:
 
 
 def _record(
-    trainer: lightning.Trainer, clock: TrainingClock, steps: int, config: TrainConfig
+    trainer: lightning.Trainer, clock: TrainingClock, steps: Steps, config: TrainConfig
 ) -> dict[str, object]:
     """Return how the weights were made."""
     record = training_record(trainer, clock, steps, config.to_flat())

@@ -20,6 +20,7 @@ LOGGED = 60.0
 """Seconds between two lines of a log."""
 
 _DRAWN = 1.0  # seconds between two readings
+_SURE = 20.0  # seconds of readings that the time left is told from
 _RECENT = 60  # readings that rates and losses are averaged over
 
 
@@ -42,7 +43,8 @@ class _Reading(NamedTuple):
 class Progress(Callback):
     """Shows a training in one line, which is redrawn on a terminal.
 
-    The log gets the line once a minute and every validation; `console` keeps these from a terminal.
+    The log gets the line after the first step, then once a minute, and every validation; `console`
+    keeps these from a terminal.
 
     Args:
         clock: of a training by hours.
@@ -60,19 +62,19 @@ class Progress(Callback):
         self._found = ""  # by the latest validation
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
-        """Look for the first time."""
-        self._recent.append(self._read(trainer))
-        self._logged = time.monotonic()
+        """Begin; the first look is after a step, as what comes before takes other times."""
+        self._recent.clear()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *_) -> None:
         """Look again, if it is time."""
         now = time.monotonic()
-        if not trainer.is_global_zero or now - self._recent[-1].time < _DRAWN:
+        first = not self._recent
+        if not trainer.is_global_zero or not (first or now - self._recent[-1].time >= _DRAWN):
             return
         self._recent.append(self._read(trainer))
         if self._terminal:
             print(f"\r{self._line()}\x1b[K", end="", file=sys.stderr, flush=True)
-        if now - self._logged >= LOGGED:
+        if first or now - self._logged >= LOGGED:
             log.info(self._line())
             self._logged = now
 
@@ -101,7 +103,7 @@ class Progress(Callback):
         self._end_line()
 
     def _end_line(self) -> None:
-        if self._terminal and len(self._recent) > 1:
+        if self._terminal and self._recent:
             print(file=sys.stderr)
 
     def _read(self, trainer: lightning.Trainer) -> _Reading:
@@ -113,13 +115,14 @@ class Progress(Callback):
     def _line(self) -> str:
         first, last = self._recent[0], self._recent[-1]
         seconds = last.time - first.time
-        rate = (last.step - first.step) * self._images / seconds
         losses = [look.loss for look in self._recent if look.loss == look.loss]
         parts = [f"step {last.step}", f"{last.share:.1%}"]
-        if last.share > first.share:
+        if seconds >= _SURE and last.share > first.share:
             left = (1 - last.share) * seconds / (last.share - first.share)
             parts.append(f"{_duration(left)} left")
-        parts.append(f"{rate:.1f} images/s")
+        if seconds > 0:
+            rate = (last.step - first.step) * self._images / seconds
+            parts.append(f"{rate:.1f} images/s")
         if losses:
             parts.append(f"loss {sum(losses) / len(losses):.3f}")
         if self._found:

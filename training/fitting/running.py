@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import lightning
 import torch
@@ -23,6 +23,19 @@ from training.fitting.stream_data import ENDLESS_STEPS, StreamData
 log = logging.getLogger(__name__)
 
 _DEBUG_STEPS = 5
+_LOGGED_STEPS = 25  # from one to the next
+
+
+class Steps(NamedTuple):
+    """Of a training.
+
+    Attributes:
+        exported: that the weights to export took: those of the best validation, or all.
+        done: all of them.
+    """
+
+    exported: int
+    done: int
 
 
 def make_trainer(
@@ -62,7 +75,8 @@ def make_trainer(
         enable_checkpointing=not debug,
         enable_progress_bar=False,
         enable_model_summary=False,
-        log_every_n_steps=25,
+        # A short training has a curve, too.
+        log_every_n_steps=max(1, min(_LOGGED_STEPS, optim.steps_per_epoch // 8)),
         val_check_interval=min(optim.steps_per_epoch, steps),
         check_val_every_n_epoch=None,  # to Lightning, the whole training is one epoch
         num_sanity_val_steps=0,
@@ -75,7 +89,7 @@ def train_or_resume(
     module: lightning.LightningModule,
     data: StreamData,
     patience: int = 0,
-) -> int:
+) -> Steps:
     """Train from the start or the latest checkpoint; the module ends with the weights to export.
 
     Args:
@@ -86,7 +100,7 @@ def train_or_resume(
         patience: whether, if not 0, the best weights are exported, not the last.
 
     Returns:
-        Steps that these weights took.
+        What was done.
 
     Raises:
         InputError: the checkpoint is of an earlier version.
@@ -102,29 +116,29 @@ def train_or_resume(
         if clock.state_key not in state["callbacks"]:
             raise InputError(f"{resume} is of an earlier version: choose another --run-id")
         clock.load_state_dict(state["callbacks"][clock.state_key])
-        steps = state["global_step"]
-        finished = clock.enough(trainer) or steps >= trainer.max_steps
+        done = state["global_step"]
+        finished = clock.enough(trainer) or done >= trainer.max_steps
     if finished:  # but not exported yet
         module.load_state_dict(state["state_dict"])  # the average, where there is one
     else:
         trainer.fit(module, data, ckpt_path=resume, weights_only=True)
-        steps = trainer.global_step
+        done = trainer.global_step
     if patience == 0 or not (checkpoints and checkpoints.best.is_file()):
-        return steps
+        return Steps(done, done)
     state = torch.load(checkpoints.best, map_location="cpu", weights_only=True)
     module.load_state_dict(state["state_dict"])
-    return state["global_step"]
+    return Steps(state["global_step"], done)
 
 
 def training_record(
-    trainer: lightning.Trainer, clock: TrainingClock, steps: int, settings: dict
+    trainer: lightning.Trainer, clock: TrainingClock, steps: Steps, settings: dict
 ) -> dict[str, object]:
     """Return how weights were made.
 
     Args:
         trainer: that trained them.
         clock: of the run.
-        steps: that they took.
+        steps: of the training.
         settings: all of the run's, plain values.
 
     Returns:
@@ -134,7 +148,8 @@ def training_record(
         "package_version": provenance.package_version(),
         "git_commit": provenance.git_commit(),
         "config": settings,
-        "steps": steps,
+        "steps": steps.exported,
+        "steps_done": steps.done,
         "processes": trainer.world_size,
         "precision": trainer.precision,
         "hardware": provenance.hardware(str(trainer.strategy.root_device)),

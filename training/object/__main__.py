@@ -2,7 +2,7 @@
 
 Checks the mesh, finds its symmetries, renders a held-out set, trains detector and pose model,
 calibrates and evaluates them, and writes runs/<name>/bundle and the page runs/<name>/index.html.
-Whatever ends it, the same command goes on where it was.
+Whatever ends it, the same command goes on where it was; after the end, more hours go on from there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("mesh", type=Path, help="CAD file: STL, OBJ, PLY, GLB, 3MF or STEP")
     add("--units", choices=list(UNITS), help="of the file; asked for if it does not say")
     add("--name", help="of the part, the class id of its detections; None for that of the file")
-    add("--hours", type=float, default=2.0, help="core-hours on processors, hours on a GPU")
+    add("--hours", type=float, default=2.0, help="in all: core-hours on processors, hours on a GPU")
     add(
         "--symmetry",
         default="auto",

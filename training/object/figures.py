@@ -37,11 +37,12 @@ DETECTOR_CURVES = (
 )
 
 
-def training_curves(run_dir: Path, curves: Sequence[Curve]) -> bytes:
+def training_curves(run_dirs: Sequence[Path], curves: Sequence[Curve]) -> bytes:
     """Draw how a training went.
 
     Args:
-        run_dir: of a run with CSV logs, one for each of its starts.
+        run_dirs: of runs with CSV logs, one for each of their starts; each run goes on from the
+            weights of the one before.
         curves: side by side.
 
     Returns:
@@ -49,16 +50,16 @@ def training_curves(run_dir: Path, curves: Sequence[Curve]) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    logs = sorted(
-        run_dir.glob("csv/version_*/metrics.csv"), key=lambda path: int(path.parent.name[8:])
-    )
-    rows = [row for log in logs for row in csv.DictReader(log.read_text().splitlines())]
+    rows: list[dict] = []
+    for run_dir in run_dirs:
+        first = int(rows[-1]["step"]) + 1 if rows else 0
+        rows += [row | {"step": first + int(row["step"])} for row in _logged(run_dir)]
     figure = Figure(figsize=(5 * len(curves), 3.2), layout="constrained")
     for axes, curve in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves, strict=True):
-        points = {int(row["step"]): float(row[curve.name]) for row in rows if row.get(curve.name)}
+        points = {row["step"]: float(row[curve.name]) for row in rows if row.get(curve.name)}
         steps = sorted(points)
         values = np.array([points[step] for step in steps])
-        window = min(curve.smooth, len(values))
+        window = min(curve.smooth, -(-len(values) // 4))  # a short curve is a curve, too
         if window:
             kernel = np.ones(window) / window
             axes.plot(steps[window - 1 :], np.convolve(values, kernel, "valid"), marker=".", ms=4)
@@ -67,6 +68,14 @@ def training_curves(run_dir: Path, curves: Sequence[Curve]) -> bytes:
     stream = io.BytesIO()
     figure.savefig(stream, dpi=100)
     return stream.getvalue()
+
+
+def _logged(run_dir: Path) -> list[dict]:
+    """Return all rows of a run's logs."""
+    logs = sorted(
+        run_dir.glob("csv/version_*/metrics.csv"), key=lambda path: int(path.parent.name[8:])
+    )
+    return [row for log in logs for row in csv.DictReader(log.read_text().splitlines())]
 
 
 def detections(shown: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]) -> bytes:

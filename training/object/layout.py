@@ -1,6 +1,6 @@
 """The files of a part's training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -10,24 +10,36 @@ class Layout:
 
     Attributes:
         root: folder of the part, runs/<name>.
+        stage: 1, or more where a finished training goes on: its held-out set and its runs have
+            folders of their own.
     """
 
     root: Path
+    stage: int = 1
 
     @property
     def data(self) -> Path:
         """The held-out set, in the BOP format."""
-        return self.root / "data"
+        return self.of_stage("data")
 
     @property
     def detector(self) -> Path:
         """Run of the detector."""
-        return self.root / "detector"
+        return self.of_stage("detector")
 
     @property
     def pose(self) -> Path:
         """Run of the pose model."""
-        return self.root / "pose"
+        return self.of_stage("pose")
+
+    @property
+    def stages(self) -> list["Layout"]:
+        """Of all stages up to this one."""
+        return [replace(self, stage=stage) for stage in range(1, self.stage + 1)]
+
+    def of_stage(self, name: str) -> Path:
+        """Return a stage's folder: "data", "detector" or "pose"."""
+        return self.root / (name if self.stage == 1 else f"{name}_{self.stage}")
 
     @property
     def bundle(self) -> Path:

@@ -26,7 +26,7 @@ class Settings:
         mesh: SHA-256 of the CAD file.
         name: of the object, the class id of detections.
         units: of the CAD file.
-        hours: core-hours on processors, hours on a GPU.
+        hours: core-hours on processors, hours on a GPU, of all stages together.
         symmetry: see `training.generate.symmetry.symmetry_of`.
         views: sides that are seen.
         distance: smallest and largest z of the part's centre, metres; None for 3.5 and 8
@@ -58,7 +58,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Plan:
-    """Shares of the hours.
+    """Shares of the hours: of those of this stage for the trainings, else of all.
 
     Attributes:
         detector_hours: of its training.
@@ -81,13 +81,30 @@ class Plan:
     validation_images: int
 
     @classmethod
-    def of(cls, hours: float) -> "Plan":
-        """Divide hours."""
-        share = min(1.0, hours / _HOURS)
+    def of(cls, hours: float, before: float = 0.0) -> "Plan":
+        """Divide hours.
+
+        Args:
+            hours: of all stages.
+            before: of the finished stages.
+
+        Returns:
+            The shares.
+
+        Raises:
+            InputError: too little is left to train.
+        """
+        more = round(hours - before, 5)
+        if more < _SMALLEST:
+            raise InputError(
+                f"--hours {hours:g} adds {more:g} to the {before:g} that are done: give "
+                f"{before + _SMALLEST:g} or more"
+            )
+        share = min(1.0, more / _HOURS)
         rest = (1 - POSE_SHARE - DETECTOR_SHARE) * 3600 * hours  # seconds
         return cls(
-            detector_hours=round(DETECTOR_SHARE * hours, 5),
-            pose_hours=round(POSE_SHARE * hours, 5),
+            detector_hours=round(DETECTOR_SHARE * more, 5),
+            pose_hours=round(POSE_SHARE * more, 5),
             test_images=_number(0.5 * rest / _TEST_SECONDS),
             calibration_images=_number(0.3 * rest / _CALIBRATION_SECONDS),
             detector_images=_number(0.1 * rest / _RENDERING_SECONDS),

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import time
 from itertools import islice
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from spyropose_ros.bop import BopDataset, BopFrame, BopScene, load_models_info
 from spyropose_ros.core.bundle_files import CONFIG as POSE_CONFIG
 from spyropose_ros.core.files import write_text
 from spyropose_ros.detector.bundle import CONFIG as DETECTOR_CONFIG
+from training import provenance
 from training.detector.evaluation import PRECISION
 from training.evaluation.records import read_records
 from training.evaluation.report import ACCURACIES, COVERAGES, read_report
@@ -20,17 +22,19 @@ from training.object.figures import DETECTOR_CURVES, POSE_CURVES, detections, tr
 from training.object.layout import Layout
 from training.object.mesh_facts import fact_lines
 from training.object.page import Picture, Section, read_picture, render
+from training.runs import steps_of
 
 _DETECTIONS_SHOWN = 6
 _LEAST_SCORE = 0.3
 
 
-def write_page(layout: Layout, name: str) -> None:
+def write_page(layout: Layout, name: str, hours: float) -> None:
     """Write index.html.
 
     Args:
         layout: of the part's folder, whose other files are complete.
         name: of the part.
+        hours: of all stages, those asked for.
     """
     facts = json.loads(layout.mesh_facts.read_text())
     report = read_report(layout.pose_report)[0]
@@ -39,10 +43,10 @@ def write_page(layout: Layout, name: str) -> None:
         _mesh(layout, facts),
         _accuracy(layout, report),
         _calibration(layout, report),
-        _confused(layout, report),
+        _confused(layout),
         *_presence(layout),
         _detector(layout, found),
-        _training(layout),
+        _training(layout, hours),
         _launch(layout, name),
     ]
     judgement = verdict(report).partition(";")[0]  # without remedies, which name other commands
@@ -109,8 +113,14 @@ def _calibration(layout: Layout, report: dict) -> Section:
     )
 
 
-def _confused(layout: Layout, report: dict) -> Section:
-    records = read_records(layout.records)
+def _confused(layout: Layout) -> Section:
+    title, every = "What it confuses", read_records(layout.records)
+    records = [record for record in every if record["n_modes"]]
+    if not records:
+        return Section(title, ["In no image does a pose stand out: there is nothing to confuse."])
+    rest = 1 - len(records) / len(every)
+    told = [f"In {rest:.0%} of the images no pose stands out. What follows is of the others."]
+    texts = told if rest else []
     truth = _true_rotations(layout.data)
     pairs = [(truth[r["scene"], r["image"]], r["R"]) for r in records]
     symmetries = next(iter(load_models_info(layout.data).values())).symmetries[:, :3, :3]
@@ -118,14 +128,15 @@ def _confused(layout: Layout, report: dict) -> Section:
     found = confusions(true, estimated, symmetries)
     limit = f"{np.degrees(WRONG):.0f} degrees"
     if not found:
-        return Section("What it confuses", [f"No leading mode is more than {limit} off."])
+        return Section(title, [*texts, f"No leading mode is more than {limit} off."])
     return Section(
-        "What it confuses",
+        title,
         [
+            *texts,
             f"Turns of the object, more than {limit}, by which the leading mode is off. Of a pose "
-            "that cannot be told in an image, the distribution has several modes."
+            "that cannot be told in an image, the distribution has several modes.",
         ],
-        [(turn.words, f"{turn.share:.1%} of the images") for turn in found],
+        [(turn.words, f"{turn.share:.1%} of these images") for turn in found],
     )
 
 
@@ -192,27 +203,37 @@ def _shown_detections(layout: Layout) -> list:
     return shown
 
 
-def _training(layout: Layout) -> Section:
-    made = {
+def _training(layout: Layout, hours: float) -> Section:
+    made = [
+        ("made", f"{time.strftime('%Y-%m-%d')}, {hours:g} hours in all"),
+        ("command", provenance.command()),
+    ]
+    records = {
         "pose model": json.loads((layout.bundle / POSE_CONFIG).read_text())["record"],
         "detector": json.loads((layout.bundle / DETECTOR_CONFIG).read_text())["record"],
     }
+    runs = {
+        model: [each.of_stage(model) for each in layout.stages] for model in ("pose", "detector")
+    }
     return Section(
         "How the training went",
-        ["Not good enough? Run the command again with more --hours and another --name."],
-        rows=[
-            (
-                title,
-                f"{record['steps']} steps in {record['seconds'] / 60:.0f} min, "
-                f"{record['hardware']}",
-            )
-            for title, record in made.items()
-        ],
+        ["Not good enough? Run the command again with more --hours: both models train on."],
+        rows=made + [row for each in records.items() for row in _stages(*each, layout)],
         pictures=[
-            Picture(training_curves(layout.pose, POSE_CURVES), "The pose model."),
-            Picture(training_curves(layout.detector, DETECTOR_CURVES), "The detector."),
+            Picture(training_curves(runs["pose"], POSE_CURVES), "The pose model."),
+            Picture(training_curves(runs["detector"], DETECTOR_CURVES), "The detector."),
         ],
     )
+
+
+def _stages(title: str, record: dict, layout: Layout) -> list[tuple[str, str]]:
+    """Return a model's trainings, the earlier ones that it went on from below the last."""
+    rows: list[tuple[str, str]] = []
+    for _ in layout.stages:
+        text = f"{steps_of(record)} in {record['seconds'] / 60:.0f} min, {record['hardware']}"
+        rows.append(("... before that" if rows else title, text))
+        record = record.get("started_from", {})
+    return rows
 
 
 def _launch(layout: Layout, name: str) -> Section:

@@ -34,6 +34,7 @@ from training.symmetry import Symmetry
 
 log = logging.getLogger(__name__)
 
+_LAST = "page"  # phase that finishes a stage
 _OBJECT = "1"  # number of the part in its data set
 _PATIENCE = 10  # validations of the pose model without a gain
 _MIN_PIXELS = 200  # thin and distant parts cover few
@@ -71,7 +72,8 @@ def work(args: argparse.Namespace) -> int:
     Raises:
         MissingFileError: the CAD file is missing.
         DataError: it is damaged, or its size says that the unit is wrong.
-        InputError: its unit is unknown, or the folder holds another part or other settings.
+        InputError: its unit is unknown, or the folder holds another part or other settings, or
+            the hours are hardly more than those that are done.
     """
     if not args.mesh.is_file():
         raise MissingFileError(f"{args.mesh} is missing: give the path of a CAD file")
@@ -80,9 +82,15 @@ def work(args: argparse.Namespace) -> int:
     settings = Settings(
         sha256(args.mesh), name, units, args.hours, args.symmetry, args.views, distance, args.seed
     )
-    part = _Part(args.mesh, settings, Layout(args.runs / name))
-    ledger = Ledger(part.layout.root, settings.to_dict())
+    root = args.runs / name
+    ledger = Ledger(root, settings.to_dict(), _LAST)
+    part = _Part(args.mesh, settings, Layout(root, 1 + len(ledger.earlier)), ledger.hours)
+    ledger.begin()
     phases = part.phases()
+    if ledger.earlier and ledger.seconds(_LAST) is None:
+        log.info(
+            "%g of %g hours are done: both models train on from there", ledger.hours, settings.hours
+        )
     for number, phase in enumerate(phases, 1):
         if ledger.seconds(phase.name) is not None:
             continue
@@ -111,14 +119,15 @@ class _Part:
     Args:
         path: of the CAD file.
         settings: of the command line.
-        layout: of its folder.
+        layout: of its folder, and the stage.
+        before: hours of the finished stages.
     """
 
-    def __init__(self, path: Path, settings: Settings, layout: Layout):
+    def __init__(self, path: Path, settings: Settings, layout: Layout, before: float = 0.0):
         self.layout = layout
         self._path = path
         self._settings = settings
-        self._plan = Plan.of(settings.hours)
+        self._plan = Plan.of(settings.hours, before)
         self._data = GenerationSettings(
             settings.name,
             settings.units,
@@ -163,7 +172,7 @@ class _Part:
                 20 + plan.detector_images / 5,
                 self._evaluate_detector,
             ),
-            Phase("page", "write card and page", 30, self._describe),
+            Phase(_LAST, "write card and page", 30, self._describe),
         ]
 
     def _look(self) -> None:
@@ -204,17 +213,20 @@ class _Part:
         errors, recall = detector.box_errors, detector.record["calibration"]["recall"]
         return errors is not None and len(errors) >= _BOX_ERRORS and recall >= _RECALL
 
-    def _run(self, run_id: str, hours: float) -> list[str]:
-        """Return the flags that every training has."""
+    def _run(self, model: str, hours: float) -> list[str]:
+        """Return the flags that every training has, those of where it starts among them."""
+        *earlier, this = [layout.of_stage(model) for layout in self.layout.stages]
         flags = {
-            "--runs": self.layout.root,
-            "--run-id": run_id,
+            "--runs": this.parent,
+            "--run-id": this.name,
             "--logger": "csv",
             "--hours": hours,
             "--steps-per-epoch": self._plan.steps_per_epoch,
             "--validation-images": self._plan.validation_images,
-            "--seed": self._settings.seed,
+            "--seed": self._settings.seed + len(earlier),  # other images than before
         }
+        if earlier:
+            flags["--start-from"] = earlier[-1] / "bundle"
         return [text for flag, value in flags.items() for text in (flag, str(value))]
 
     def _join(self) -> None:
@@ -252,7 +264,7 @@ class _Part:
 
     def _describe(self) -> None:
         write_card(str(self.layout.root), _CARD_NOTE)
-        write_page(self.layout, self._settings.name)
+        write_page(self.layout, self._settings.name, self._settings.hours)
 
 
 def _duration(seconds: float) -> str:

@@ -136,7 +136,7 @@ def _visible(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
     """Tell which points [N, 3] of a surface are seen from somewhere far away, [N]."""
     size = float(mesh.scale)
     hidden = np.arange(len(points))
-    for direction in _spread_directions(_DIRECTIONS):
+    for direction in spread_directions(_DIRECTIONS):
         origins = points[hidden] + _OFF * size * direction
         blocked = mesh.ray.intersects_any(origins, np.broadcast_to(direction, origins.shape))
         hidden = hidden[blocked]
@@ -147,7 +147,7 @@ def _visible(mesh: trimesh.Trimesh, points: np.ndarray) -> np.ndarray:
     return seen
 
 
-def _spread_directions(count: int) -> np.ndarray:
+def spread_directions(count: int) -> np.ndarray:
     """Return unit vectors [N, 3] that are evenly spread (a golden spiral)."""
     z = 1 - (2 * np.arange(count) + 1) / count
     turn = np.pi * (1 + 5**0.5) * np.arange(count)

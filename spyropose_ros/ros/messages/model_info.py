@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from ament_index_python.packages import get_package_share_path
 
+from spyropose_ros.core.bundle_files import bundle_name
 from spyropose_ros.ros.interfaces import String
 from spyropose_ros.ros.pipeline.parameters import Parameters
 
@@ -29,8 +29,9 @@ def model_info(models: Models, parameters: Parameters, finder: Finder | None = N
     Returns:
         The package's version, the search settings, per detector in this process, if there are any,
         its bundle and the classes that it finds, and per object: its name, the class ids that
-        stand for it, its bundle (model_id of the distributions), the diameter in metres, and once
-        the model is loaded the levels of its search and its device, null before.
+        stand for it, its bundle (model_id of the distributions), diameter and centre of its
+        bounding sphere in metres, and once the model is loaded its mesh (package://... or
+        file://..., null without one), the levels of its search and its device, null before.
     """
     objects = []
     for name, info in models.objects.items():
@@ -41,6 +42,8 @@ def model_info(models: Models, parameters: Parameters, finder: Finder | None = N
                 "class_ids": [c for c, used in models.classes.items() if used == name],
                 "model_id": models.model_id(name),
                 "diameter": info.diameter,
+                "center": list(info.center),
+                "mesh": estimator and models.appearance(name).mesh,
                 "depth": estimator and estimator.depth,
                 "device": estimator and str(estimator.device),
             }
@@ -52,7 +55,7 @@ def model_info(models: Models, parameters: Parameters, finder: Finder | None = N
     }
     if finder is not None:
         content["detectors"] = [
-            {"model_id": Path(bundle).name, "class_ids": list(classes)}
+            {"model_id": bundle_name(bundle), "class_ids": list(classes)}
             for bundle, classes in finder.classes.items()
         ]
     return String(data=json.dumps(content, allow_nan=False))

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from spyropose_ros.ros.interfaces import (
     Detection3DArray,
+    FeatureEstimateArray,
     Image,
     MarkerArray,
     PoseArray,
@@ -16,8 +19,10 @@ from spyropose_ros.ros.interfaces import (
     TFMessage,
 )
 from spyropose_ros.ros.messages import conversions, figures, markers
+from spyropose_ros.ros.messages.features import feature_estimates
 from spyropose_ros.ros.messages.tf_poses import ChosenPose, ObjectPoses, TransformChooser
 from spyropose_ros.ros.pipeline import images
+from spyropose_ros.ros.pipeline.appearance import Appearance
 from spyropose_ros.ros.pipeline.camera_frame import Result, nanoseconds
 from spyropose_ros.ros.pipeline.parameters import Parameters
 
@@ -31,10 +36,12 @@ TOPICS: dict[str, type] = {
     "/tf": TFMessage,
     "~/poses": PoseArray,
     "~/markers": MarkerArray,
+    "~/marginals": FeatureEstimateArray,
     "~/overlay": Image,
     "~/rotations": Image,
 }
 
+_MAX_FANS = 2  # objects of a frame that ~/markers shows by fans of meshes: they cost the most
 _TF_LEAVES = 20_000  # the most probable cells, as many as the modes are made of
 
 
@@ -86,9 +93,8 @@ def messages(
         "~/poses": lambda: conversions.resampled_poses(
             result.distributions, header, settings.max_poses
         ),
-        "~/markers": lambda: markers.marker_array(
-            header, distributions, appearances, settings.mesh, settings.min_mass
-        ),
+        "~/markers": lambda: _markers(result, distributions, appearances, parameters),
+        "~/marginals": lambda: feature_estimates(result, models),
         "~/overlay": lambda: images.image_message(
             header, figures.overlay(result, [appearance.size for appearance in appearances])
         ),
@@ -103,10 +109,35 @@ def messages(
             yield topic, message
 
 
+def _markers(
+    result: Result,
+    messages: Sequence[PoseDistribution],
+    appearances: Sequence[Appearance],
+    parameters: Parameters,
+) -> MarkerArray:
+    """Draw the distributions, the least certain ones by fans of meshes."""
+    from spyropose_ros.core.plots import ghosts, mode_ghosts  # torch: only the worker waits for it
+
+    settings = parameters.output
+    certainty = [message.modes[0].mass if message.modes else 0.0 for message in messages]
+    fans = np.argsort(certainty, kind="stable")[:_MAX_FANS]
+    drawn = [
+        (ghosts if number in fans else mode_ghosts)(distribution)
+        if settings.mesh and appearance.mesh is not None
+        else None
+        for number, (distribution, appearance) in enumerate(
+            zip(result.distributions, appearances, strict=True)
+        )
+    ]
+    world = parameters.fixed_frame and result.header.frame_id == parameters.fixed_frame
+    up = (0.0, 0.0, 1.0) if world else (0.0, -1.0, 0.0)  # REP-103
+    return markers.marker_array(result.header, messages, appearances, drawn, settings.min_mass, up)
+
+
 def _transforms(
     result: Result,
     messages: Sequence[PoseDistribution],
-    appearances: Sequence[markers.Appearance],
+    appearances: Sequence[Appearance],
     parameters: Parameters,
     chooser: TransformChooser,
 ) -> TFMessage | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 
+from spyropose_ros.core.bundle_files import bundle_name
 from spyropose_ros.ros.interfaces import CompressedImage, Detection2DArray, Header, Image
 from spyropose_ros.ros.messages.detection_messages import detection_message
 from spyropose_ros.ros.node.health import Activity, Counts, Work
@@ -76,7 +76,7 @@ class DetectorSession(WorkSession[Any]):
         loaded = self._detector is not None  # else PyTorch may be half imported
         return {
             "device memory (MB)": device_memory() if loaded else "none",
-            "models": Path(self._bundle).name,
+            "models": bundle_name(self._bundle),
             "boxes found": str(counts.found),
         }
 
@@ -93,17 +93,9 @@ class DetectorSession(WorkSession[Any]):
         self._limit = RateLimit()
 
     def _on_image(self, entry: Input, message: Any) -> None:
-        stamp = nanoseconds(message.header.stamp)
-        rate = self._read().detector.rate
-        if stamp == 0:
+        if nanoseconds(message.header.stamp) == 0:
             self._drops.add(Reason.IMAGE_STAMP, UNSTAMPED)
-        elif self._refusal is not None:
-            self._refuse(1)
-        elif not self._limit.allows(stamp * 1e-9, rate):
-            text = f"detector.rate = {rate:g} Hz is less than the camera's"
-            self._drops.add(Reason.NO_DETECTIONS, text)
         else:
-            self._limit.count()
             self._activity.match(1)
             self._submit(message)
 
@@ -137,7 +129,7 @@ class DetectorSession(WorkSession[Any]):
             return self._handle
         self._detector = detector
         self._inform(
-            f"ready after {time.monotonic() - start:.1f} s: {Path(self._bundle).name} finds "
+            f"ready after {time.monotonic() - start:.1f} s: {bundle_name(self._bundle)} finds "
             f"{_shortened(detector.classes)} on {detector.device}, waiting for {self.topics[0]}"
         )
         return self._handle
@@ -161,7 +153,12 @@ class DetectorSession(WorkSession[Any]):
         header: Header = image.header
         start, age = time.monotonic(), self._age(header)
         settings = parameters.detector
-        found = detect(detector, images.decode(image), settings.min_score, settings.max_count)
+        if not self._limit.allows(nanoseconds(header.stamp) * 1e-9, settings.rate):
+            text = f"detector.rate = {settings.rate:g} Hz is less than the camera's"
+            raise BadInputError(Reason.NO_DETECTIONS, text)
+        decoded = images.decode(image)
+        self._limit.count()  # not before: what cannot be read was not searched
+        found = detect(detector, decoded, settings.min_score, settings.max_count)
         seconds = time.monotonic() - start
         detections = [
             detection_message(header, *each)

@@ -155,7 +155,8 @@ class Verdict:
     """Judges the status by the problems of the last seconds. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._history: deque[tuple[Mapping[Reason, int], int]] = deque(maxlen=_MEMORY)
+        self._history: deque[Mapping[Reason, int]] = deque(maxlen=_MEMORY)
+        self._published = self._quiet = 0  # results, and seconds without a new one
 
     def judge(self, state: State, drops: Mapping[Reason, int], published: int) -> tuple[Level, str]:
         """Judge how the node is doing; call it once a second.
@@ -168,9 +169,10 @@ class Verdict:
         Returns:
             Level and message of the status.
         """
-        before, published_before = self._history[0] if self._history else ({}, published)
-        known = len(self._history) == _MEMORY
-        self._history.append((dict(drops), published))
+        before = self._history[0] if self._history else {}
+        self._history.append(dict(drops))
+        waits = state is State.RUNNING and published == self._published
+        self._published, self._quiet = published, self._quiet + 1 if waits else 0
         if state is not State.RUNNING:
             return state.level, state.value
         new = {r: n - before.get(r, 0) for r, n in drops.items() if n > before.get(r, 0)}
@@ -180,8 +182,8 @@ class Verdict:
         problems = [reason for reason in new if not reason.routine]
         if problems:
             return Level.WARN, _list(problems, new)
-        if known and published == published_before:
-            return Level.WARN, f"nothing published for {_MEMORY} s"
+        if self._quiet >= _MEMORY:
+            return Level.WARN, f"nothing published for {self._quiet} s"
         return state.level, state.value
 
 

@@ -22,14 +22,14 @@ from spyropose_ros.ros.node import health
 from spyropose_ros.ros.node.health import Counts, State
 from spyropose_ros.ros.node.parameter_server import ParameterServer
 from spyropose_ros.ros.pipeline.drops import DropCounter, Reason
-from spyropose_ros.ros.pipeline.parameters import NodeParameters, ParameterError
+from spyropose_ros.ros.pipeline.parameters import NetworkParameters, ParameterError
 
 SILENCE_PERIOD = 5.0  # seconds
 STOP_TIMEOUT = 3.0  # seconds that a transition waits for the current frame
 _NO_MODELS = {"device memory (MB)": "none", "models": "none"}
 
-P = TypeVar("P", bound=NodeParameters)
-Applied = TypeVar("Applied", bound=NodeParameters, contravariant=True)
+P = TypeVar("P", bound=NetworkParameters)
+Applied = TypeVar("Applied", bound=NetworkParameters, contravariant=True)
 
 
 class Session(Protocol[Applied]):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
+from spyropose_ros.core.bundle_files import bundle_name
 from spyropose_ros.ros.interfaces import Header, TFMessage
 from spyropose_ros.ros.node.adaptive_subscription import (
     AdaptiveSubscription,
@@ -20,16 +20,19 @@ from spyropose_ros.ros.node.adaptive_subscription import (
 from spyropose_ros.ros.node.health import Activity, Counts, Work
 from spyropose_ros.ros.node.inputs import Inputs
 from spyropose_ros.ros.node.outputs import Outputs
+from spyropose_ros.ros.node.questions import Questions
 from spyropose_ros.ros.node.work_session import WorkSession, device_memory, free_memory
 from spyropose_ros.ros.pipeline.assembler import Assembler, Input
 from spyropose_ros.ros.pipeline.camera_frame import FrameSet, Result
 from spyropose_ros.ros.pipeline.detectors import detection_topics, unused
 from spyropose_ros.ros.pipeline.drops import BadInputError, DropCounter, Reason
+from spyropose_ros.ros.pipeline.history import History
 from spyropose_ros.ros.pipeline.images import converter
 from spyropose_ros.ros.pipeline.parameters import Parameters
 from spyropose_ros.ros.pipeline.tf_buffer import TransformBuffer
 
 if TYPE_CHECKING:
+    from spyropose_ros.ros.pipeline.models import Models
     from spyropose_ros.ros.pipeline.pipeline import Pipeline
 
 _FLUSH_PERIOD = 0.02  # seconds; how exactly views.wait is kept
@@ -91,19 +94,20 @@ class Session(WorkSession[FrameSet]):
         inputs = self._assembler.inputs
         self._inputs = Inputs(node, inputs, parameters, activity, drops.add, self._on_message)
         self.topics = [entry.topic for entry in inputs]
+        self._history = History(parameters.history)
+        self._questions = Questions(node, self._history, self._models)
         self._worker.start()
 
     def values(self, counts: Counts) -> dict[str, str]:
         """Return what the models and detectors are, for /diagnostics."""
-        pipeline = self._pipeline  # None: PyTorch may be half imported by the other thread
-        models = pipeline.models if pipeline is not None else None
+        models = self._models()  # None: PyTorch may be half imported by the other thread
         names = [models.model_id(name) for name in models.objects] if models is not None else []
         found = {
-            "detectors": ", ".join(Path(bundle).name for bundle in self._detectors),
+            "detectors": ", ".join(map(bundle_name, self._detectors)),
             "boxes found": str(counts.found),
         }
         return {
-            "device memory (MB)": "none" if pipeline is None else device_memory(),
+            "device memory (MB)": "none" if models is None else device_memory(),
             "models": ", ".join(names),
             **(found if self._detectors else {}),
         }
@@ -124,12 +128,18 @@ class Session(WorkSession[FrameSet]):
     def reset(self) -> None:
         """Clear pending messages and the history."""
         self._assembler.reset()
+        self._history.clear()
 
     def _unsubscribe(self) -> None:
         self._inputs.close()
         for destroy, entity in self._entities:
             destroy(entity)
         self._assembler.reset()
+        self._questions.close()
+
+    def _models(self) -> Models | None:
+        pipeline = self._pipeline
+        return None if pipeline is None else pipeline.models
 
     def _release(self) -> bool:
         loaded, self._pipeline = self._pipeline is not None, None
@@ -257,6 +267,7 @@ class Session(WorkSession[FrameSet]):
                 f"estimated without {', '.join(missing)}: check that image, camera_info and "
                 "detections of every camera arrive, and views.wait",
             )
+        self._history.add(result)  # first: whoever receives it may ask at once
         self._outputs.publish(result, pipeline.models, parameters)
         if len(pipeline.models.estimators) > self._announced:  # one was loaded for this frame
             self._announce(pipeline, parameters)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import math
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -13,6 +15,7 @@ from spyropose_ros.ros.interfaces import Header
 from spyropose_ros.ros.node.worker import Worker
 from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
 from spyropose_ros.ros.pipeline.drops import DropCounter, Reason
+from spyropose_ros.ros.pipeline.stamps import too_old
 
 T = TypeVar("T")
 
@@ -41,6 +44,7 @@ class WorkSession(ABC, Generic[T]):
         self._on_failure = on_failure
         self._refusal: Reason | None = Reason.INACTIVE
         self._closed = False
+        self._begun = self._loaded = math.inf  # loading the models, by the monotonic clock
         self._worker: Worker[T] = Worker(self._load, self._discard, self._fail)
 
     @property
@@ -106,10 +110,12 @@ class WorkSession(ABC, Generic[T]):
     # ---- worker thread -----------------------------------------------------------------------
 
     def _load(self) -> Callable[[T], None]:
+        self._begun = time.monotonic()
         handle = self._prepare()
         # Otherwise every full collection goes through PyTorch's objects, 0.1 s without any thread
         gc.collect()
         gc.freeze()
+        self._loaded = time.monotonic()
         return handle
 
     @abstractmethod
@@ -127,14 +133,11 @@ class WorkSession(ABC, Generic[T]):
 
     def _is_stale(self, header: Header, max_age: float) -> bool:
         """Tell whether an image is too old, which is counted."""
-        age = self._age(header)
-        if not (max_age and age > max_age):
+        now = time.monotonic()
+        problem = too_old(self._age(header), max_age, now - self._begun, now - self._loaded)
+        if problem is None:
             return False
-        self._drops.add(
-            Reason.STALE,
-            f"image is {age:.3f} s old, more than sync.max_age = {max_age:g} s: "
-            "synchronise the clocks, set use_sim_time for a bag, or raise sync.max_age",
-        )
+        self._drops.add(*problem)
         return True
 
     def _inform(self, text: str) -> None:

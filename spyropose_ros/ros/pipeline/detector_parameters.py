@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from spyropose_ros.ros.pipeline.parameter_fields import parameter
 from spyropose_ros.ros.pipeline.parameter_groups import AgeParameters, DetectionSettings
-from spyropose_ros.ros.pipeline.parameters import NodeParameters
+from spyropose_ros.ros.pipeline.parameters import NetworkParameters
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class BundleParameters(DetectionSettings):
 
 
 @dataclass(frozen=True)
-class DetectorNodeParameters(NodeParameters):
+class DetectorNodeParameters(NetworkParameters):
     """All parameters of the detector node."""
 
     file = "config/detector.yaml"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from spyropose_ros.core.bundle_files import bundle_name
 from spyropose_ros.detector.detector import Detections, Detector
 from spyropose_ros.ros.pipeline.detections import Target
 from spyropose_ros.ros.pipeline.detectors import require_objects, share_classes
@@ -54,7 +54,7 @@ class Finder:
             inform(f"the detector {self} does not know {', '.join(missing)}, which is never found")
 
     def __str__(self) -> str:
-        return ", ".join(Path(bundle).name for bundle in self._detectors)
+        return ", ".join(map(bundle_name, self._detectors))
 
     def find(self, image: np.ndarray, min_score: float) -> list[Target]:
         """Find objects.

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import torch
 
+from spyropose_ros.core.bundle_files import bundle_name
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.estimator import Estimator, SearchSettings, resolve_device
 from spyropose_ros.ros.pipeline.appearance import Appearance, appearance_of
 from spyropose_ros.ros.pipeline.objects import demo_bundle, naming_the_parameter, read_objects
 from spyropose_ros.ros.pipeline.parameters import Parameters
+
+if TYPE_CHECKING:
+    from spyropose_ros.core.bundle_files import Feature
+    from spyropose_ros.scenes.portrait import Portrait
 
 
 class Models:
@@ -48,6 +54,7 @@ class Models:
         self.objects, self._bundles, self.classes = found.infos, found.bundles, found.classes
         self.estimators: dict[str, Estimator] = {}  # those that are loaded
         self._appearances: dict[str, Appearance] = {}
+        self._portraits: dict[str, Portrait] = {}
         if not parameters.lazy_loading:
             for name in self.objects:
                 self.estimator(name)
@@ -85,9 +92,34 @@ class Models:
 
     def model_id(self, object_name: str) -> str:
         """Return the name of an object's bundle."""
-        return Path(self._bundles[object_name]).name
+        return bundle_name(self._bundles[object_name])
 
     def appearance(self, object_name: str) -> Appearance:
         """Return size and mesh of an object."""
         self.estimator(object_name)
         return self._appearances[object_name]
+
+    def features(self, object_name: str) -> dict[str, Feature]:
+        """Return the named features of an object."""
+        return self.estimator(object_name).bundle.features
+
+    def portrait(self, object_name: str) -> Portrait:
+        """Return what draws an object, made at its first use.
+
+        Raises:
+            InputError: if its bundle has no mesh.
+        """
+        if object_name not in self._portraits:
+            mesh = self.estimator(object_name).bundle.mesh_path
+            if mesh is None:
+                raise InputError(
+                    f"the model of '{object_name}' has no mesh to draw it with: copy it, in "
+                    f"metres, to {self._bundles[object_name]}/mesh.ply"
+                )
+            import trimesh  # half a second that only this needs
+
+            from spyropose_ros.scenes.portrait import Portrait
+
+            loaded = cast(trimesh.Trimesh, trimesh.load(mesh, force="mesh"))
+            self._portraits[object_name] = Portrait(loaded)
+        return self._portraits[object_name]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from operator import attrgetter
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ import torch
 from spyropose_ros.core import camera
 from spyropose_ros.core.bundle import ObjectInfo
 from spyropose_ros.core.errors import CalibrationError, InputError
-from spyropose_ros.core.inputs import check_box
+from spyropose_ros.core.inputs import usable
 from spyropose_ros.core.lens.calibration import Calibration, calibrate
 from spyropose_ros.ros.interfaces import CameraInfo
 from spyropose_ros.ros.pipeline import exposure, images
@@ -140,15 +142,8 @@ def _targets(
 
 
 def _usable(targets: Sequence[Target], width: int, height: int, drop: Drop) -> list[Target]:
-    """Return the targets whose boxes can be used; the estimator would refuse all for one."""
-    usable = []
-    for target in targets:
-        try:
-            check_box(target.box, width, height)
-            usable.append(target)
-        except InputError as error:
-            drop(Reason.BAD_BOX, str(error))
-    return usable
+    """Return the targets whose boxes can be used."""
+    return usable(targets, attrgetter("box"), width, height, partial(drop, Reason.BAD_BOX))
 
 
 def _centers_from_sizes(

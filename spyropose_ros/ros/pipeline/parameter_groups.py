@@ -223,5 +223,5 @@ class OutputParameters:
         dynamic=True,
     )
     mesh: bool = parameter(
-        True, "Whether ~/markers shows the model's mesh at the modes", dynamic=True
+        True, "Whether ~/markers shows the model's mesh in the poses it may have", dynamic=True
     )

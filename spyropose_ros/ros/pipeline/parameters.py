@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -28,19 +28,11 @@ from spyropose_ros.ros.pipeline.parameter_groups import (
 
 @dataclass(frozen=True)
 class NodeParameters:
-    """What all nodes with a network have."""
+    """What all life-cycle nodes have."""
 
     file: ClassVar[str]
     """That explains all parameters."""
 
-    device: str = parameter("auto", "Where the model runs: 'auto', 'cpu', 'cuda' or 'cuda:N'")
-    threads: int = parameter(
-        0,
-        "CPU threads of the models; 0 uses PyTorch's default, all cores. Fewer leave cores to "
-        "other processes",
-        low=0,
-        high=256,
-    )
     autostart: bool = parameter(
         True, "Whether the node configures and activates itself; false leaves it to a manager"
     )
@@ -61,7 +53,21 @@ class NodeParameters:
 
 
 @dataclass(frozen=True)
-class Parameters(NodeParameters):
+class NetworkParameters(NodeParameters):
+    """What all nodes with a network have."""
+
+    device: str = parameter("auto", "Where the model runs: 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    threads: int = parameter(
+        0,
+        "CPU threads of the models; 0 uses PyTorch's default, all cores. Fewer leave cores to "
+        "other processes",
+        low=0,
+        high=256,
+    )
+
+
+@dataclass(frozen=True)
+class Parameters(NetworkParameters):
     """All parameters of the estimator node."""
 
     file = "config/estimator.yaml"
@@ -116,6 +122,12 @@ class Parameters(NodeParameters):
         high=1.0,
         dynamic=True,
     )
+    history: int = parameter(
+        10,
+        "Newest results that the services can be asked about; each object of each takes a few MB",
+        low=1,
+        high=1000,
+    )
     detector: DetectorParameters = DetectorParameters()
     search: SearchParameters = SearchParameters()
     detections: DetectionParameters = DetectionParameters()
@@ -140,42 +152,70 @@ class Parameters(NodeParameters):
         Raises:
             ParameterError: if an entry is malformed or names no camera.
         """
-        form = "camera=x y z qx qy qz qw"
-        poses = {}
-        for camera, text in _pairs("camera_poses", self.camera_poses, form).items():
-            if camera not in self.cameras:
-                raise ParameterError(
-                    f"parameter 'camera_poses' has the camera '{camera}', which is not in "
-                    f"'cameras': write one of {', '.join(self.cameras) or 'none'}"
-                )
-            try:
-                pose = tuple(float(value) for value in text.split())
-            except ValueError:
-                pose = ()
-            usable = len(pose) == 7 and all(map(math.isfinite, pose)) and math.hypot(*pose[3:]) > 0
-            if not usable:
-                raise ParameterError(
-                    f"parameter 'camera_poses' has '{text}' for camera '{camera}': write '{form}'"
-                )
-            poses[camera] = pose
-        return poses
+        return fixed_cameras(self.cameras, self.camera_poses)
 
     def check(self) -> None:
         """See NodeParameters."""
         self.classes, self.fixed_cameras  # noqa: B018 - malformed entries raise
-        for camera in self.cameras:
-            if not re.fullmatch(r"[A-Za-z]\w*(/[A-Za-z]\w*)*", camera, re.ASCII):
-                raise ParameterError(
-                    f"parameter 'cameras' has {camera!r}, which cannot be part of a topic: "
-                    "begin with a letter and use letters, digits, _ and /"
-                )
-        if len(set(self.cameras)) < len(self.cameras):
-            raise ParameterError("parameter 'cameras' names a camera twice")
+        check_names(self.cameras)
         if self.cameras and not self.fixed_frame:
             raise ParameterError(
                 "parameter 'cameras' needs 'fixed_frame': name the frame in which the poses of "
                 "the cameras are known, such as base_link"
             )
+
+
+def check_names(cameras: Sequence[str]) -> None:
+    """Check the names of several cameras.
+
+    Args:
+        cameras: their names.
+
+    Raises:
+        ParameterError: if one cannot be part of a topic, or is there twice.
+    """
+    for camera in cameras:
+        if not re.fullmatch(r"[A-Za-z]\w*(/[A-Za-z]\w*)*", camera, re.ASCII):
+            raise ParameterError(
+                f"parameter 'cameras' has {camera!r}, which cannot be part of a topic: "
+                "begin with a letter and use letters, digits, _ and /"
+            )
+    if len(set(cameras)) < len(cameras):
+        raise ParameterError("parameter 'cameras' names a camera twice")
+
+
+def fixed_cameras(cameras: Sequence[str], entries: Iterable[str]) -> dict[str, tuple[float, ...]]:
+    """Read ``camera_poses`` as a dictionary from camera to x, y, z, qx, qy, qz, qw.
+
+    Args:
+        cameras: names of all cameras.
+        entries: 'camera=x y z qx qy qz qw' each.
+
+    Returns:
+        The poses, metres.
+
+    Raises:
+        ParameterError: if an entry is malformed or names no camera.
+    """
+    form = "camera=x y z qx qy qz qw"
+    poses = {}
+    for camera, text in _pairs("camera_poses", entries, form).items():
+        if camera not in cameras:
+            raise ParameterError(
+                f"parameter 'camera_poses' has the camera '{camera}', which is not in "
+                f"'cameras': write one of {', '.join(cameras) or 'none'}"
+            )
+        try:
+            pose = tuple(float(value) for value in text.split())
+        except ValueError:
+            pose = ()
+        usable = len(pose) == 7 and all(map(math.isfinite, pose)) and math.hypot(*pose[3:]) > 0
+        if not usable:
+            raise ParameterError(
+                f"parameter 'camera_poses' has '{text}' for camera '{camera}': write '{form}'"
+            )
+        poses[camera] = pose
+    return poses
 
 
 def _pairs(name: str, entries: Iterable[str], form: str) -> dict[str, str]:

@@ -12,7 +12,6 @@ import numpy as np
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.pose_prior import PosePrior
 from spyropose_ros.ros.interfaces import Header
-from spyropose_ros.ros.pipeline import rotations
 from spyropose_ros.ros.pipeline.association import CameraTargets, Group, associate
 from spyropose_ros.ros.pipeline.camera_frame import (
     Detection,
@@ -30,7 +29,7 @@ from spyropose_ros.ros.pipeline.inference import estimate_boxes, estimate_views
 from spyropose_ros.ros.pipeline.models import Models
 from spyropose_ros.ros.pipeline.observation import Observation, observe
 from spyropose_ros.ros.pipeline.parameters import Parameters
-from spyropose_ros.ros.pipeline.tf_buffer import TransformBuffer, TransformError
+from spyropose_ros.ros.pipeline.tf_buffer import TransformBuffer, TransformError, pose_matrix
 from spyropose_ros.ros.pipeline.tracks import TemporalSettings, Tracks
 
 Find = Callable[[View], list[Target]]
@@ -153,10 +152,7 @@ class Pipeline:
             return np.eye(4)
         fixed = parameters.fixed_cameras.get(camera)
         if fixed is not None:
-            pose = np.eye(4)
-            pose[:3, 3] = fixed[:3]
-            pose[:3, :3] = rotations.matrix(np.array(fixed[3:]))
-            return pose
+            return pose_matrix(fixed[:3], fixed[3:])
         try:
             return self._transforms.lookup(
                 parameters.fixed_frame, header.frame_id, nanoseconds(header.stamp)

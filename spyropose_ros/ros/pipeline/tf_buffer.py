@@ -62,9 +62,9 @@ class _Frame:
         """Return parent from child [4, 4], interpolated; clamped to the first and last sample."""
         after = bisect.bisect_left(self.stamps, stamp)
         if self.static or after == len(self.stamps):
-            return _matrix(self.translations[-1], self.quaternions[-1])
+            return pose_matrix(self.translations[-1], self.quaternions[-1])
         if after == 0:
-            return _matrix(self.translations[0], self.quaternions[0])
+            return pose_matrix(self.translations[0], self.quaternions[0])
         pair = slice(after - 1, after + 1)
         start, end = self.stamps[pair]
         share = (stamp - start) / (end - start)
@@ -72,7 +72,7 @@ class _Frame:
         from scipy.spatial.transform import Rotation, Slerp  # slow to import, not always needed
 
         rotation = Slerp([0.0, 1.0], Rotation.from_quat(self.quaternions[pair]))
-        return _matrix(before + share * (after_it - before), rotation(share).as_quat())
+        return pose_matrix(before + share * (after_it - before), rotation(share).as_quat())
 
 
 class TransformBuffer:
@@ -261,8 +261,19 @@ def _name(frame_id: str) -> str:
     return frame_id.lstrip("/")  # tf2 refuses the slashes that ROS 1 allowed
 
 
-def _matrix(translation: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
+def pose_matrix(
+    translation: np.ndarray | Sequence[float], quaternion: np.ndarray | Sequence[float]
+) -> np.ndarray:
+    """Make a transform.
+
+    Args:
+        translation: metres, [3].
+        quaternion: x, y, z, w of any non-zero length.
+
+    Returns:
+        Float64 [4, 4].
+    """
     result = np.eye(4)
-    result[:3, :3] = rotations.matrix(quaternion)
+    result[:3, :3] = rotations.matrix(np.asarray(quaternion))
     result[:3, 3] = translation
     return result

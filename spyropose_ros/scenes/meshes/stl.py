@@ -36,6 +36,8 @@ def load(content: bytes) -> list[dict[str, Any]]:
                 part["face_colors"] = _colours(content[:_HEADER], part["face_attributes"]["stl"])
             return [part]
     text = decode(content).lstrip()
+    if b"\0" not in content and text[:5].lower() != "solid":
+        raise DataError("it is text, but no STL file, which begins with 'solid'")
     if text[:5].lower() != "solid" or not re.search(r"(?i)\bfacet\b", text[:2000]):
         there = max(body, 0) // _TRIANGLE
         if body > 0 and there < count:
