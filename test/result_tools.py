@@ -30,6 +30,7 @@ MESH = Path(__file__).parents[1] / "models/demo_mug/mesh.ply"
 def model_info(mesh=None):
     """What an estimator says of the model that MODELS names."""
     entry = {"model_id": "demo_mug", "diameter": 0.12, "center": [0, 0, 0.04], "mesh": mesh}
+    entry["features"] = {"handle": [0.07, 0, 0.048]}
     return String(data=json.dumps({"objects": [entry]}))
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
+from spyropose_ros.core.bundle_files import Feature
 from spyropose_ros.ros.messages.model_info import model_info
 from spyropose_ros.ros.pipeline.parameters import Parameters, SearchParameters
 
@@ -17,6 +18,7 @@ MODELS = SimpleNamespace(
     classes={"mug": "mug", "duck": "duck", "41": "mug"},
     model_id=lambda name: f"demo_{name}",
     appearance=lambda name: SimpleNamespace(mesh=f"file:///models/{name}/mesh.ply"),
+    features=lambda name: {"handle": Feature([0.07, 0.0, 0.048])},
 )
 
 
@@ -35,6 +37,7 @@ def test_it_lists_objects_settings_and_version():
                 "diameter": 0.12,
                 "center": [0.0, 0.0, 0.04],
                 "mesh": "file:///models/mug/mesh.ply",
+                "features": {"handle": [0.07, 0.0, 0.048]},
                 "depth": 5,
                 "device": "cuda:0",
             },
@@ -45,6 +48,7 @@ def test_it_lists_objects_settings_and_version():
                 "diameter": 0.1,
                 "center": [0.0, 0.0, 0.0],
                 "mesh": None,
+                "features": {},
                 "depth": None,
                 "device": None,
             },

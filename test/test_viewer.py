@@ -59,6 +59,9 @@ def test_a_message_becomes_a_moment(collector, distributions, warnings):
         position = message.poses[3].position
         np.testing.assert_allclose(cloud.translations[3], [position.x, position.y, position.z])
         assert cloud.diameter == 0.12 and len(cloud.mesh.vertices) > 1000
+        assert cloud.features == {"handle": (0.07, 0.0, 0.048)}
+        expected = cloud.rotations[0] @ [0.07, 0, 0.048] + cloud.translations[0]
+        np.testing.assert_allclose(cloud.places("handle")[0], expected)
         assert [mass for *_, mass in cloud.clusters] == [mode.mass for mode in message.modes]
     (view,) = moment.cameras.values()
     np.testing.assert_array_equal(view.pose, np.eye(4))

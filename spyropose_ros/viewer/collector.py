@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -37,6 +37,7 @@ class _Model:
     diameter: float = _UNKNOWN
     center: tuple[float, ...] = (0.0, 0.0, 0.0)
     mesh: Mesh | None = None
+    features: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 class Collector:
@@ -79,12 +80,14 @@ class Collector:
             self._warn(text)
 
     def add_model_info(self, message: Any) -> None:
-        """Read which meshes belong to which models."""
+        """Read which meshes and features belong to which models."""
         try:
             for entry in json.loads(message.data)["objects"]:
                 size = float(entry["diameter"]), tuple(map(float, entry["center"]))
-                self._models[entry["model_id"]] = _Model(*size, self._mesh(entry["mesh"]))
-        except (KeyError, TypeError, ValueError) as error:
+                points = {name: tuple(map(float, at)) for name, at in entry["features"].items()}
+                model = _Model(*size, self._mesh(entry["mesh"]), points)
+                self._models[entry["model_id"]] = model
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             self._warn(f"~/model_info is not of this version of the estimator ({error!r})")
 
     def moment(self, message: PoseDistributionArray, latency: float = math.nan) -> Moment:
@@ -139,6 +142,7 @@ class Collector:
             model.diameter,
             np.array(model.center),
             model.mesh,
+            model.features,
         )
         return ObjectState(name, cloud, message.entropy, message.presence)
 

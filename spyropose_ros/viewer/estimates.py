@@ -39,6 +39,7 @@ def show_estimates(args: Namespace, viewer: Viewer, say: Callable[[str], object]
     boxes = boxes_of(args, estimator)
     path = estimator.bundle.mesh_path
     mesh = None if path is None else Mesh.read(path)
+    features = {name: each.point for name, each in estimator.bundle.features.items()}
     count = 0
     for file in files:
         try:
@@ -48,7 +49,8 @@ def show_estimates(args: Namespace, viewer: Viewer, say: Callable[[str], object]
                 found = estimate(photo, boxes(photo), estimator)
                 seconds = time.monotonic() - start
                 names = named([estimator.bundle.object.name] * len(found))
-                states = [_state(*each, mesh) for each in zip(names, found, strict=True)]
+                clouds = (PoseCloud.of(each.distribution, mesh, features) for each in found)
+                states = [_state(*each) for each in zip(names, found, clouds, strict=True)]
                 view = small_view(photo.image, photo.K, np.eye(4))
                 viewer.show(Moment(float(count), states, {"": view}, inference=seconds))
                 count += 1
@@ -60,8 +62,7 @@ def show_estimates(args: Namespace, viewer: Viewer, say: Callable[[str], object]
     say("all images were shown; step through them, or Ctrl-C to end")
 
 
-def _state(name: str, found: Found, mesh: Mesh | None) -> ObjectState:
+def _state(name: str, found: Found, cloud: PoseCloud) -> ObjectState:
     distribution = found.distribution
     presence = with_score(distribution.presence, found.score or math.nan)
-    cloud = PoseCloud.of(distribution, mesh)
     return ObjectState(name, cloud, distribution.entropy() + LOG_VOLUME_RATIO, presence)

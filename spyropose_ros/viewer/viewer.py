@@ -132,9 +132,10 @@ class Viewer:
         self.drawn += 1
 
     def _nodes(self, state: ObjectState) -> ObjectNodes:
-        """Return the nodes of an object, which are made anew where its mesh has become known."""
-        nodes = self._objects.get(state.name)
-        if nodes is None or nodes.mesh is not state.cloud.mesh:
+        """Return the nodes of an object, which are made anew where more has become known."""
+        nodes, cloud = self._objects.get(state.name), state.cloud
+        same = nodes and nodes.mesh is cloud.mesh and nodes.features == cloud.features
+        if nodes is None or not same:
             index = list(self._objects).index(state.name) if nodes else len(self._objects)
             path = f"/objects/{state.name.replace('/', '_')}"
             nodes = ObjectNodes(self._server.scene, path, index, state.cloud, state.name)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -99,6 +101,7 @@ class PoseCloud:
         diameter: of the object's bounding sphere, metres.
         center: of the object's bounding sphere, object coordinates, metres, [3].
         mesh: of the object, if it is known.
+        features: points of the object that have a name, object coordinates, metres, [3] each.
     """
 
     rotations: np.ndarray
@@ -108,14 +111,21 @@ class PoseCloud:
     diameter: float
     center: np.ndarray
     mesh: Mesh | None
+    features: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, distribution: PoseDistribution, mesh: Mesh | None = None) -> PoseCloud:
+    def of(
+        cls,
+        distribution: PoseDistribution,
+        mesh: Mesh | None = None,
+        features: Mapping[str, Sequence[float]] = MappingProxyType({}),
+    ) -> PoseCloud:
         """Choose MAX_POSES poses, each leaf as often as its mass says, so that all of it is seen.
 
         Args:
             distribution: with a diameter.
             mesh: of the object.
+            features: points of the object, by name.
 
         Returns:
             The poses that were chosen, each once, with the share of the choices as its weight.
@@ -141,6 +151,7 @@ class PoseCloud:
             float(diameter),
             distribution.center.double().numpy(),
             mesh,
+            features,
         )
 
     def __len__(self) -> int:
@@ -167,6 +178,10 @@ class PoseCloud:
     def centres(self) -> np.ndarray:
         """Centres of the bounding sphere in all poses, metres, [N, 3]."""
         return self.rotations @ self.center + self.translations
+
+    def places(self, feature: str) -> np.ndarray:
+        """Return where a feature is in each pose, metres, [N, 3]."""
+        return self.rotations @ np.array(self.features[feature]) + self.translations
 
     def fan(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Choose poses that stand for all: the modes, then where most of the rest lies.

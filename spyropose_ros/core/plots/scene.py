@@ -6,6 +6,7 @@ did not change costs nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 OBJECT_COLOURS = ((0, 160, 255), (255, 70, 160), (255, 150, 30), (150, 90, 230))
 """Of the meshes, by the objects' order."""
+_FEATURE_COLOUR = (255, 190, 0)
 _FAN = 24  # meshes of one object
 _OPACITIES = 0.1, 0.9  # of meshes of no mass and of all of it; between, by its square root
 _SHORTEST = 0.3  # triad, as a share of the longest
@@ -63,27 +65,29 @@ class CameraView:
 
 
 class ObjectNodes:
-    """The nodes of one object: meshes, triads and the ellipsoid of its centre.
+    """The nodes of one object: meshes, triads, features and the ellipsoid of its centre.
 
     Args:
         scene: gets the nodes.
         path: of the nodes, which begins with /.
         index: of the object, for its colour.
-        cloud: of the object, whose mesh is drawn from now on.
+        cloud: of the object, whose mesh and features are drawn from now on.
         name: written above it.
 
     Attributes:
         mesh: that is drawn.
+        features: that are drawn, by name.
         root: their parent, which hides them all.
     """
 
     mesh: Mesh | None
+    features: Mapping[str, Sequence[float]]
     root: viser.FrameHandle
 
     def __init__(
         self, scene: viser.SceneApi, path: str, index: int, cloud: PoseCloud, name: str
     ) -> None:
-        self.mesh = cloud.mesh
+        self.mesh, self.features = cloud.mesh, cloud.features
         colour, size = OBJECT_COLOURS[index % len(OBJECT_COLOURS)], cloud.diameter
         self.root = scene.add_frame(path, show_axes=False)
         self._meshes = None
@@ -118,6 +122,20 @@ class ObjectNodes:
             receive_shadow=False,
         )
         self._label = scene.add_label(f"{path}/name", name, anchor="bottom-center")
+        self._places = {
+            feature: scene.add_point_cloud(
+                f"{path}/features/{feature}",
+                np.zeros((1, 3), np.float32),
+                _FEATURE_COLOUR,
+                point_size=0.03 * size,
+                point_shape="circle",
+            )
+            for feature in cloud.features
+        }
+        self._names = {
+            feature: scene.add_label(f"{path}/features/{feature}/name", feature)
+            for feature in cloud.features
+        }
 
     def draw(self, cloud: PoseCloud, mass: float, up: np.ndarray) -> None:
         """Show the most probable poses.
@@ -148,6 +166,10 @@ class ObjectNodes:
         if cloud.clusters:
             rotation, translation, _ = cloud.clusters[0]
             self._leading.wxyz, self._leading.position = _wxyz(rotation), translation
+        for feature, points in self._places.items():
+            places = part.places(feature)
+            points.points = places.astype(np.float32)
+            self._names[feature].position = places[0]
         ellipsoid = cloud.ellipsoid(mass)
         self._ellipsoid.wxyz, self._ellipsoid.position = _wxyz(ellipsoid.axes), ellipsoid.centre
         self._ellipsoid.scale = tuple(ellipsoid.radii.tolist())

@@ -31,7 +31,8 @@ def model_info(models: Models, parameters: Parameters, finder: Finder | None = N
         its bundle and the classes that it finds, and per object: its name, the class ids that
         stand for it, its bundle (model_id of the distributions), diameter and centre of its
         bounding sphere in metres, and once the model is loaded its mesh (package://... or
-        file://..., null without one), the levels of its search and its device, null before.
+        file://..., null without one), the points of its named features, the levels of its search
+        and its device; null before.
     """
     objects = []
     for name, info in models.objects.items():
@@ -44,6 +45,7 @@ def model_info(models: Models, parameters: Parameters, finder: Finder | None = N
                 "diameter": info.diameter,
                 "center": list(info.center),
                 "mesh": estimator and models.appearance(name).mesh,
+                "features": _points(models, name) if estimator else {},
                 "depth": estimator and estimator.depth,
                 "device": estimator and str(estimator.device),
             }
@@ -59,6 +61,10 @@ def model_info(models: Models, parameters: Parameters, finder: Finder | None = N
             for bundle, classes in finder.classes.items()
         ]
     return String(data=json.dumps(content, allow_nan=False))
+
+
+def _points(models: Models, name: str) -> dict[str, list[float]]:
+    return {feature: list(each.point) for feature, each in models.features(name).items()}
 
 
 def _version() -> str:
