@@ -37,6 +37,9 @@ def feature_estimate(name: str, target: Target, marginal: Marginal) -> FeatureEs
         name: of the feature.
         target: the detection.
         marginal: of the feature.
+
+    Returns:
+        The message.
     """
     direction = marginal.direction
     return FeatureEstimate(

@@ -104,7 +104,13 @@ class Models:
         return self.estimator(object_name).bundle.features
 
     def portrait(self, object_name: str) -> Portrait:
-        """Return what draws an object, made at its first use.
+        """Make what draws an object, at its first use.
+
+        Args:
+            object_name: one of `objects`.
+
+        Returns:
+            The same every time.
 
         Raises:
             InputError: if its bundle has no mesh.
