@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from spyropose_ros.ros.interfaces import FeatureEstimate, FeatureEstimateArray, Point, Vector3
 from spyropose_ros.ros.pipeline.camera_frame import Result
 from spyropose_ros.ros.pipeline.detections import Target
@@ -55,6 +53,8 @@ def feature_estimate(name: str, target: Target, marginal: Marginal) -> FeatureEs
 
 def marginal_of(distribution: PoseDistribution, feature: Feature) -> Marginal:
     """Return the distribution of a feature."""
+    import torch  # takes a second, and what only names topics needs no features
+
     direction = None if feature.direction is None else torch.tensor(feature.direction)
     return distribution.marginal(torch.tensor(feature.point), direction)
 
