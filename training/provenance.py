@@ -49,7 +49,7 @@ def hardware(device: str = "cpu") -> str:
 def program() -> str:
     """Return how this process was started, without its arguments."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return f"python -m {spec.name}" if spec else f"python {sys.argv[0]}"
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec else f"python {sys.argv[0]}"
 
 
 def command() -> str:

@@ -1,5 +1,6 @@
 """./run object as a process: from a CAD file to bundle and page, stopped and killed on the way."""
 
+import html
 import json
 import os
 import re
@@ -98,7 +99,7 @@ def read_page(run) -> str:
     """The page's text, without pictures."""
     page = (run / "index.html").read_text()
     assert not re.search(r'(src|href)="(?!data:)', page)
-    return re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL)
+    return html.unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL))
 
 
 @pytest.mark.timeout(3600)
@@ -167,7 +168,7 @@ def test_stopped_and_killed_on_the_way_it_ends_with_a_model_that_knows_something
     assert f"{report['rotation_median_deg']:.1f} deg (median)" in text
     assert f"AP50 {found['ap50']:.2f}" in text
     assert "model:=runs/angle/bundle" in text
-    assert "0.03 hours in all" in text and "python -m training.object Träger.ply" in text
+    assert "0.03 hours in all" in text and "python -m training.object 'Träger.ply'" in text
     assert "see how good it is:" not in output and "next, calibrate it" not in output
 
     image = np.zeros((480, 640, 3), np.uint8)
