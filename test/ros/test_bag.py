@@ -16,7 +16,7 @@ from rclpy.serialization import serialize_message
 from rosbags.interfaces import QosDurability
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, Reader, StoragePlugin, Writer
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from spyropose_ros.msg import PoseDistributionArray
+from spyropose_ros.msg import FeatureEstimateArray, PoseDistributionArray
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection2DArray, Detection3DArray
@@ -143,6 +143,7 @@ def test_all_messages_about_a_frame_are_there_but_pictures_only_when_asked_for(r
         "/detections_3d": type_name(Detection3DArray),
         "/estimator/poses": type_name(PoseArray),
         "/estimator/markers": type_name(MarkerArray),
+        "/estimator/marginals": type_name(FeatureEstimateArray),
     }
     (info,) = read(output, "/estimator/model_info", String)
     assert [entry["name"] for entry in json.loads(info.data)["objects"]] == ["mug"]
