@@ -124,7 +124,7 @@ class Parameters(NetworkParameters):
     )
     history: int = parameter(
         10,
-        "Newest results that the services can be asked about; each object of each takes a few MB",
+        "Newest results that the services can be asked about; each object of each takes about 5 MB",
         low=1,
         high=1000,
     )
