@@ -50,6 +50,15 @@ def leaves_at(rotations, positions, masses):
     return search(scorer, VIEW, 4, beam=8).distribution(0, CENTER, 0.1)
 
 
+def test_few_poses_give_about_the_same(rough):
+    every, few = rough.marginal(POINT, DIRECTION), rough.marginal(POINT, DIRECTION, poses=4096)
+    deviation = every.covariance.diagonal().sqrt()
+    assert bool(((few.mean - every.mean).abs() < 0.05 * deviation).all())
+    assert bool(((few.covariance - every.covariance).diagonal().abs() < 0.1 * deviation**2).all())
+    assert float(few.direction @ every.direction) > 0.99
+    assert few.direction_spread == pytest.approx(every.direction_spread, rel=0.05)
+
+
 def test_mean_and_covariance_are_those_of_samples(rough, samples):
     found = rough.marginal(POINT, DIRECTION)
     R, t = samples

@@ -16,6 +16,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from spyropose_ros.core._leaves import Leaves
+    from spyropose_ros.core.distribution import PoseDistribution
 
 _POINTS = 2**16
 
@@ -65,3 +66,19 @@ def spread(distribution: "Leaves") -> Points:
     at = sequence(len(leaf), 3 + distribution.box.axes, masses.device)
     rotations, translations = distribution.poses_within(leaf, at)
     return Points(leaf, rotations, translations, (masses / counts)[leaf])
+
+
+def choose(distribution: "PoseDistribution", n: int) -> Points:
+    """Choose n equally probable poses, one in a leaf as often as its mass says.
+
+    Args:
+        distribution: to choose from.
+        n: number of poses.
+
+    Returns:
+        The points; most leaves have none.
+    """
+    leaf = distribution.resample(n)
+    at = sequence(n, 3 + distribution.box.axes, leaf.device)
+    rotations, translations = distribution.poses_within(leaf, at)
+    return Points(leaf, rotations, translations, torch.full_like(at[:, 0], 1 / n))

@@ -386,6 +386,7 @@ class PoseDistribution(Leaves):
         point: Tensor,
         direction: Tensor | None = None,
         frame_from_camera: Tensor | None = None,
+        poses: int | None = None,
     ) -> Marginal:
         """Return the distribution of a feature of the object; see `marginal.Marginal`.
 
@@ -394,11 +395,12 @@ class PoseDistribution(Leaves):
             direction: in the object's frame, [3]; None for a feature without.
             frame_from_camera: rigid motion to the frame of the results, metres, [4, 4]; the
                 camera's by default.
+            poses: number of equally probable ones to use, for speed; by default all `points`.
 
         Returns:
             Mean, covariance, ellipsoids, samples and modes of its position and direction.
         """
-        return Marginal(self, point, direction, frame_from_camera)
+        return Marginal(self, point, direction, frame_from_camera, poses)
 
     def mixture(self, n: int) -> Mixture:
         """Fit at most n Gaussians on SE(3); `core.mixture` has the convention."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from spyropose_ros.core import _resampling
 from spyropose_ros.core._checks import as_motion, as_vector
+from spyropose_ros.core._cubature import Points, choose
 from spyropose_ros.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class Marginal:
         direction: of the feature, in the object's frame, any length but 0, [3]; or None.
         frame_from_camera: rigid motion from the camera's frame to the one of all results, metres,
             [4, 4]; the camera's by default.
+        poses: number of equally probable ones that stand for the distribution, for speed; by
+            default its `points`, which leave out no leaf.
 
     Raises:
         InputError: no three finite numbers, a direction of no length, or a motion that is none.
@@ -77,8 +80,9 @@ class Marginal:
         point: Tensor,
         direction: Tensor | None = None,
         frame_from_camera: Tensor | None = None,
+        poses: int | None = None,
     ):
-        self._distribution = distribution
+        self._distribution, self._count = distribution, poses
         like = distribution.box.center
         self._point = as_vector(point, "the point of a feature").to(like)
         self._direction = None
@@ -206,14 +210,19 @@ class Marginal:
         )
 
     @cached_property
+    def _points(self) -> Points:
+        if self._count is None:
+            return self._distribution.points
+        return choose(self._distribution, self._count)
+
+    @cached_property
     def _weights(self) -> Tensor:
-        weights = self._distribution.points.weights
+        weights = self._points.weights
         return weights / weights.sum()
 
     @cached_property
     def _features(self) -> tuple[Tensor, Tensor | None]:
-        points = self._distribution.points
-        return self._of(points.rotations, points.translations)
+        return self._of(self._points.rotations, self._points.translations)
 
     @property
     def _positions(self) -> Tensor:

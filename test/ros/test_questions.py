@@ -195,4 +195,10 @@ def test_features_are_published_for_whoever_listens(start):
     header = peer.distributions[0].header
     assert marginals[0].header == header
     answer = ask(peer, "locate_feature", LocateFeature.Request(feature="handle"))
-    assert answer.estimate == estimate
+    for coarse, fine in (
+        (estimate.position, answer.estimate.position),
+        (estimate.direction, answer.estimate.direction),
+    ):  # the topic is made of fewer poses
+        difference = [coarse.x - fine.x, coarse.y - fine.y, coarse.z - fine.z]
+        assert np.linalg.norm(difference) < 0.1
+    assert np.isclose(estimate.direction_spread, answer.estimate.direction_spread, rtol=0.05)

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from spyropose_ros.ros.pipeline.models import Models
 
 
+_POSES = 4096  # all points of a distribution take as long as its search
+
+
 def feature_estimates(result: Result, models: Models) -> FeatureEstimateArray:
     """Return where all named features of a result's objects are."""
     return FeatureEstimateArray(
         header=result.header,
         features=[
-            feature_estimate(name, target, marginal_of(distribution, feature))
+            feature_estimate(name, target, marginal_of(distribution, feature, _POSES))
             for target, distribution in zip(result.targets, result.distributions, strict=True)
             for name, feature in models.features(target.object_name).items()
         ],
@@ -51,12 +54,14 @@ def feature_estimate(name: str, target: Target, marginal: Marginal) -> FeatureEs
     )
 
 
-def marginal_of(distribution: PoseDistribution, feature: Feature) -> Marginal:
-    """Return the distribution of a feature."""
+def marginal_of(
+    distribution: PoseDistribution, feature: Feature, poses: int | None = None
+) -> Marginal:
+    """Return the distribution of a feature, from some equally probable poses or from all."""
     import torch  # takes a second, and what only names topics needs no features
 
     direction = None if feature.direction is None else torch.tensor(feature.direction)
-    return distribution.marginal(torch.tensor(feature.point), direction)
+    return distribution.marginal(torch.tensor(feature.point), direction, poses=poses)
 
 
 def point(values: Sequence[float] | Any) -> Point:
