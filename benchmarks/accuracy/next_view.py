@@ -247,4 +247,4 @@ def _lines(
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(next_view, kept=cli.NOTHING_KEPT)
+    cli.run(next_view)

@@ -202,4 +202,4 @@ def _hull(points: np.ndarray) -> np.ndarray:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(questions, kept=cli.NOTHING_KEPT)
+    cli.run(questions)

@@ -161,4 +161,4 @@ class _Process:
 
 
 if __name__ == "__main__":
-    raise SystemExit(cli.run(viewer, kept=cli.NOTHING_KEPT))
+    raise SystemExit(cli.run(viewer))

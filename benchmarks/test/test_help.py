@@ -14,6 +14,7 @@ COMMANDS = {
     "benchmarks.accuracy.fusion": "--output",
     "benchmarks.accelerator.tiles": "--dtype",
     "benchmarks.node.latency": "--seconds",
+    "benchmarks.accuracy.next_view": "--cameras",
     "benchmarks.training.logit_scale": "--images",
     "benchmarks.node.messages": "--targets",
     "benchmarks.bench.paper_size": "--tolerances",
