@@ -453,6 +453,7 @@ def test_the_security_policy_names_exactly_what_the_node_uses():
         published = node.get_publisher_names_and_types_by_node(*name)
         subscribed = node.get_subscriber_names_and_types_by_node(*name)
         served = node.get_service_names_and_types_by_node(*name)
+        served += node.get_service_names_and_types_by_node("_estimator_questions", "/")
         called = node.get_client_names_and_types_by_node(*name)
     finally:
         node.stop()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rclpy.executors import ExternalShutdownException, ShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from spyropose_ros.ros.interfaces import LocateFeature, NextView, QueryPose, ScoreGrasps
 from spyropose_ros.ros.pipeline.history import History
@@ -52,6 +53,7 @@ class Questions:
             use_global_arguments=False,
             enable_rosout=False,
             start_parameter_services=False,
+            parameter_overrides=[Parameter("start_type_description_service", value=False)],
         )
         for name, kind in SERVICES.items():
             self._node.create_service(kind, node.resolve_service_name(name), self._answers(kind))
