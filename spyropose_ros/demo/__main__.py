@@ -127,8 +127,8 @@ def _watch(processes: dict[str, Process], timeout: float) -> int:
 
 def _listed(processes: Iterable[str]) -> str:
     """Return the names of the processes, for the user."""
-    first, *others = sorted(name.removeprefix("demo_") for name in processes)
-    return f"{first}, {', '.join(others[:-1])} and {others[-1]}"
+    *others, last = sorted(name.removeprefix("demo_").replace("_", " ") for name in processes)
+    return f"{', '.join(others)} and {last}"
 
 
 def _boxes(model: Model, given: str) -> str:
