@@ -191,10 +191,10 @@ def test_stopped_and_killed_on_the_way_it_ends_with_a_model_that_knows_something
 
     # More hours go on from there.
     first = {name: json.loads((bundle / name).read_text()) for name in CONFIGS}
-    process = start(workplace, "--hours", "0.036", *flags[2:])
+    process = start(workplace, "--hours", "0.05", *flags[2:])
     output = process.communicate(timeout=3000)[0]
     assert process.returncode == 0, output
-    assert output.startswith("0.03 of 0.036 hours are done: both models train on from there")
+    assert output.startswith("0.03 of 0.05 hours are done: both models train on from there")
     assert list(done(run)) == PHASES
     for (name, before), run_of in zip(first.items(), ("pose", "detector"), strict=True):
         now = json.loads((bundle / name).read_text())
