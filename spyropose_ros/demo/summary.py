@@ -62,15 +62,27 @@ class Summary(node.DemoNode):
         self._idle: set[int] = set()  # stamps of images published while nodes start
         self._camera_seen: float | None = None
         self.create_subscription(CameraInfo, node.CAMERA_INFO, self._on_camera_info, node.QUEUE)
-        for topic, kind in _TOPICS.items():
-            self.create_subscription(kind, topic, self._receiver(topic), 3 * node.QUEUE)
+        self._silent = _TOPICS.keys() - {node.TRUTH}  # topics that nothing came on yet
+        for topic in self._silent:
+            self._listen(topic)
         self.create_timer(0.2, self._watch_camera)
+
+    def _listen(self, topic: str) -> None:
+        self.create_subscription(_TOPICS[topic], topic, self._receiver(topic), 3 * node.QUEUE)
+
+    def _hear(self, topic: str) -> None:
+        """Ask for the truth once all else arrives: the camera waits for that to begin."""
+        if topic in self._silent:
+            self._silent = self._silent - {topic}
+            if not self._silent:
+                self._listen(node.TRUTH)
 
     def _on_camera_info(self, message: CameraInfo) -> None:
         self._K = np.reshape(message.k, (3, 3))
 
     def _receiver(self, topic: str) -> Callable[[Any], None]:
         def receive(message: Any) -> None:
+            self._hear(topic)
             stamp = nanoseconds(message.header.stamp)
             if topic == node.VISIBLE and not message.detections:
                 self._idle.add(stamp)
