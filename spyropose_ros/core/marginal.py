@@ -30,7 +30,7 @@ class Ellipsoid:
 
     Attributes:
         center: metres, [3].
-        axes: unit vectors in columns, the longest axis first, [3, 3].
+        axes: unit vectors in columns, the longest axis first, a rotation matrix, [3, 3].
         semi_axes: metres, [3].
         mass: probability of the region.
     """
@@ -142,6 +142,7 @@ class Marginal:
         variances, axes = torch.linalg.eigh(self.covariance.double())
         deviations = variances.flip(0).clamp_min(1e-18).sqrt()
         axes = axes.flip(1)
+        axes[:, 2] *= torch.linalg.det(axes).sign()
         scaled = (self._positions - self.mean).double() @ axes / deviations
         distance, order = scaled.norm(dim=1).sort()
         held = self._weights[order].cumsum(0)

@@ -81,7 +81,8 @@ def next_view(
     """Compare cameras by what a look from each is expected to tell about the pose.
 
     Args:
-        estimator: of the object. Not for two threads at once.
+        estimator: of the object. Only its network is used, which has no state: another thread may
+            estimate at the same time.
         distribution: what is known now, in any frame.
         Ks: intrinsics of the candidates' (rectified) images, [C, 3, 3].
         frame_from_cameras: rigid, from each candidate to the frame of the distribution, metres,

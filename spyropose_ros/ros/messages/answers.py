@@ -118,9 +118,7 @@ def _locate_feature(
     marginal = marginal_of(known.distribution, feature)
     response.estimate = feature_estimate(request.feature, known.target, marginal)
     ellipsoid = marginal.ellipsoid(request.mass or _MASS)
-    axes = ellipsoid.axes.clone()
-    axes[:, 2] *= torch.linalg.det(axes).sign()  # a rotation
-    (response.ellipsoid,) = conversions.poses(axes[None], ellipsoid.center[None])
+    (response.ellipsoid,) = conversions.poses(ellipsoid.axes[None], ellipsoid.center[None])
     response.semi_axes = vector(ellipsoid.semi_axes)
     response.mass = ellipsoid.mass
     modes = marginal.modes()
