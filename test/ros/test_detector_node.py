@@ -83,14 +83,18 @@ class Peer:
         return found()[0]
 
     def values(self):
+        """The first report of /diagnostics that counts every answer received until now."""
         self.reports.clear()
         name = f"{self.detector.get_fully_qualified_name()[1:]}: detections"
 
-        def found():
-            return [s for report in self.reports for s in report.status if s.name == name]
+        def latest():
+            statuses = [s for report in self.reports for s in report.status if s.name == name]
+            return {value.key: value.value for value in statuses[-1].values} if statuses else {}
 
-        self.spin_until(found)
-        return {value.key: value.value for value in found()[-1].values}
+        # An answer may be received before it is counted
+        answers = len(self.received)
+        self.spin_until(lambda: int(latest().get("results published", -1)) >= answers)
+        return latest()
 
     def close(self):
         self._executor.shutdown()

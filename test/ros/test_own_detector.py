@@ -67,10 +67,17 @@ def begin(start, **parameters):
 
 
 def values(peer):
+    """The first report of /diagnostics that counts every answer received until now."""
     reports = []
     peer.node.create_subscription(DiagnosticArray, "/diagnostics", reports.append, 10)
-    peer.spin_until(lambda: reports)
-    return {value.key: value.value for status in reports[-1].status for value in status.values}
+
+    def latest():
+        return {v.key: v.value for status in reports[-1].status for v in status.values}
+
+    # An answer is received before it is counted: the node has other messages to publish
+    answers = len(peer.distributions)
+    peer.spin_until(lambda: reports and int(latest()["results published"]) >= answers)
+    return latest()
 
 
 def test_an_image_is_answered_without_a_detections_topic(start, mug_bundle, photograph):
