@@ -214,6 +214,7 @@ def image_sum(sampler):
 def test_forked_and_pickled_samplers_make_the_same_scenes(sampler):
     expected = image_sum(sampler)  # the parent has rendered before it forks
     with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(cv2.getNumThreads).get(timeout=60) == 1  # the pool is the parent's
         assert pool.apply_async(image_sum, (sampler,)).get(timeout=60) == expected
     assert image_sum(pickle.loads(pickle.dumps(sampler))) == expected
 

@@ -1,8 +1,8 @@
 """Benchmark on real photographs: `python -m training.benchmark lmo`.
 
-Every object is trained on renderings (unless a bundle is given or its run exists), its temperatures
-are fitted on the dev half of the photographs, and it is evaluated on both halves. Writes
-<output>.md with the tables, <output>.csv and <output>.png.
+Every object is trained and calibrated on renderings (unless a bundle is given or its run exists),
+and evaluated on both halves of the photographs. Writes <output>.md with the tables, <output>.csv
+and <output>.png.
 """
 
 import csv
@@ -130,7 +130,7 @@ def _trained(name: str, preset: str, device: str | None, data_root: str) -> str:
     flags += ["--accelerator", accelerator, "--data-root", data_root]
     bundle = train(parse_args(["lmo", name, *flags]))
     if "calibration" not in _record(str(bundle)):
-        calibrate(run_id, split="dev", device=device, data_root=data_root)
+        calibrate(run_id, device=device, data_root=data_root, for_photographs=True)
     return run_id
 
 
@@ -161,7 +161,7 @@ def _text(reports: dict[str, dict[str, dict]], models: list[str], path: Path) ->
         "# LM-O photographs",
         "",
         "Trained on renderings only. The first half of the sorted photographs is dev (looked at, "
-        "tuned and calibrated on), the last half test. Instances visible to at least 10 %; boxes "
+        "and tuned on), the last half test. Instances visible to at least 10 %; boxes "
         "of the annotated visible silhouettes with seeded noise; visible fractions from renderings "
         "of the annotated objects. Rotations and ADD(-S) modulo symmetry.",
         "",

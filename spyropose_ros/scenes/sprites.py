@@ -1,5 +1,6 @@
 """Images of other things, to put behind and in front of the object."""
 
+import os
 from typing import NamedTuple
 
 import cv2
@@ -11,6 +12,9 @@ from spyropose_ros.scenes.renderer import Light, Renderer, random_rotation, shad
 
 _SPRITE_PIXELS = 128
 _OCCLUDER_TRIES = 6
+
+# A fork has no threads of OpenCV's pool, but would wait for them
+os.register_at_fork(after_in_child=lambda: cv2.setNumThreads(0))
 
 
 class Sprite(NamedTuple):

@@ -13,4 +13,4 @@ def single_thread(_worker: int) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    cv2.setNumThreads(1)
+    cv2.setNumThreads(0)  # one would wait for the threads of a parent that has used some
