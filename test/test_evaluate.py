@@ -429,15 +429,17 @@ def test_calibration_for_photographs_needs_no_other_images(bop_bundle):
 
 
 def test_a_doubtful_calibration_says_so(bop_bundle, caplog):
-    assert doubts(50, [[0.31, 1.001, 4.9]]) == doubts(50, [[0.5, 2.0], [0.8, 2.0]]) == []
-    (few,) = doubts(49, [[1.1]])
+    assert doubts(50, [50, 30, 10], [[0.31, 1.001, 4.9]]) == []
+    assert doubts(50, [50, 50], [[0.5, 2.0], [0.8, 2.0]]) == []
+    (few,) = doubts(49, [49], [[1.1]])
     assert few.startswith("temperatures fitted on 49 images scatter: use 50 or more")
-    (bound,) = doubts(200, [[1.1, 4.9999, 1.1, 0.3]])
+    (bound,) = doubts(200, [200] * 4, [[1.1, 4.9999, 1.1, 0.3]])
     assert bound.startswith("the temperature of level 1, 3 is at a bound")
-    (together,) = doubts(200, [[4.9, 4.9, 5.0], [4.9, 0.9, 0.31]])  # 24 is beyond the bound of 5
+    # 24 is beyond the bound of 5
+    (together,) = doubts(200, [200] * 3, [[4.9, 4.9, 5.0], [4.9, 0.9, 0.31]])
     assert together.startswith("the temperature of level 0 is at a bound")
-    (unfitted,) = doubts(200, [[1.1, 1.0, 1.0]])
-    assert unfitted.startswith("level 1, 2 was not fitted: in no image")
+    (scarce,) = doubts(200, [200, 9, 0], [[1.1, 1.1, 1.1]])
+    assert scarce.startswith("level 1, 2 has the temperature of the level above: in fewer than 10")
     calibrate(str(bop_bundle), "train", images=3, beam=8)
     assert "WARNING: temperatures fitted on 2 images" in caplog.text
 

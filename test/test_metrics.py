@@ -428,6 +428,15 @@ def test_no_data_no_temperature():
     assert calibrate._fit([]) == 1.0
 
 
+def test_a_level_that_few_images_reach_follows_the_one_above():
+    pair = (torch.tensor([0.9, 0.1]).log(), 0)  # alone it would be at the bound
+    found = [[pair, pair, pair if n < 10 else None, pair if n < 9 else None] for n in range(20)]
+    temperatures, reached = calibrate._fitted([1.0, 2.0, 3.0, 4.0], found)
+    assert reached == [20, 20, 10, 9]
+    np.testing.assert_allclose(temperatures[:3], [0.3, 0.6, 0.9], rtol=1e-3)
+    assert temperatures[3] == temperatures[2]
+
+
 def test_the_true_cells(sample, rough_scorer):
     """Where a level scored the truth's cell its place in the list, else nothing."""
     pyramid = pyramid_of(sample, rough_scorer)

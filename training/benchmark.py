@@ -160,10 +160,10 @@ def _text(reports: dict[str, dict[str, dict]], models: list[str], path: Path) ->
     lines = [
         "# LM-O photographs",
         "",
-        "Trained on renderings only. The first half of the sorted photographs is dev (looked at, "
-        "and tuned on), the last half test. Instances visible to at least 10 %; boxes "
-        "of the annotated visible silhouettes with seeded noise; visible fractions from renderings "
-        "of the annotated objects. Rotations and ADD(-S) modulo symmetry.",
+        "Trained on renderings only. The first half of the sorted photographs is dev (looked at "
+        "and tuned on), the last half test. Instances visible to at least 10 %; boxes of the "
+        "annotated visible silhouettes with seeded noise; visible fractions from renderings of "
+        "the annotated objects. Rotations and ADD(-S) modulo symmetry.",
         "",
         f"Command: `{provenance.command()}` (version "
         f"{provenance.package_version()}, commit {provenance.git_commit()}, "
@@ -219,7 +219,12 @@ def _figure(path: Path, reports: dict[str, dict[str, dict]], models: list[str]) 
         records = read_records(Path(runs.bundle_directory(model)) / "report.records.jsonl")
         visible = [r["visible_fraction"] for r in records]
         right.scatter(visible, [r["entropy"] for r in records], s=8, alpha=0.6)
-    left.set(xlabel="degrees", ylabel="% within", title="visible >= 0.5", ylim=(0, 100))
+    left.set(
+        xlabel="rotation error of at most … degrees",
+        ylabel="% of the images",
+        title="accuracy, visible >= 0.5",
+        ylim=(0, 100),
+    )
     left.legend()
     middle.set(
         xlabel="mass of the highest-density region",

@@ -41,7 +41,7 @@ _SEED_OFFSET = 10_000  # apart from every evaluation seed
 _BOUNDS = (0.3, 5.0)  # of what a pass changes, and of what can be trusted in all
 _REMEDY = "train again for longer (more --hours), or on images like these"
 _FEW_IMAGES = 50  # below which the temperatures scatter
-_UNFITTED = 1.0
+_LEAST = 10  # images that tell the temperature of a level
 _PASSES = 2  # an overconfident model's beam misses the truth until its temperatures are about right
 
 
@@ -51,7 +51,7 @@ def calibrate(
     dataset: str | None = None,
     images: int = 200,
     seed: int = 0,
-    beam: int = 64,
+    beam: int = 256,
     device: str | None = None,
     data_root: str = "data",
     for_photographs: bool = False,
@@ -66,7 +66,8 @@ def calibrate(
             default.
         images: most images.
         seed: of the images and boxes.
-        beam: of the search that collects logits.
+        beam: of the search that collects logits. A small one reaches the fine levels only in images
+            that it is sure of, and their temperatures hold for no others.
         device: where to run.
         data_root: where data sets lie.
         for_photographs: for lack of them, on renderings that differ from those of the training as
@@ -114,28 +115,27 @@ def calibrate(
         else:
             searched = _evaluation(estimator, source, split, images, seed)
         found = [_true_cells(*one) for one in tqdm(searched, unit="image")]
-        factors = [_fit([pair for pair in level if pair]) for level in zip(*found, strict=True)]
-        passes.append(factors)
-        bundle.temperatures = [
-            round(t * f, 4) for t, f in zip(bundle.temperatures, factors, strict=True)
-        ]
+        before = bundle.temperatures
+        bundle.temperatures, reached = _fitted(before, found)
+        passes.append([t / b for t, b in zip(bundle.temperatures, before, strict=True)])
         estimator = Estimator(bundle, device, settings)  # with these temperatures
         log.info("temperatures: %s", bundle.temperatures)
     data = f"{split or 'validation'} images of {source.name}"
     data += f", {FOR_PHOTOGRAPHS}" * for_photographs
     record = {"images": len(found), "data": data, "seed": seed, "beam": beam}
     _store(directory / CONFIG, bundle.temperatures, record)
-    for doubt in doubts(len(found), passes):
+    for doubt in doubts(len(found), reached, passes):
         log.warning("WARNING: %s", doubt)
     log.info("stored in %s", directory / CONFIG)
     return bundle.temperatures
 
 
-def doubts(images: int, passes: list[list[float]]) -> list[str]:
+def doubts(images: int, reached: list[int], passes: list[list[float]]) -> list[str]:
     """Say why temperatures may be wrong.
 
     Args:
         images: that they were fitted on.
+        reached: how many of these reach each level, coarse to fine.
         passes: what each pass multiplied them by, coarse to fine.
 
     Returns:
@@ -153,16 +153,16 @@ def doubts(images: int, passes: list[list[float]]) -> list[str]:
         for level, factors in enumerate(zip(last, together, strict=True))
         if not all(1.01 * _BOUNDS[0] < factor < _BOUNDS[1] / 1.01 for factor in factors)
     ]
-    unreached = [str(level) for level, factor in enumerate(last) if factor == _UNFITTED]
+    scarce = [str(level) for level, number in enumerate(reached) if level and number < _LEAST]
     if ended:
         found.append(
             f"the temperature of level {', '.join(ended)} is at a bound or beyond, not at its best "
             f"value: the model has not learned that level; {_REMEDY}"
         )
-    if unreached:
+    if scarce:
         found.append(
-            f"level {', '.join(unreached)} was not fitted: in no image does the search reach the "
-            f"true pose there; {_REMEDY}"
+            f"level {', '.join(scarce)} has the temperature of the level above: in fewer than "
+            f"{_LEAST} images does the search reach the true pose there; {_REMEDY}"
         )
     return found
 
@@ -242,13 +242,33 @@ def _true_cells(
     return found
 
 
+def _fitted(
+    temperatures: list[float], found: list[list[tuple[torch.Tensor, int] | None]]
+) -> tuple[list[float], list[int]]:
+    """Improve temperatures by the true cells of images, level by level.
+
+    Returns:
+        The temperatures, and the number of images that reach each level.
+    """
+    better: list[float] = []
+    reached = []
+    for temperature, level in zip(temperatures, zip(*found, strict=True), strict=True):
+        pairs = [pair for pair in level if pair]
+        reached.append(len(pairs))
+        if len(pairs) < _LEAST and better:  # they would tell little of all others
+            better.append(better[-1])
+        else:
+            better.append(round(temperature * _fit(pairs), 4))
+    return better, reached
+
+
 def _fit(pairs: list[tuple[torch.Tensor, int]]) -> float:
-    """Return the temperature of least negative log-likelihood; `_UNFITTED` without data."""
+    """Return the temperature of least negative log-likelihood; 1 without data."""
     import torch
     from scipy.optimize import minimize_scalar
 
     if not pairs:
-        return _UNFITTED
+        return 1.0
 
     def loss(log_temperature: float) -> float:
         scale = torch.tensor(-log_temperature).exp()

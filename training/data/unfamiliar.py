@@ -14,7 +14,7 @@ LOOKS = Looks(painted=1.0, harsh=0.5)
 """Of the crops."""
 
 _EXPOSURE = 0.5  # share of crops from a camera with wrong settings
-_MISCALIBRATION = 0.01  # standard deviation of the errors
+_MISCALIBRATION = 0.015  # standard deviation of the errors
 
 
 def unfamiliar(batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
