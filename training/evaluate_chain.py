@@ -114,9 +114,7 @@ def evaluate_chain(
         results = {}
         for boxes, source in (("annotated", None), ("detected", finder)):
             if boxes == "annotated" or source is not None:
-                results[boxes] = _estimates(
-                    frames, wanted, estimators, source, seed, verifications
-                )
+                results[boxes] = _estimates(frames, wanted, estimators, source, seed, verifications)
                 write_results(f"{output}-{boxes}-{split}.csv", results[boxes])
         if compare is not None:
             results[Path(compare).stem] = read_results(compare)

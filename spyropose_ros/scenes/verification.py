@@ -57,7 +57,8 @@ class Verification:
         """Verify with the mesh of the estimator's bundle.
 
         Raises:
-            BundleError: it has none, or one that cannot be used.
+            BundleError: it has none, or one that cannot be used or lacks colours, without which
+                it hardly helps.
             InputError: the model estimates rotations only.
         """
         bundle = estimator.bundle
@@ -66,7 +67,13 @@ class Verification:
                 f"{bundle.name} has no mesh to render the modes of '{bundle.object.name}' with: "
                 f"copy it, in metres and with its colours, to {bundle.name}/mesh.ply"
             )
-        return cls(estimator, _read(bundle.mesh_path))
+        mesh = _read(bundle.mesh_path)
+        if mesh.visual.kind != "vertex":
+            raise BundleError(
+                f"{bundle.mesh_path} has no colours at its vertices, without which renderings hardly "
+                "tell modes apart: replace it by one with the object's colours"
+            )
+        return cls(estimator, mesh)
 
     @torch.inference_mode()
     def __call__(
