@@ -70,8 +70,8 @@ class Verification:
         mesh = _read(bundle.mesh_path)
         if mesh.visual.kind != "vertex":
             raise BundleError(
-                f"{bundle.mesh_path} has no colours at its vertices, without which renderings hardly "
-                "tell modes apart: replace it by one with the object's colours"
+                f"{bundle.mesh_path} has no colours at its vertices, without which renderings "
+                "hardly tell modes apart: replace it by one with the object's colours"
             )
         return cls(estimator, mesh)
 
