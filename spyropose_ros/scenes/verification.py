@@ -67,13 +67,13 @@ class Verification:
                 f"{bundle.name} has no mesh to render the modes of '{bundle.object.name}' with: "
                 f"copy it, in metres and with its colours, to {bundle.name}/mesh.ply"
             )
-        mesh = _read(bundle.mesh_path)
-        if mesh.visual.kind != "vertex":
+        verification = cls(estimator, _read(bundle.mesh_path))
+        if verification._renderer.colours is None:
             raise BundleError(
                 f"{bundle.mesh_path} has no colours at its vertices, without which renderings "
                 "hardly tell modes apart: replace it by one with the object's colours"
             )
-        return cls(estimator, mesh)
+        return verification
 
     @torch.inference_mode()
     def __call__(
