@@ -56,6 +56,12 @@ class Verification:
     def of_bundle(cls, estimator: Estimator) -> "Verification":
         """Verify with the mesh of the estimator's bundle.
 
+        Args:
+            estimator: as above.
+
+        Returns:
+            What verifies its distributions.
+
         Raises:
             BundleError: it has none, or one that cannot be used or lacks colours, without which
                 it hardly helps.
