@@ -46,8 +46,8 @@ class Verification:
     def __init__(self, estimator: Estimator, mesh: trimesh.Trimesh):
         if estimator.rotation_only:
             raise InputError(
-                f"the modes of {estimator.bundle.name} cannot be weighed by renderings: it "
-                "estimates rotations only"
+                f"the modes of {estimator.bundle.name} cannot be weighed by renderings, since it "
+                "estimates rotations only: leave search.verify, or --verify, out"
             )
         self._estimator = estimator
         self._renderer = Renderer(mesh)
