@@ -1,6 +1,8 @@
 """A small network that nobody trained, and a scorer that is exact."""
 
+import numpy as np
 import torch
+import trimesh
 
 from spyropose_ros.core import se3_grid
 from spyropose_ros.core.network.config import ModelConfig
@@ -30,6 +32,14 @@ def untrained_model(keypoints=KEYPOINTS, seed=0):
     """A network of the sizes of `TINY` with random weights."""
     torch.manual_seed(seed)
     return PoseModel(TINY, keypoints).eval().requires_grad_(False)
+
+
+def coloured_box():
+    """A mesh with colours at its vertices, about as large as the objects of small bundles."""
+    mesh = trimesh.creation.box((0.08, 0.06, 0.04))
+    low, high = mesh.bounds
+    mesh.visual.vertex_colors = np.uint8(255 * (mesh.vertices - low) / (high - low))
+    return mesh
 
 
 class ProductScorer:

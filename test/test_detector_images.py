@@ -12,8 +12,9 @@ from bop_files import meshes, write_models
 from spyropose_ros.core.errors import DataError, InputError
 from spyropose_ros.detector.network import BINS, Prediction, cells
 from spyropose_ros.scenes.groups import Group, GroupSampler, GroupSettings, Instance
+from spyropose_ros.scenes.placed import place
 from spyropose_ros.scenes.renderer import Renderer, bounding_sphere
-from spyropose_ros.scenes.sampler import ObjectModel, SceneSettings, mask_box, place
+from spyropose_ros.scenes.sampler import ObjectModel, SceneSettings, mask_box
 from training.detector.images import IGNORED, NONE, GroupItems, counts, open_objects
 from training.detector.losses import detection_loss
 from training.generate.dataset import RECORD, views_of

@@ -35,6 +35,7 @@ from training.fit_presence import fit_presence
 sys.path.append(str(Path(__file__).parent))  # for bop_files.py
 import bop_files
 from bop_files import BLOCK
+from model_tools import untrained_model
 
 OPTIONS = {"beam": 16, "depth": 2}
 RECORD = {
@@ -166,6 +167,40 @@ def test_a_changed_bundle_starts_anew(bop_bundle, tmp_path):
     bundle.model.state_dict()[next(iter(bundle.model.state_dict()))].view(-1)[0] += 1
     prints.add(runs.fingerprint(bundle))
     assert len(prints) == 3
+
+
+def test_modes_weighed_by_renderings_are_reported(bop_bundle, tmp_path):
+    """Two images, beside what the search alone gives of the same ones."""
+    bundle = ModelBundle.from_pretrained(bop_bundle)
+    model, temperatures = untrained_model(seed=4), [0.0005] * 3  # several modes
+    replace(bundle, model=model, temperatures=temperatures).save_pretrained(bop_bundle)
+    options = {"limit": 2, "output": str(tmp_path / "out"), **OPTIONS}
+    plain = evaluate(str(bop_bundle), **options)
+    verified = evaluate(str(bop_bundle), verify=True, **options)
+    assert verified == read_report(tmp_path / "out" / "report_verified.json")[0]
+    assert verified["protocol"] == plain["protocol"] + "; modes verified by renderings"
+    found, before = (report["metrics"]["all"] for report in (verified, plain))
+    assert found["modes_mean"] > 1 and found["ll_pi2"] != before["ll_pi2"]
+    assert found["evaluations_mean"] == before["evaluations_mean"]
+
+
+def test_modes_that_cannot_be_rendered_are_refused(bop_bundle, shape_bundle):
+    for bundle, protocol in ((bop_bundle, {"paper_protocol": True}), (shape_bundle, {})):
+        with pytest.raises(InputError, match="leave out --verify, or --paper-protocol and"):
+            evaluate(str(bundle), verify=True, **protocol, **OPTIONS)
+
+
+def test_precision_and_recall_against_what_explains_an_image(shape_bundle):
+    report = evaluate(str(shape_bundle), ambiguity=True, limit=1, **OPTIONS)
+    summary = report["metrics"]["all"]
+    assert report["ambiguity"] and summary["admissible_median"] == 24  # of the cube
+    measured = [
+        summary[f"{by}_{name}"] for by in ("msd", "mpd") for name in ("precision", "recall")
+    ]
+    assert all(0 <= value <= 1 for value in measured)
+    assert "| admissible poses, median | 24 |" in (shape_bundle / "report.md").read_text()
+    plain = evaluate(str(shape_bundle), limit=1, **OPTIONS)  # with other records
+    assert "ambiguity" not in plain and "msd_precision" not in plain["metrics"]["all"]
 
 
 def test_rotations_only(shape_bundle):

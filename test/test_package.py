@@ -19,15 +19,20 @@ CORE, SCENES, BOP = "spyropose_ros.core", "spyropose_ros.scenes", "spyropose_ros
 DETECTOR, PHOTOS = "spyropose_ros.detector", "spyropose_ros.photos"
 MESSAGES = {"spyropose_ros.ros.interfaces", "spyropose_ros.msg", "spyropose_ros.srv"}
 PORTRAIT = "spyropose_ros.scenes.portrait"  # for questions that need the object drawn
+VERIFICATION = "spyropose_ros.scenes.verification"  # draws it, too
 PIPELINE, OUTPUT = "spyropose_ros.ros.pipeline", "spyropose_ros.ros.messages"
 MAY_IMPORT = {
     "spyropose_ros/core": {CORE},
     "spyropose_ros/detector": {CORE, DETECTOR},
-    "spyropose_ros/photos": {CORE, DETECTOR, PHOTOS},
+    "spyropose_ros/photos": {CORE, DETECTOR, VERIFICATION, PHOTOS},
     "spyropose_ros/scenes": {CORE, SCENES},
     "spyropose_ros/bop": {CORE, SCENES, BOP},
-    "spyropose_ros/ros": {CORE, DETECTOR, PORTRAIT, "spyropose_ros.ros", *MESSAGES},
-    "spyropose_ros/ros/pipeline": {CORE, DETECTOR, PORTRAIT, PIPELINE, *MESSAGES},
+    "spyropose_ros/ros": {
+        *(CORE, DETECTOR, PORTRAIT, VERIFICATION, "spyropose_ros.ros", *MESSAGES),
+    },
+    "spyropose_ros/ros/pipeline": {
+        *(CORE, DETECTOR, PORTRAIT, VERIFICATION, PIPELINE, *MESSAGES),
+    },
     "spyropose_ros/ros/messages": {CORE, PIPELINE, OUTPUT, *MESSAGES},
     "spyropose_ros/ros/bags": {CORE, PIPELINE, OUTPUT, "spyropose_ros.ros.bags", *MESSAGES},
     "spyropose_ros/ros/node": {

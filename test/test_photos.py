@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ import pytest
 import yaml
 from PIL import ExifTags, Image
 
+from model_tools import coloured_box, untrained_model
 from spyropose_ros.core.errors import CalibrationError, DataError, InputError, MissingFileError
 from spyropose_ros.core.estimator import Estimator
 from spyropose_ros.detector.detector import Detector
@@ -26,6 +28,7 @@ from spyropose_ros.photos.estimates import GivenBoxes
 from spyropose_ros.photos.files import expand, pictures, read_picture
 from spyropose_ros.photos.photograph import photograph, read_photograph
 from spyropose_ros.photos.results import ResultFolder, png
+from spyropose_ros.scenes.verification import Verification
 
 ROOT = Path(__file__).parents[1]
 MUG = ROOT / "docs/mug.jpg"
@@ -465,6 +468,22 @@ def test_the_record_is_what_the_estimator_says(run):
         assert Image.open(f"estimate_output/mug_{name}.png").size == size
 
 
+def test_modes_are_weighed_by_renderings_on_request(run, tiny_bundle):
+    model, temperatures = untrained_model(seed=4), [0.001] * 3  # several modes
+    replace(tiny_bundle, model=model, temperatures=temperatures).save_pretrained("bundle")
+    coloured_box().export("bundle/mesh.ply")
+    box = np.float32([312, 164, 438, 306])
+    photo, estimator = read_photograph(MUG, fov=56.1), Estimator.from_pretrained("bundle", "cpu")
+    (before,) = estimator.estimate(photo.image, photo.K, box[None])
+    after = Verification.of_bundle(estimator)(photo.image, photo.K, box, before)
+    for options, expected in (((), before), (("--verify",), after)):
+        code, _, err, records = run(MUG, *CAMERA, *BOX, *options)
+        (found,) = records["mug.json"]["objects"]
+        assert (code, err, found["entropy"]) == (0, "", expected.entropy())
+        assert [mode["mass"] for mode in found["modes"]] == [m.mass for m in expected.modes()]
+    assert len(after.modes()) > 1 and after.entropy() != before.entropy()
+
+
 def test_the_detector_s_boxes_go_to_the_estimator_as_they_are(run):
     code, _, err, records = run(MUG, *CAMERA, *COCO, "--class", "cup", "--min-score", "0.2")
     assert (code, err) == (0, "")
@@ -543,6 +562,10 @@ def test_what_is_said_of_every_image_is_said_once(run, tmp_path):
             "centre .* outside the 640x480 image",
         ),
         ([MUG, *CAMERA, *BOX, "--output", "bundle/config.json"], r"json \(File exists\): choose"),
+        (
+            [MUG, *CAMERA, *BOX, "--verify"],
+            "bundle has no mesh to render the modes of 'thing' with: .* to bundle/mesh.ply",
+        ),
         ([MUG, *CAMERA, *BOX, "--output", "/sys"], "no results can be written to /sys .*--output"),
     ],
 )

@@ -1,5 +1,7 @@
 """Modes weighed by renderings: masses move to the mode that looks like the image."""
 
+import functools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,15 +9,20 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from spyropose_ros.bop.scene import BopFrame
+from spyropose_ros.core.errors import BundleError, InputError, ScorerError
 from spyropose_ros.core.estimator import Estimator
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
+from spyropose_ros.detector.detector import Detections
 from spyropose_ros.scenes import verification
 from spyropose_ros.scenes.mug import make_mug
 from spyropose_ros.scenes.renderer import Light, Renderer, shade
 from spyropose_ros.scenes.verification import Verification
+from training.evaluation import chain
 
 MUG = Path(__file__).parents[1] / "models" / "demo_mug"
+NAN = float("nan")
 K = np.array([[600.0, 0, 319.5], [0, 600, 239.5], [0, 0, 1]])
 AT = np.array([0.02, 0.05, 0.5])
 UPRIGHT = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
@@ -27,6 +34,7 @@ def estimator():
     return Estimator.from_pretrained(MUG, "cpu")
 
 
+@functools.cache
 def distribution(estimator, right, sharpness=60):
     """Two modes, the handle at the right with a mass of `right` and at the left; or one alone."""
     info = estimator.bundle.object
@@ -69,6 +77,79 @@ def test_a_single_mode_is_left_alone(estimator):
     single = distribution(estimator, right=1.0, sharpness=1000)
     assert len(single.modes()) == 1
     assert Verification(estimator, make_mug().mesh)(*picture()[:1], K, None, single) is single
+
+
+def test_the_crop_is_that_of_the_search(estimator):
+    """Of a better estimate of the centre, too: here one of what lies beside the object."""
+    image, box = picture()
+    before = distribution(estimator, right=0.2)
+    weigh = Verification(estimator, make_mug().mesh)
+    there = estimator.centers(K, np.float32(box)[None]).numpy()[0]
+    same, other = (weigh(image, K, box, before, t) for t in (there, there + [0.15, 0, 0]))
+    wanted = weigh(image, K, box, before).probabilities
+    torch.testing.assert_close(same.probabilities, wanted)
+    assert not torch.allclose(other.probabilities, wanted)
+
+
+def save(estimator, folder, mesh):
+    """A copy of the estimator with a mesh in its bundle."""
+    path = folder / "mesh.ply"
+    if mesh is not None:
+        path.write_bytes(mesh if isinstance(mesh, bytes) else mesh.export(file_type="ply"))
+    bundle = replace(estimator.bundle, name=str(folder), mesh_path=mesh and path)
+    return Estimator(bundle, "cpu")
+
+
+def test_the_mesh_of_the_bundle_is_used(estimator, tmp_path):
+    image, box = picture()
+    before = distribution(estimator, right=0.2)
+    coloured = make_mug().mesh
+    coloured.visual.vertex_colors = np.uint8([200, 60, 40])
+    found = Verification.of_bundle(save(estimator, tmp_path, coloured))(image, K, box, before)
+    wanted = Verification(estimator, coloured)(image, K, box, before)
+    torch.testing.assert_close(found.probabilities, wanted.probabilities, atol=1e-6, rtol=0)
+    grey = Verification(estimator, make_mug().mesh)(image, K, box, before)
+    assert float((found.probabilities - grey.probabilities).abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize(
+    "mesh, text",
+    [
+        (None, "has no mesh to render the modes of 'mug' with: copy it, in metres and with its"),
+        (make_mug().mesh, r"mesh.ply has no colours at its vertices, .*: replace it"),
+        (b"ply\nformat ascii 1.0\n", r"mesh.ply is not a readable mesh \(.*\): replace it"),
+    ],
+    ids=["none", "grey", "damaged"],
+)
+def test_a_bundle_without_a_usable_mesh_is_refused(estimator, tmp_path, mesh, text):
+    with pytest.raises(BundleError, match=text):
+        Verification.of_bundle(save(estimator, tmp_path, mesh))
+
+
+def test_features_that_are_not_finite_are_an_error(estimator, monkeypatch):
+    image, box = picture()
+    monkeypatch.setattr(Estimator, "features", lambda self, crops: NAN * crops)
+    with pytest.raises(ScorerError, match="not finite"):
+        Verification(estimator, make_mug().mesh)(image, K, box, distribution(estimator, 0.2))
+
+
+def test_a_model_of_rotations_only_is_refused(estimator, monkeypatch):
+    monkeypatch.setattr(estimator, "rotation_only", True)
+    with pytest.raises(InputError, match="it estimates rotations only"):
+        Verification(estimator, make_mug().mesh)
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_the_chain_s_poses_are_those_of_the_verified_modes(estimator, verify, monkeypatch):
+    image, box = picture()
+    before = distribution(estimator, right=0.2)
+    monkeypatch.setattr(Estimator, "estimate", lambda *_: [before])
+    verifications = {"mug": Verification(estimator, make_mug().mesh)} if verify else {}
+    frame = BopFrame(1, 2, Path(), Path(), K, [])
+    found = Detections(box[None], np.array([0.5]), np.array([0]), ["mug"])
+    models, numbers = {"mug": estimator}, {"mug": 7}
+    (pose,) = chain.estimates(frame, image, found, models, verifications, numbers, 0.0)
+    assert np.trace(pose.rotation.T @ (RIGHT if verify else LEFT)) > 2.8
 
 
 def test_reweighted_masses_are_products(estimator):

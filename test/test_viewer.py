@@ -16,7 +16,7 @@ from spyropose_ros.ros.messages.tf_poses import TransformChooser
 from spyropose_ros.ros.pipeline.images import image_message
 from spyropose_ros.viewer.__main__ import main
 from spyropose_ros.viewer.collector import Collector
-from spyropose_ros.viewer.moment import KEPT, History, Moment, ObjectState, small_view
+from spyropose_ros.viewer.moment import KEPT, Moment, Moments, ObjectState, small_view
 from spyropose_ros.viewer.viewer import Viewer
 
 
@@ -128,7 +128,7 @@ def test_a_large_image_is_reduced_with_its_intrinsics():
 
 
 def test_the_history_is_limited_and_keeps_counting():
-    history = History()
+    history = Moments()
     assert history.get(0) is None and history.span() == (0, -1)
     for number in range(KEPT + 5):
         history.add(Moment(float(number), []))

@@ -18,7 +18,8 @@ class NetworkConfig(Architecture):
         backbone: "resnet18", "resnet50", "efficientnet-lite0", "resnet18-slim" or a hub id.
         pretrained: start from published weights if available.
         start_from: bundle whose encoder and decoder are the start, and, if it is of the same
-            object, those layers of its heads that have the same shape; "" for none.
+            object, those layers of its heads that have the same shape; then its named features
+            are kept, too. "" for none.
         keypoints: "fps" (farthest points on the surface), "box" (corners of two cubes, needs no
             mesh) or "none" (an image vector; rotations only).
         n_keypoints: number of farthest points.

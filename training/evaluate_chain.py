@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from spyropose_ros.bop.scene import BopFrame
     from spyropose_ros.core.estimator import Estimator
     from spyropose_ros.detector.detector import Detector
+    from spyropose_ros.scenes.verification import Verification
     from training.evaluation.chain import Recall, Targets
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,7 @@ def evaluate_chain(
     beam: int = 512,
     limit: int | None = None,
     seed: int = 1,
+    verify: bool = False,
     device: str | None = None,
     data_root: str = "data",
     output: str = "chain_lmo",
@@ -60,6 +62,7 @@ def evaluate_chain(
         beam: most cells expanded per level.
         limit: most photographs of each half.
         seed: of the noise of annotated boxes.
+        verify: weigh the modes by renderings, see `spyropose_ros.scenes.verification`.
         device: where to run.
         data_root: where the data set lies.
         output: path of the written files, without their extensions.
@@ -78,6 +81,7 @@ def evaluate_chain(
         raise InputError(f"the only data set with photographs is lmo, got '{dataset}'")
 
     from spyropose_ros.detector.detector import Detector
+    from spyropose_ros.scenes.verification import Verification
     from training.data.rendered import LmoSource, lmo_frames
     from training.evaluation import chain
 
@@ -86,11 +90,16 @@ def evaluate_chain(
     if detector is not None:
         finder = Detector.from_pretrained(runs.bundle_directory(detector), device)
     device = str(next(iter(estimators.values())).device)
-    objects = {n: LmoSource(name, data_root).target() for name, n in LMO_OBJECTS.items()}
+    sources = {name: LmoSource(name, data_root) for name in LMO_OBJECTS}
+    objects = {LMO_OBJECTS[name]: source.target() for name, source in sources.items()}
+    verifications = {}
+    if verify:
+        verifications = {n: Verification(e, sources[n].mesh) for n, e in estimators.items()}
     lines = [
         "# Detector and pose models on photographs of LM-O",
         "",
-        f"Models of {', '.join(estimators)}; detector: {detector or 'none'}; beam {beam}.",
+        f"Models of {', '.join(estimators)}; detector: {detector or 'none'}; beam {beam}"
+        f"{'; modes verified by renderings' if verify else ''}.",
         f"Command: `{provenance.command()}` (version {provenance.package_version()}, commit "
         f"{provenance.git_commit()}, {provenance.hardware(device)}).",
         f"Targets: {targets or 'objects of which a tenth is visible, by renderings of them'}.",
@@ -105,7 +114,7 @@ def evaluate_chain(
         results = {}
         for boxes, source in (("annotated", None), ("detected", finder)):
             if boxes == "annotated" or source is not None:
-                results[boxes] = _estimates(frames, wanted, estimators, source, seed)
+                results[boxes] = _estimates(frames, wanted, estimators, source, seed, verifications)
                 write_results(f"{output}-{boxes}-{split}.csv", results[boxes])
         if compare is not None:
             results[Path(compare).stem] = read_results(compare)
@@ -154,6 +163,7 @@ def _estimates(
     estimators: dict[str, Estimator],
     detector: Detector | None,
     seed: int,
+    verifications: dict[str, Verification],
 ) -> list[BopEstimate]:
     """Estimate the poses of all frames; annotated boxes where there is no detector."""
     from training.evaluation import chain
@@ -165,7 +175,9 @@ def _estimates(
             found = chain.annotated(frame, _NUMBERS, targets, seed)
         else:
             found = chain.detected(detector, image)
-        poses += chain.estimates(frame, image, found, estimators, LMO_OBJECTS, started)
+        poses += chain.estimates(
+            frame, image, found, estimators, verifications, LMO_OBJECTS, started
+        )
     return poses
 
 

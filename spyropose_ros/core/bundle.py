@@ -2,7 +2,7 @@
 
 model.safetensors  weights (float16 or float32)
 config.json        architecture, object, keypoints, features, calibration, training record
-mesh.ply           optional, metres, for figures
+mesh.ply           optional, metres, for figures and renderings
 README.md          optional, the model card
 """
 

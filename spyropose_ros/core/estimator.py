@@ -131,24 +131,39 @@ class Estimator:
         boxes = check_boxes(boxes, image.shape[1], image.shape[0])
         if len(boxes) == 0:
             return None
-        info = self.bundle.object
-        if translation_estimates is None:
-            estimate = camera.translation_from_boxes(
-                torch.from_numpy(boxes).to(self.device),
-                self._intrinsics(K),
-                info.diameter,
-                info.size_ratio,
-            )
-        else:
-            estimate = torch.from_numpy(np.array(translation_estimates, np.float32))
-            if estimate.shape != (len(boxes), 3):
-                raise InputError(
-                    f"translation_estimates must be [{len(boxes)}, 3], one for each box, "
-                    f"got {tuple(estimate.shape)}"
-                )
-            estimate = estimate.to(self.device)
+        estimate = self.centers(K, boxes, translation_estimates)
         crops, K_crop = self.crops(image, K, estimate)
         return self.search_crops(crops, K_crop, self.box(estimate), priors)
+
+    def centers(
+        self, K: np.ndarray, boxes: np.ndarray, translation_estimates: np.ndarray | None = None
+    ) -> Tensor:
+        """Return what `estimate` takes for the bounding-sphere centres, metres, [N, 3].
+
+        Args:
+            K: intrinsics, [3, 3].
+            boxes: x0, y0, x1, y1 in pixels, float32 [N, 4].
+            translation_estimates: something better than the boxes, metres, [N, 3].
+
+        Returns:
+            The estimates in the camera frame, on the estimator's device.
+
+        Raises:
+            InputError: malformed intrinsics, or another number of estimates than of boxes.
+        """
+        if translation_estimates is None:
+            info = self.bundle.object
+            on_device = torch.from_numpy(boxes).to(self.device)
+            return camera.translation_from_boxes(
+                on_device, self._intrinsics(K), info.diameter, info.size_ratio
+            )
+        estimates = torch.from_numpy(np.array(translation_estimates, np.float32))
+        if estimates.shape != (len(boxes), 3):
+            raise InputError(
+                f"translation_estimates must be [{len(boxes)}, 3], one for each box, "
+                f"got {tuple(estimates.shape)}"
+            )
+        return estimates.to(self.device)
 
     def box(self, estimate: Tensor) -> TranslationBox:
         """Return the region of translations to search around centre estimates [B, 3], metres."""

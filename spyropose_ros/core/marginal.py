@@ -21,6 +21,7 @@ from spyropose_ros.core.errors import InputError
 if TYPE_CHECKING:
     from spyropose_ros.core.distribution import PoseDistribution
 
+_ROUNDING = 1e-9  # of sums of weights
 _SEEDS = 2048  # equally probable positions among which the modes' middles are sought
 
 
@@ -39,6 +40,32 @@ class Ellipsoid:
     axes: Tensor
     semi_axes: Tensor
     mass: float
+
+    @classmethod
+    def holding(
+        cls, mass: float, positions: Tensor, weights: Tensor, thinnest: float = 1e-9
+    ) -> "Ellipsoid":
+        """Find the ellipsoid in the shape of the positions' covariance that holds a mass of them.
+
+        Args:
+            mass: to hold, in (0, 1].
+            positions: metres, [P, 3].
+            weights: of the positions, 1 in all, float64 [P].
+            thinnest: shortest semi-axis, metres.
+
+        Returns:
+            The region around the mean.
+        """
+        mean = weights @ positions.double()
+        variances, axes = torch.linalg.eigh(_covariance(positions, weights).double())
+        deviations = variances.flip(0).clamp_min(thinnest**2).sqrt()
+        axes = axes.flip(1)
+        axes[:, 2] *= torch.linalg.det(axes).sign()
+        distance, order = ((positions - mean) @ axes / deviations).norm(dim=1).sort()
+        held = weights[order].cumsum(0)
+        last = int(torch.searchsorted(held, mass - _ROUNDING).clamp(max=len(held) - 1))
+        semi_axes = (deviations * distance[last]).clamp_min(thinnest)
+        return cls(mean.float(), axes.float(), semi_axes.float(), float(held[last]))
 
 
 @dataclass(frozen=True)
@@ -139,17 +166,7 @@ class Marginal:
         """
         if not 0 < mass < 1:
             raise InputError(f"the mass of an ellipsoid must be in (0, 1), got {mass}")
-        variances, axes = torch.linalg.eigh(self.covariance.double())
-        deviations = variances.flip(0).clamp_min(1e-18).sqrt()
-        axes = axes.flip(1)
-        axes[:, 2] *= torch.linalg.det(axes).sign()
-        scaled = (self._positions - self.mean).double() @ axes / deviations
-        distance, order = scaled.norm(dim=1).sort()
-        held = self._weights[order].cumsum(0)
-        last = int(torch.searchsorted(held, mass).clamp(max=len(held) - 1))
-        return Ellipsoid(
-            self.mean, axes.float(), (deviations * distance[last]).float(), float(held[last])
-        )
+        return Ellipsoid.holding(mass, self._positions, self._weights)
 
     def modes(
         self,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from spyropose_ros.core.estimator import Estimator
     from spyropose_ros.photos.cameras import Camera
     from spyropose_ros.photos.estimates import DetectedBoxes, GivenBoxes
+    from spyropose_ros.scenes.verification import Verification
 
 _EPILOG = """\
 Intrinsics and boxes belong to the image as it is shown: one that EXIF says to turn is turned first.
@@ -83,7 +84,8 @@ def _estimate(args: argparse.Namespace) -> int:
 
     estimator = Estimator.from_pretrained(args.model, args.device)
     encoder = terminal.encoder(sys.stdout, os.environ) if args.show else None
-    run = Run(estimator, boxes_of(args, estimator), camera, _source(args), folder, encoder)
+    boxes, verification = boxes_of(args, estimator), verification_of(args, estimator)
+    run = Run(estimator, boxes, camera, _source(args), folder, encoder, verification)
     code = 0
     for file in files:
         try:
@@ -119,6 +121,15 @@ def boxes_of(args: argparse.Namespace, estimator: Estimator) -> GivenBoxes | Det
         return GivenBoxes([tuple(box) for box in args.box])
     detector = load_detector(args.detector, args.model, args.device)
     return DetectedBoxes(detector, args.class_name or estimator.bundle.object.name, args.min_score)
+
+
+def verification_of(args: argparse.Namespace, estimator: Estimator) -> Verification | None:
+    """Return what weighs the modes, by the options of `add_options`."""
+    if not args.verify:
+        return None
+    from spyropose_ros.scenes.verification import Verification
+
+    return Verification.of_bundle(estimator)
 
 
 def _matrix(values: list[float] | None) -> np.ndarray | None:
@@ -160,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options for cameras, boxes and device."""
+    """Add the options for cameras, boxes, modes and device."""
     camera = parser.add_mutually_exclusive_group()
     camera.add_argument(
         "--K", nargs=4, type=float, metavar=("FX", "FY", "CX", "CY"), help="intrinsics in pixels"
@@ -195,6 +206,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--every", type=_positive, default=1, metavar="N", help="take each Nth frame of a video"
+    )
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="weigh the modes by renderings of the object at them; the bundle needs a mesh that "
+        "has colours",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N")
 

@@ -1,9 +1,12 @@
 """The objects in a photograph: boxes, distributions, and what is written of them as JSON."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
@@ -17,6 +20,9 @@ from spyropose_ros.core.presence import with_score
 from spyropose_ros.detector.bundle import CONFIG, WEIGHTS
 from spyropose_ros.detector.detector import Detector
 from spyropose_ros.photos.photograph import Photograph
+
+if TYPE_CHECKING:
+    from spyropose_ros.scenes.verification import Verification
 
 _BATCH = 16  # objects of a photograph that are estimated together
 
@@ -112,7 +118,10 @@ class DetectedBoxes:
 
 
 def estimate(
-    photo: Photograph, boxes: Sequence[tuple[Box, float | None]], estimator: Estimator
+    photo: Photograph,
+    boxes: Sequence[tuple[Box, float | None]],
+    estimator: Estimator,
+    verification: Verification | None = None,
 ) -> list[Found]:
     """Estimate the poses of objects in a photograph.
 
@@ -120,6 +129,7 @@ def estimate(
         photo: the photograph.
         boxes: around the objects, with scores.
         estimator: of the object.
+        verification: weighs the modes by renderings.
 
     Returns:
         One for each box.
@@ -132,6 +142,11 @@ def estimate(
         part = boxes[start : start + _BATCH]
         corners = np.array([box for box, _ in part], np.float32)
         distributions = estimator.estimate(photo.image, photo.K, corners)
+        if verification is not None:
+            distributions = [
+                verification(photo.image, photo.K, box, distribution)
+                for box, distribution in zip(corners, distributions, strict=True)
+            ]
         found += [
             Found(box, score, distribution.to("cpu"))
             for box, (_, score), distribution in zip(corners, part, distributions, strict=True)

@@ -1,8 +1,11 @@
 """One pass over photographs: estimates, writes and shows them."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,6 +20,9 @@ from spyropose_ros.photos.files import pictures
 from spyropose_ros.photos.photograph import Photograph, photograph
 from spyropose_ros.photos.results import ResultFolder, png
 
+if TYPE_CHECKING:
+    from spyropose_ros.scenes.verification import Verification
+
 _MESH_POINTS = 1500
 
 
@@ -30,6 +36,7 @@ class Run:
         source: where they come from, in a word.
         folder: of the results.
         encoder: see `terminal.encoder`.
+        verification: weighs the modes by renderings, if they are to be.
 
     Attributes:
         images: number of photographs so far.
@@ -49,8 +56,10 @@ class Run:
         source: str,
         folder: ResultFolder,
         encoder: Callable[[bytes], str] | None,
+        verification: Verification | None,
     ) -> None:
         self._estimator, self._boxes = estimator, boxes
+        self._verification = verification
         self._camera, self._source = camera, source
         self._folder, self._encoder = folder, encoder
         self._points = _surface(estimator.bundle)
@@ -74,7 +83,7 @@ class Run:
                 self._note(f"{picture.path}: {picture.turned}, as the file says")
             for warning in photo.calibration.warnings:
                 self._note(f"warning: {warning}")
-            found = estimate(photo, self._boxes(photo), self._estimator)
+            found = estimate(photo, self._boxes(photo), self._estimator, self._verification)
             self._show(photo, found)
             self.images += 1
             self.found += len(found)

@@ -12,16 +12,9 @@ from spyropose_ros.scenes import chance
 from spyropose_ros.scenes.backdrops import BackdropBank
 from spyropose_ros.scenes.chance import Chance
 from spyropose_ros.scenes.clutter import cast_shadow, uneven_light
+from spyropose_ros.scenes.placed import Placed, place
 from spyropose_ros.scenes.renderer import GBuffer, Renderer
-from spyropose_ros.scenes.sampler import (
-    ObjectModel,
-    Placed,
-    SceneSettings,
-    mask_box,
-    paint,
-    place,
-    random_pose,
-)
+from spyropose_ros.scenes.sampler import ObjectModel, SceneSettings, mask_box, paint, random_pose
 from spyropose_ros.scenes.sprites import SpriteBank, paste
 from spyropose_ros.scenes.surface import object_points, vary_surface
 

@@ -1,7 +1,7 @@
 """Random scenes: images of one object with the pose, the box and the visibility known."""
 
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -11,6 +11,7 @@ from spyropose_ros.scenes.appearance import Appearance
 from spyropose_ros.scenes.backdrops import BackdropBank
 from spyropose_ros.scenes.camera_effects import CameraEffects
 from spyropose_ros.scenes.clutter import cast_shadow, random_colour, uneven_light
+from spyropose_ros.scenes.placed import place
 from spyropose_ros.scenes.renderer import (
     GBuffer,
     Light,
@@ -309,77 +310,6 @@ def mask_box(mask: np.ndarray) -> np.ndarray:
     """
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     return np.array([columns[0] - 0.5, rows[0] - 0.5, columns[-1] + 0.5, rows[-1] + 0.5])
-
-
-class Placed(NamedTuple):
-    """An object's own rectangle, which may reach over the border of the image.
-
-    Attributes:
-        buffer: what is seen of the object alone in its rectangle.
-        total: number of its pixels.
-        rows: of the image that the rectangle covers.
-        columns: the same.
-        inside: the same part, in the rectangle.
-    """
-
-    buffer: GBuffer
-    total: int
-    rows: slice
-    columns: slice
-    inside: tuple[slice, slice]
-
-    @property
-    def corner(self) -> tuple[int, int]:
-        """Column and row of the image where the rectangle begins."""
-        rows, columns = self.inside
-        return self.columns.start - columns.start, self.rows.start - rows.start
-
-    def mask(self, height: int, width: int) -> np.ndarray:
-        """Return which pixels of the image the object takes, [height, width] bool."""
-        mask = np.zeros((height, width), bool)
-        mask[self.rows, self.columns] = self.buffer.mask[self.inside]
-        return mask
-
-
-def place(
-    renderer: Renderer,
-    rotation: np.ndarray,
-    translation: np.ndarray,
-    K: np.ndarray,
-    width: int,
-    height: int,
-) -> Placed | None:
-    """Render an object as a whole, and find its part inside the image.
-
-    Args:
-        renderer: of the object.
-        rotation: [3, 3], object to camera.
-        translation: [3], object to camera, metres.
-        K: [3, 3] intrinsics of the image.
-        width: of the image, pixels.
-        height: of the image, pixels.
-
-    Returns:
-        The object; None where it takes no pixel or reaches behind the camera.
-    """
-    bounds = renderer.bounds(rotation, translation, K)
-    if not np.isfinite(bounds).all():
-        return None
-    left, top = np.floor(bounds[:2]).astype(int)
-    right, bottom = np.ceil(bounds[2:]).astype(int) + 1
-    K_object = K.copy()
-    K_object[:2, 2] -= [left, top]
-    buffer = renderer.render(rotation, translation, K_object, right - left, bottom - top)
-    total = np.count_nonzero(buffer.mask)
-    if total == 0:
-        return None
-    rows = slice(max(top, 0), min(bottom, height))
-    columns = slice(max(left, 0), min(right, width))
-    inside = (
-        slice(rows.start - top, rows.stop - top),
-        slice(columns.start - left, columns.stop - left),
-    )
-    return Placed(buffer, int(total), rows, columns, inside)
 
 
 def paint(

@@ -13,7 +13,7 @@ from spyropose_ros.core.errors import DataError, SpyroposeError
 from spyropose_ros.core.estimator import Estimator
 from spyropose_ros.core.plots.pose_cloud import Mesh, PoseCloud
 from spyropose_ros.core.presence import with_score
-from spyropose_ros.photos.estimate import boxes_of, camera_of
+from spyropose_ros.photos.estimate import boxes_of, camera_of, verification_of
 from spyropose_ros.photos.estimates import Found, estimate
 from spyropose_ros.photos.files import expand, pictures
 from spyropose_ros.photos.photograph import photograph
@@ -36,7 +36,7 @@ def show_estimates(args: Namespace, viewer: Viewer, say: Callable[[str], object]
     files, camera = expand(args.images), camera_of(args)
     say(f"open {viewer.url} in a browser; loading {args.model}")
     estimator = Estimator.from_pretrained(args.model, args.device)
-    boxes = boxes_of(args, estimator)
+    boxes, verification = boxes_of(args, estimator), verification_of(args, estimator)
     path = estimator.bundle.mesh_path
     mesh = None if path is None else Mesh.read(path)
     features = {name: each.point for name, each in estimator.bundle.features.items()}
@@ -46,7 +46,7 @@ def show_estimates(args: Namespace, viewer: Viewer, say: Callable[[str], object]
             for picture in pictures(file, args.every):
                 photo = photograph(picture, camera)
                 start = time.monotonic()
-                found = estimate(photo, boxes(photo), estimator)
+                found = estimate(photo, boxes(photo), estimator, verification)
                 seconds = time.monotonic() - start
                 names = named([estimator.bundle.object.name] * len(found))
                 clouds = (PoseCloud.of(each.distribution, mesh, features) for each in found)

@@ -56,7 +56,7 @@ class Moment:
     latency: float = math.nan
 
 
-class History:
+class Moments:
     """The last moments, by serial numbers that go on counting. Thread-safe."""
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from spyropose_ros.core.one_line import printable
 from spyropose_ros.core.plots import rotation_plot
-from spyropose_ros.viewer.moment import History, Moment, ObjectState
+from spyropose_ros.viewer.moment import Moment, Moments, ObjectState
 
 if TYPE_CHECKING:
     import viser
@@ -30,7 +30,7 @@ class Panel:
         changed: called after every change by a user.
     """
 
-    def __init__(self, gui: viser.GuiApi, history: History, changed: Callable[[], None]) -> None:
+    def __init__(self, gui: viser.GuiApi, history: Moments, changed: Callable[[], None]) -> None:
         self._gui, self._history, self._changed = gui, history, changed
         gui.configure_theme(show_share_button=False, control_width="large")
         self._object: Any = gui.add_dropdown("Object", (ALL,), initial_value=ALL)

@@ -20,7 +20,7 @@ from spyropose_ros.core.plots.scene import (
     look,
     up,
 )
-from spyropose_ros.viewer.moment import History, Moment, ObjectState
+from spyropose_ros.viewer.moment import Moment, Moments, ObjectState
 from spyropose_ros.viewer.panel import Panel
 
 HOST, PORT = "127.0.0.1", 8080
@@ -65,7 +65,7 @@ class Viewer:
             self._server = Server(host, port, "Pose distributions", verbose=False)
         self.url = f"http://{'localhost' if host == '0.0.0.0' else host}:{self._server.get_port()}"
         self.drawn = 0
-        self.history = History()
+        self.history = Moments()
         self._wake = threading.Event()
         self._closed = False
         self._panel = Panel(self._server.gui, self.history, self._wake.set)

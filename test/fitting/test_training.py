@@ -1,6 +1,7 @@
 """Training from data to bundle, in tiny form: real renderings, real Lightning, real files."""
 
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -17,7 +18,7 @@ import torch
 import yaml
 
 from spyropose_ros.core import camera, se3_grid
-from spyropose_ros.core.bundle import WEIGHTS, ModelBundle
+from spyropose_ros.core.bundle import WEIGHTS, Feature, ModelBundle
 from spyropose_ros.core.search import search
 from spyropose_ros.core.translation_grid import TranslationBox
 from spyropose_ros.scenes.renderer import Renderer
@@ -62,6 +63,18 @@ def test_a_run_leaves_what_it_says(run):
     *_, calibrate, evaluate = (run / "log.txt").read_text().splitlines()
     assert calibrate.endswith(f"python -m training.calibrate {run}")
     assert evaluate.endswith(f"python -m training.evaluate {run}")
+
+
+@pytest.mark.parametrize("name, kept", [("mug", True), ("cup", False)])
+def test_named_features_of_the_same_object_are_kept(run, tmp_path, name, kept):
+    start = ModelBundle.from_pretrained(run / "bundle")
+    features = {"handle": Feature([0.07, 0.0, 0.05], [1.0, 0.0, 0.0])}
+    start.object = dataclasses.replace(start.object, name=name)
+    dataclasses.replace(start, features=features).save_pretrained(tmp_path / "start")
+    run_tiny(tmp_path / "on", start_from=str(tmp_path / "start"), max_steps=2)
+    made = ModelBundle.from_pretrained(tmp_path / "on" / "bundle")
+    assert made.features == (features if kept else {})
+    assert made.record["started_from"] == start.record
 
 
 def test_the_next_command_is_as_it_is_typed(monkeypatch):

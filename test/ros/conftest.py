@@ -14,7 +14,7 @@ from spyropose_ros.demo.processes import free_domain
 
 sys.path.append(str(Path(__file__).parent))  # for graph.py
 import graph
-from model_tools import KEYPOINTS, TINY, untrained_model
+from model_tools import KEYPOINTS, TINY, coloured_box, untrained_model
 
 os.environ.setdefault("ROS_DOMAIN_ID", str(free_domain()))
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -32,6 +32,15 @@ def save_untrained_model(directory, name: str, seed: int) -> str:
 @pytest.fixture(scope="session")
 def mug_bundle(tmp_path_factory):
     return save_untrained_model(tmp_path_factory.mktemp("models") / "mug", "mug", seed=2)
+
+
+@pytest.fixture(scope="session")
+def meshed_bundle(tmp_path_factory):
+    """A model that gives several modes, with a mesh that has colours."""
+    folder = tmp_path_factory.mktemp("meshed") / "mug"
+    save_untrained_model(folder, "mug", seed=4)
+    coloured_box().export(folder / "mesh.ply")
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,7 @@ from spyropose_ros.ros.interfaces import type_name
 from spyropose_ros.ros.messages.invariants import check_invariants
 from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
 from spyropose_ros.ros.pipeline.parameters import ParameterError, Parameters
+from spyropose_ros.scenes.verification import Verification
 
 START = 1_700_000_000 * graph.SECOND
 PERIOD = graph.SECOND // 10
@@ -130,6 +131,22 @@ def test_every_frame_gets_the_distribution_of_the_estimator(
         assert nanoseconds(distribution.inference_time) == 0
     assert "3 frames processed" in text
     assert "dropped: none" in text
+
+
+def test_modes_of_a_bag_are_verified_on_request(run, meshed_bundle, tmp_path):
+    source = write(tmp_path / "in", frames(1))
+    code, output, text = run(source, "-p", "search.verify:=true", objects=meshed_bundle)
+    assert code == 0 and "dropped: none" in text, text
+    ((message,),) = (m.distributions for m in read(output, DISTRIBUTIONS, PoseDistributionArray))
+    estimator = Estimator.from_pretrained(meshed_bundle, "cpu", SearchSettings(beam=BEAM))
+    K, box = (
+        np.array(graph.camera_info_message().p).reshape(3, 4)[:, :3],
+        np.array([30, 35, 90, 85]),
+    )
+    (before,) = estimator.estimate(graph.picture(), K, box[None])
+    after = Verification.of_bundle(estimator)(graph.picture(), K, box, before)
+    assert [mode.mass for mode in message.modes] == pytest.approx([m.mass for m in after.modes()])
+    assert after is not before
 
 
 def test_all_messages_about_a_frame_are_there_but_pictures_only_when_asked_for(run, tmp_path):

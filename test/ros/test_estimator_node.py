@@ -12,12 +12,14 @@ import graph
 from spyropose_ros.core import plots
 from spyropose_ros.core.estimator import Estimator, SearchSettings
 from spyropose_ros.core.presence import with_score
+from spyropose_ros.ros.interfaces import QueryPose
 from spyropose_ros.ros.messages.conversions import pose_arrays
 from spyropose_ros.ros.messages.invariants import check_invariants
 from spyropose_ros.ros.pipeline import parameters, rotations
 from spyropose_ros.ros.pipeline.drops import Reason
 from spyropose_ros.ros.pipeline.images import rgb_image
 from spyropose_ros.ros.pipeline.parameters import Parameters
+from spyropose_ros.scenes.verification import Verification
 
 
 def stamp_of(message) -> int:
@@ -67,6 +69,30 @@ def test_node_output_is_the_offline_output(start, mug_bundle):
         np.testing.assert_allclose(message.weights, top.probabilities, rtol=1e-6)
         known = with_score(distribution.presence, message.detection_score)
         assert 0 < known < 1 and message.presence == pytest.approx(known)
+
+
+def test_verified_modes_are_those_of_python_in_messages_and_answers(start, meshed_bundle):
+    peer = start(objects=[meshed_bundle], search__verify=True)
+    array = receive(peer, graph.detection(x=50.0), graph.detection(x=110.0))
+    estimator = Estimator.from_pretrained(meshed_bundle, "cpu", SearchSettings(beam=32))
+    K = np.reshape(graph.camera_info_message().p, (3, 4))[:, :3]
+    boxes = np.array([[20.0, 35, 80, 85], [80.0, 35, 140, 85]])
+    verification = Verification.of_bundle(estimator)
+    found = estimator.estimate(graph.picture(), K, boxes)
+    for message, box, before in zip(array.distributions, boxes, found, strict=True):
+        after = verification(graph.picture(), K, box, before)
+        masses = [mode.mass for mode in after.modes()]
+        assert len(masses) > 1 and masses != [mode.mass for mode in before.modes()]
+        check_invariants(message)
+        assert [mode.mass for mode in message.modes] == pytest.approx(masses)
+        np.testing.assert_allclose(message.weights, after.top(256).probabilities, rtol=1e-6)
+    assert peer.estimator.drops.counts() == {}
+    last = message.modes[0]
+    request = QueryPose.Request(object="7", poses=[last.pose], angle=0.35, distance=0.03)
+    R, t = after.mode()
+    wanted = after.probability_within(R, t, 0.35, 0.03)
+    answer = graph.call(peer.node, peer.spin_until, QueryPose, "query_pose", request)
+    assert answer.probabilities == pytest.approx([float(wanted)], abs=1e-3)
 
 
 def test_an_image_without_usable_detections_gives_an_empty_array(start):

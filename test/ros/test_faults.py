@@ -41,6 +41,7 @@ from spyropose_ros.ros.node.lifecycle_node import EstimatorNode
 from spyropose_ros.ros.pipeline.drops import Reason
 from spyropose_ros.ros.pipeline.parameters import ParameterError
 from spyropose_ros.ros.pipeline.tf_buffer import TransformError
+from spyropose_ros.scenes.renderer import Renderer
 
 NAN = float("nan")
 GOOD = graph.detection(name="good")
@@ -99,6 +100,7 @@ SETUPS = {
     # fixed_frame: TF is listened to, but only the temporal filter needs it
     "plain": Setup({"fixed_frame": "world"}, RAW),
     "uncalibrated": Setup({}, RAW),
+    "verified": Setup({"search__verify": True}, RAW),
     "compressed": Setup({"image_transport": "compressed"}, PNG),
     "best effort": Setup({"qos__reliability": "best_effort"}, RAW),
     "depth": Setup({"depth_image": True}, WITH_DEPTH),
@@ -280,13 +282,14 @@ class Bench:
 
 
 @pytest.fixture(scope="module")
-def benches(mug_bundle):
+def benches(mug_bundle, meshed_bundle):
     """One node per setup for all faults: each must survive the whole module."""
     started: dict[str, Bench] = {}
 
     def bench(name: str) -> Bench:
         if name not in started:
-            started[name] = Bench(name, mug_bundle)
+            verified = SETUPS[name].parameters.get("search__verify")
+            started[name] = Bench(name, meshed_bundle if verified else mug_bundle)
         started[name].begin()
         return started[name]
 
@@ -304,7 +307,7 @@ def expected(benches):
 
     def poses(name: str) -> list:
         # the same camera and picture, whatever the transport
-        source = name if name in ("depth", "cameras") else "plain"
+        source = name if name in ("depth", "cameras", "verified") else "plain"
         if source not in known:
             known[source] = benches(source).poses()
         return known[source]
@@ -421,6 +424,14 @@ def in_parts(bench: Bench) -> None:
     # The pixels of crops are rounded, of a batch now and then to another value.
     entropies = [[d.entropy for d in answer.distributions] for answer in (scarce, enough)]
     assert entropies[0] == pytest.approx(entropies[1], abs=1e-3)
+
+
+def without_renderings(bench: Bench) -> None:
+    """The answer is that of a node that does not verify."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Renderer, "render", raising(RuntimeError("no room for the rays")))
+        found = bench.answer()
+    check_invariants(found.distributions[0])
 
 
 def before_the_calibration(bench: Bench) -> None:
@@ -699,6 +710,12 @@ FAULTS = {
         with_model(exhaust_memory, Estimator, "estimate", Reason.OUT_OF_MEMORY),
         Reason.OUT_OF_MEMORY,
         "one detection does not fit",
+    ),
+    "modes cannot be rendered": Fault(
+        without_renderings,
+        Reason.UNVERIFIED,
+        "set search.verify: false if that repeats: RuntimeError: no room for the rays",
+        "verified",
     ),
     # the operator
     "disabled during inference": Fault(
@@ -1080,6 +1097,14 @@ IMPOSSIBLE = {
     "mistyped choice": ({"qos__reliability": "relaible"}, "write one of reliable, best_effort"),
     "malformed class_map": ({"class_map": ["mug"]}, "write 'class_id=object_name'"),
     "cameras without fixed_frame": ({"cameras": ["left"]}, "'cameras' needs 'fixed_frame'"),
+    "renderings without a mesh": (
+        {"search__verify": True},
+        "has no mesh to render the modes of 'mug' with: copy it, in metres and with its colours",
+    ),
+    "renderings for several cameras": (
+        {"search__verify": True, "cameras": ["left"], "fixed_frame": "world"},
+        "parameter 'search.verify' is for one camera: set it to false, or leave 'cameras' empty",
+    ),
     "missing bundle": ({"objects": ["/nowhere/mug"]}, "no such folder"),
     "damaged bundle": ({"objects": [damaged]}, "damaged"),
     "bundle of another object": (

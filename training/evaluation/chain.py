@@ -17,6 +17,7 @@ from spyropose_ros.core.errors import DataError
 from spyropose_ros.core.estimator import Estimator
 from spyropose_ros.detector.detector import Detections, Detector
 from spyropose_ros.scenes.detector import noisy_box
+from spyropose_ros.scenes.verification import Verification
 from training.data.source import EvaluationObject
 from training.evaluation.metrics import MSPD_THRESHOLDS, MSSD_THRESHOLDS
 from training.evaluation.pose_errors import mspd, mssd
@@ -135,6 +136,7 @@ def estimates(
     image: np.ndarray,
     found: Detections,
     estimators: Mapping[str, Estimator],
+    verifications: Mapping[str, Verification],
     numbers: Mapping[str, int],
     started: float,
 ) -> Iterator[BopEstimate]:
@@ -145,6 +147,7 @@ def estimates(
         image: RGB uint8 [H, W, 3].
         found: boxes; those of objects without an estimator are left out.
         estimators: by the objects' names.
+        verifications: weigh the modes by renderings, by the objects' names; empty without.
         numbers: of the objects by their names.
         started: time.perf_counter before the boxes were looked for.
 
@@ -155,6 +158,8 @@ def estimates(
     for box, score, name in zip(found.boxes, found.scores, found.names, strict=True):
         if name in estimators:
             (distribution,) = estimators[name].estimate(image, frame.K, box[None])
+            if name in verifications:
+                distribution = verifications[name](image, frame.K, box, distribution)
             R, t = (value.double().numpy() for value in distribution.mode())
             modes = distribution.modes()
             mass = modes[0].mass if modes else 0.0

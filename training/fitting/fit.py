@@ -11,16 +11,15 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAverag
 
 from spyropose_ros.core.bundle import MESH, ModelBundle
 from spyropose_ros.core.errors import InputError
-from training.config import TrainConfig
+from training.config import NetworkConfig, TrainConfig
 from training.data.source import Source
-from training.fitting.assembly import assemble
+from training.fitting.assembly import Assembly, assemble
 from training.fitting.checkpoints import Checkpoints, Interrupted
 from training.fitting.clock import TrainingClock
 from training.fitting.memory import keep_freed_memory
 from training.fitting.precision import trainer_precision
 from training.fitting.progress import Progress, silence_lightning
 from training.fitting.running import (
-    Steps,
     count,
     log_file,
     make_logger,
@@ -116,17 +115,27 @@ def fit(
             log.info("to resume, add --run-id %s to the command", run_dir.name)
             raise
         if trainer.is_global_zero:
-            record = identity | _record(trainer, clock, steps, config)
-            temperatures = [1.0] * config.network.depth
+            record = identity | training_record(trainer, clock, steps, config.to_flat())
             if source.mesh is not None:
                 bundle.mkdir(parents=True, exist_ok=True)
                 source.mesh.export(bundle / MESH)
             # Last: with it the run is finished.
-            ModelBundle(module.model, assembly.info, temperatures, record).save_pretrained(bundle)
+            _made(assembly, config.network, record).save_pretrained(bundle)
             log.info("bundle written to %s", bundle)
             if not debug:
                 _log_next(run_dir, source)
     return bundle
+
+
+def _made(assembly: Assembly, network: NetworkConfig, record: dict[str, object]) -> ModelBundle:
+    """Join the trained network and its record; features stay those of the same object's bundle."""
+    made = ModelBundle(assembly.module.model, assembly.info, [1.0] * network.depth, record)
+    if network.start_from:
+        start = ModelBundle.from_pretrained(network.start_from)
+        record["started_from"] = start.record
+        if start.object.name == made.object.name:
+            made.features = start.features
+    return made
 
 
 def _log_next(run_dir: Path, source: Source) -> None:
@@ -145,16 +154,6 @@ def _check(source: Source, config: TrainConfig) -> None:
         )
     if config.optim.patience > 0 and config.objective.last_level_only:
         raise InputError("--last-level-only is not validated while it trains: leave --patience out")
-
-
-def _record(
-    trainer: lightning.Trainer, clock: TrainingClock, steps: Steps, config: TrainConfig
-) -> dict[str, object]:
-    """Return how the weights were made."""
-    record = training_record(trainer, clock, steps, config.to_flat())
-    if config.network.start_from:
-        record["started_from"] = ModelBundle.from_pretrained(config.network.start_from).record
-    return record
 
 
 def _callbacks(config: TrainConfig, run_dir: Path, debug: bool) -> list[Callback]:

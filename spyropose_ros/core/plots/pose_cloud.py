@@ -15,6 +15,7 @@ from torch import Tensor
 from spyropose_ros.core import _resampling
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.errors import DataError, InputError
+from spyropose_ros.core.marginal import Ellipsoid
 
 MAX_POSES = 512
 """More would not be told apart."""
@@ -60,21 +61,6 @@ class Mesh:
                 f"{path} cannot be read as a mesh ({type(error).__name__}: {error}): replace it, "
                 "or remove it"
             ) from error
-
-
-@dataclass(frozen=True)
-class Ellipsoid:
-    """An ellipsoid.
-
-    Attributes:
-        centre: metres, [3].
-        axes: unit vectors, the columns of a rotation matrix, [3, 3].
-        radii: half axes, metres, [3].
-    """
-
-    centre: np.ndarray
-    axes: np.ndarray
-    radii: np.ndarray
 
 
 class CloudMode(NamedTuple):
@@ -246,17 +232,8 @@ class PoseCloud:
         Returns:
             The ellipsoid about their mean.
         """
-        centres, weights = self.centres, self.weights / self.weights.sum()
-        mean = weights @ centres
-        offset = centres - mean
-        variances, axes = np.linalg.eigh((offset * weights[:, None]).T @ offset)
-        sigma = np.sqrt(np.maximum(variances, _THINNEST**2))
-        reach = np.linalg.norm(offset @ axes / sigma, axis=1)
-        order = reach.argsort()
-        last = int(np.searchsorted(weights[order].cumsum(), mass - _ROUNDING))
-        if np.linalg.det(axes) < 0:
-            axes[:, 0] *= -1
-        return Ellipsoid(mean, axes, sigma * max(reach[order[last]], 1.0))
+        weights = self.probabilities
+        return Ellipsoid.holding(mass, torch.from_numpy(self.centres), weights, _THINNEST)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Choose n poses by their weights; `rotation_plot` needs it, `modes` and `probabilities`.

@@ -171,9 +171,10 @@ class ObjectNodes:
             points.points = places.astype(np.float32)
             self._names[feature].position = places[0]
         ellipsoid = cloud.ellipsoid(mass)
-        self._ellipsoid.wxyz, self._ellipsoid.position = _wxyz(ellipsoid.axes), ellipsoid.centre
-        self._ellipsoid.scale = tuple(ellipsoid.radii.tolist())
-        self._label.position = ellipsoid.centre + 0.6 * cloud.diameter * up
+        centre, axes = ellipsoid.center.numpy(), ellipsoid.axes.double().numpy()
+        self._ellipsoid.wxyz, self._ellipsoid.position = _wxyz(axes), centre
+        self._ellipsoid.scale = tuple(ellipsoid.semi_axes.tolist())
+        self._label.position = centre + 0.6 * cloud.diameter * up
         self.root.visible = True
 
 

@@ -65,6 +65,7 @@ class Reason(Enum):
     NO_DEPTH = "no depth image", Loss.NOTHING
     BAD_TRANSFORM = "bad transform", Loss.NOTHING
     UNFILTERED = "without temporal filter", Loss.NOTHING
+    UNVERIFIED = "modes not verified", Loss.NOTHING
     FEWER_VIEWS = "fewer views", Loss.NOTHING
     SMALLER_BATCH = "smaller batches", Loss.NOTHING
     INCOMPATIBLE_QOS = "incompatible QoS", Loss.NOTHING

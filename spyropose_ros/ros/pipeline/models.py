@@ -17,6 +17,7 @@ from spyropose_ros.ros.pipeline.parameters import Parameters
 if TYPE_CHECKING:
     from spyropose_ros.core.bundle_files import Feature
     from spyropose_ros.scenes.portrait import Portrait
+    from spyropose_ros.scenes.verification import Verification
 
 
 class Models:
@@ -55,6 +56,8 @@ class Models:
         self.estimators: dict[str, Estimator] = {}  # those that are loaded
         self._appearances: dict[str, Appearance] = {}
         self._portraits: dict[str, Portrait] = {}
+        self._verify = parameters.search.verify
+        self._verifications: dict[str, Verification] = {}
         if not parameters.lazy_loading:
             for name in self.objects:
                 self.estimator(name)
@@ -77,7 +80,7 @@ class Models:
             The estimator, the same every time.
 
         Raises:
-            ParameterError: if the bundle is damaged.
+            ParameterError: if the bundle is damaged, or its modes cannot be verified but shall.
         """
         if object_name not in self.estimators:
             bundle = self._bundles[object_name]
@@ -85,6 +88,8 @@ class Models:
             with naming_the_parameter():
                 estimator = Estimator.from_pretrained(bundle, self.device, self._settings)
                 appearance = appearance_of(estimator.bundle.object, estimator.bundle.mesh_path)
+            if self._verify:
+                self._verifications[object_name] = _verification(estimator)
             estimator.warm_up(1)
             self.estimators[object_name] = estimator
             self._appearances[object_name] = appearance
@@ -102,6 +107,11 @@ class Models:
     def features(self, object_name: str) -> dict[str, Feature]:
         """Return the named features of an object."""
         return self.estimator(object_name).bundle.features
+
+    def verification(self, object_name: str) -> Verification | None:
+        """Return what weighs the modes of an object by renderings; None without search.verify."""
+        self.estimator(object_name)
+        return self._verifications.get(object_name)
 
     def portrait(self, object_name: str) -> Portrait:
         """Make what draws an object, at its first use.
@@ -129,3 +139,10 @@ class Models:
             loaded = cast(trimesh.Trimesh, trimesh.load(mesh, force="mesh"))
             self._portraits[object_name] = Portrait(loaded)
         return self._portraits[object_name]
+
+
+def _verification(estimator: Estimator) -> Verification:
+    from spyropose_ros.scenes.verification import Verification  # imports trimesh, see `portrait`
+
+    with naming_the_parameter("search.verify"):
+        return Verification.of_bundle(estimator)

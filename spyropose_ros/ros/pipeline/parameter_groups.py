@@ -30,6 +30,11 @@ class SearchParameters:
         low=1,
         high=5,
     )
+    verify: bool = parameter(
+        False,
+        "Whether modes are weighed by renderings of the object at them, which needs bundles with a "
+        "mesh that has colours",
+    )
 
 
 @dataclass(frozen=True)

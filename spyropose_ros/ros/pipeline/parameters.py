@@ -163,6 +163,11 @@ class Parameters(NetworkParameters):
                 "parameter 'cameras' needs 'fixed_frame': name the frame in which the poses of "
                 "the cameras are known, such as base_link"
             )
+        if self.cameras and self.search.verify:
+            raise ParameterError(
+                "parameter 'search.verify' is for one camera: set it to false, or leave 'cameras' "
+                "empty"
+            )
 
 
 def check_names(cameras: Sequence[str]) -> None:

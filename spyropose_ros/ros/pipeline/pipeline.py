@@ -25,7 +25,7 @@ from spyropose_ros.ros.pipeline.detections import Target
 from spyropose_ros.ros.pipeline.drops import BadInputError, Drop, Reason
 from spyropose_ros.ros.pipeline.finder import Finder
 from spyropose_ros.ros.pipeline.following import Follower
-from spyropose_ros.ros.pipeline.inference import estimate_boxes, estimate_views
+from spyropose_ros.ros.pipeline.inference import estimate_boxes, estimate_views, guarded
 from spyropose_ros.ros.pipeline.models import Models
 from spyropose_ros.ros.pipeline.observation import Observation, observe
 from spyropose_ros.ros.pipeline.parameters import Parameters
@@ -188,7 +188,7 @@ class Pipeline:
                 [priors[index] for index in mine],
                 self._drop,
             )
-            results |= zip(mine, found, strict=True)
+            results |= zip(mine, self._verified(name, seen, mine, found), strict=True)
         distributions = [results[index] for index in range(len(names))]
         if motion is not None:
             self._tracks.update(distributions)
@@ -206,6 +206,33 @@ class Pipeline:
             self._epoch,
             self._detection,
         )
+
+    def _verified(
+        self, name: str, seen: Observation, mine: list[int], found: list[PoseDistribution]
+    ) -> list[PoseDistribution]:
+        """Weigh the modes of one model's targets by renderings, where that is asked for."""
+        verification = self.models.verification(name)
+        if verification is None:
+            return found
+        view, estimator = seen.view, self.models.estimator(name)
+
+        def weigh(index: int, distribution: PoseDistribution) -> PoseDistribution:
+            box, center = np.array(seen.targets[index].box), seen.centers[index]
+            return verification(view.image, view.K, box, distribution, center)
+
+        try:
+            return guarded(
+                lambda: list(map(weigh, mine, found)), estimator.bundle.name, estimator.device
+            )
+        except Exception as error:  # what the search found can be used without
+            _, text = self._explain(error)
+            self._drop(
+                Reason.UNVERIFIED,
+                f"modes of '{name}' keep the masses of the search, set search.verify: false if "
+                f"that repeats: {text}",
+                len(found),
+            )
+            return found
 
     def _camera_motion(self, seen: Observation, parameters: Parameters) -> np.ndarray | None:
         """Return the camera's pose [4, 4] if the temporal filter can run."""
