@@ -56,13 +56,14 @@ class MugCamera:
             The header of the image.
         """
         header = Header(stamp=self._clock.now().to_msg(), frame_id=FRAME_ID)
+        # Before the image is rendered: without it the estimator's filter would forget what it knows
+        self._tf.publish(TFMessage(transforms=[_transform(header, camera)]))
         self._count += 1
         object_pose = np.linalg.inv(camera)
         R, t = object_pose[:3, :3], object_pose[:3, 3]
         image, seen, _ = self._stage.render(R, t, np.random.default_rng(self._count))
         calibration = camera_info(stage.K, stage.WIDTH, stage.HEIGHT)
         calibration.header = header
-        self._tf.publish(TFMessage(transforms=[_transform(header, camera)]))
         self._camera_info.publish(calibration)
         box = detection_message(header, mask_box(seen >= 0), "mug", 1.0, "mug")
         self._detections.publish(Detection2DArray(header=header, detections=[box]))
