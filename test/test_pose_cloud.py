@@ -154,6 +154,12 @@ def test_without_viser_the_error_says_how_to_install_it(monkeypatch):
         show(two_sided(0))
 
 
+def test_a_page_is_written_without_a_word_of_the_server(tmp_path, capsys):
+    two_sided(0).show(path=tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size > 1e5
+    assert capsys.readouterr() == ("", "")
+
+
 def test_a_distribution_without_a_size_is_refused(tmp_path):
     distribution = two_sided(0)
     distribution.diameter = None

@@ -3,7 +3,7 @@
 Runs the condition of examples/wait_until_sure.py with an estimator on a graph: a rendered mug hides
 its handle from a camera, which goes where the condition says until it is sure. Prints what each
 image told and draws the picture of docs/using_distributions.md, <output>/using_wait.png. Ends with
-1 if it is not sure after eight images.
+1 if it is not sure after six images.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from training import cli
 ROOT = Path(__file__).parents[2]
 _FIRST, _ELEVATION, _DISTANCE = np.radians(185), np.radians(24), 0.55  # of the first camera
 _TURNS = np.radians([-60, -30, 0, 30, 60])  # about the mug, of the cameras to choose from
-_MOST = 8  # images
+_MOST = 6  # images
 _PATIENCE = 300.0  # seconds for an answer
 _AT_REST = {  # whatever time the answers take, the mug is where it was
     "temporal.rotation_noise": 0.5,
@@ -178,22 +178,23 @@ def _draw(looks: list[Look], path: Path) -> None:
     """Draw every image, and below it how probable it is that the pose is within tolerance."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.4), layout="constrained")
-    grid = figure.add_gridspec(2, len(looks), height_ratios=(1.2, 1))
+    figure = Figure(figsize=(8, 4.0), layout="constrained")
+    grid = figure.add_gridspec(2, len(looks), height_ratios=(1, 1.1))
     bars = figure.add_subplot(grid[1, :])
     for number, look in enumerate(looks, 1):
         axes = figure.add_subplot(grid[0, number - 1])
         y, x = (side // 2 for side in look.overlay.shape[:2])
         axes.imshow(look.overlay[y - _CROP : y + _CROP, x - _CROP : x + _CROP])
         axes.set_axis_off()
-        axes.set_title(f"image {number}, at {look.turn:+.0f}°", fontsize=10)
+        axes.set_title(f"image {number}", fontsize=10)
     numbers = range(1, len(looks) + 1)
     drawn = bars.bar(numbers, [look.probability for look in looks], width=0.4, color="#0072b2")
-    bars.bar_label(drawn, [f"{look.probability:.0%}" for look in looks], padding=2)
+    bars.bar_label(drawn, [f"{look.probability:.0%}" for look in looks], padding=4)
     bars.axhline(_ENOUGH, color="0.4", ls="--")
     bars.set(xlim=(0.5, len(looks) + 0.5), xticks=numbers, ylim=(0, 1.2))
     bars.set(yticks=(0, 0.5, _ENOUGH), yticklabels=("0", "50 %", f"sure: {_ENOUGH:.0%}"))
-    bars.set(xlabel="image", ylabel="probability within\nthe tolerances")
+    bars.set_xticklabels([f"image {n}\n{look.turn:+.0f}°" for n, look in enumerate(looks, 1)])
+    bars.set_ylabel("probability within\nthe tolerances")
     bars.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
 

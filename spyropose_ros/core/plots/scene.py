@@ -6,7 +6,8 @@ did not change costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,19 @@ def import_viser() -> None:
             f"the viewer needs viser ({error}): install it with pip install 'viser>=1.1,<2', or "
             "pip install '.[view]' in the source tree"
         ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what a server says at its start and end from the terminal or the notebook."""
+    import rich  # which prints it, and comes with viser
+
+    console = rich.get_console()
+    was, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = was
 
 
 @dataclass(frozen=True)
