@@ -132,7 +132,8 @@ def _draw(
     above.add_patch(_circle(100 * RADIUS))
     x, y, _ = 100 * (fused[:3, :3] @ handle + fused[:3, 3])
     above.plot(x, y, "o", ms=9, mfc=_FUSED, mec="white", mew=1.5, label="fused by the graph")
-    above.plot(*100 * handle[:2], "k+", ms=24, mew=1.2, label="truth")
+    above.plot(*100 * handle[:2], "k+", ms=24, mew=1.2)
+    above.plot([], [], "k+", ms=10, mew=1.2, label="truth")
     above.set(aspect="equal", xlim=(-_REACH, _REACH), ylim=(-_REACH, _REACH))
     above.set(
         xlabel="cm (arrows: the cameras)", xticks=(-10, -5, 0, 5, 10), yticks=(-10, -5, 0, 5, 10)

@@ -37,12 +37,6 @@ _FIRST, _ELEVATION, _DISTANCE = np.radians(185), np.radians(24), 0.55  # of the 
 _TURNS = np.radians([-60, -30, 0, 30, 60])  # about the mug, of the cameras to choose from
 _MOST = 6  # images
 _PATIENCE = 300.0  # seconds for an answer
-_AT_REST = {  # whatever time the answers take, the mug is where it was
-    "temporal.rotation_noise": 0.5,
-    "temporal.translation_noise": 0.0005,
-    "temporal.outlier": 0.001,
-    "temporal.max_gap": 2 * _PATIENCE,
-}
 _REPEAT = 10.0  # seconds until an image without an answer is shown again
 _CROP = 90  # pixels around the middle of the image
 _ENOUGH = 0.9
@@ -130,7 +124,6 @@ def wait_until_sure(output: str = "bench_output/wait_until_sure") -> int:
     sys.path.insert(0, str(ROOT / "examples"))
     model = plan.Model.read(plan.shipped_model("mug"))
     parameters = plan.next_view_parameters(model, "cpu", "")["estimator"]
-    parameters |= _AT_REST
     directory = Path(tempfile.mkdtemp(prefix="wait_until_sure_"))
     with rclpy.init(args=[]), graph.Estimator(parameters, directory) as estimator:
         estimator.wait_for("ready after")

@@ -1,8 +1,8 @@
 """The demo of the next view: a camera on an arc goes where it learns most about a mug.
 
 It sees the mug with the handle hidden, asks the estimator's service ~/next_view from which of the
-places on the arc the next images should be taken, and takes them there. The estimator's temporal
-filter fuses all images. Writes next_view.png.
+places on the arc the next image should be taken, and takes it there. The estimator's temporal filter
+fuses both. Writes next_view.png.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from spyropose_ros.srv import NextView
 _TURNS = np.radians(np.arange(-90, 91, 15))  # of the camera about the mug
 _FIRST = math.radians(190)  # azimuth of the first image; the handle is at 0
 _ELEVATION, _DISTANCE = math.radians(24), 0.55
-_IMAGES = 3  # from each place
 _INTERVAL = 1.0  # seconds between images until one is answered
 _FAILED = 2  # exit code
 _OVERLAY, _ROTATIONS = "estimator/overlay", "estimator/rotations"
@@ -71,7 +70,6 @@ class NextViewDemo(node.DemoNode):
         self._client: Client = self.create_client(NextView, "estimator/next_view")
         self._received: dict[int, dict[str, Any]] = {}  # by stamp and topic
         self._places: dict[int, int] = {}  # of the camera: how many before, by stamp
-        self._images = 0  # of the present place that are answered
         self._looks: list[Look] = []
         self._camera = _looking_at(self._mug.center, _FIRST)
         self._cameras = np.empty((0, 4, 4))
@@ -100,11 +98,6 @@ class NextViewDemo(node.DemoNode):
         return receive
 
     def _on_look(self, parts: dict[str, Any]) -> None:
-        self._images += 1
-        if self._images < _IMAGES:
-            self._show()
-            return
-        self._images = 0
         (distribution,) = parts[node.DISTRIBUTIONS].distributions
         pictures = (rgb_image(parts[topic]) for topic in (_OVERLAY, _ROTATIONS))
         look = Look(self._camera, distribution, *pictures)
