@@ -37,9 +37,9 @@ _FIRST, _ELEVATION, _DISTANCE = np.radians(185), np.radians(24), 0.55  # of the 
 _TURNS = np.radians([-60, -30, 0, 30, 60])  # about the mug, of the cameras to choose from
 _MOST = 6  # images
 _PATIENCE = 300.0  # seconds for an answer
-_REPEAT = 10.0  # seconds until an image without an answer is shown again
+_REPEAT = 30.0  # seconds until an image without an answer is shown again
 _CROP = 90  # pixels around the middle of the image
-_ENOUGH = 0.9
+_DISTANCE_OFF, _ANGLE_OFF, _ENOUGH = 0.03, np.radians(15), 0.9  # what is asked for
 
 
 class Look(NamedTuple):
@@ -139,7 +139,7 @@ def _run(camera: Camera) -> list[Look]:
     """Tick the condition until it is sure, and go where it says; return what each image told."""
     from wait_until_sure import IsSure, Status
 
-    condition = IsSure(camera, probability=_ENOUGH, cameras=_places())
+    condition = IsSure(camera, _DISTANCE_OFF, _ANGLE_OFF, _ENOUGH, _places())
     looks: list[Look] = []
     start = camera.pose
     while len(looks) < _MOST:

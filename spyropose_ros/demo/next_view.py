@@ -1,8 +1,8 @@
 """The demo of the next view: a camera on an arc goes where it learns most about a mug.
 
 It sees the mug with the handle hidden, asks the estimator's service ~/next_view from which of the
-places on the arc the next image should be taken, and takes it there. The estimator's temporal filter
-fuses both. Writes next_view.png.
+places on the arc the next image should be taken, and takes it there. The estimator's temporal
+filter fuses both. Writes next_view.png.
 """
 
 from __future__ import annotations
