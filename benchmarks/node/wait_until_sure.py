@@ -182,9 +182,10 @@ def _draw(looks: list[Look], path: Path) -> None:
         axes.set_title(f"image {number}", fontsize=10)
     numbers = range(1, len(looks) + 1)
     drawn = bars.bar(numbers, [look.probability for look in looks], width=0.4, color="#0072b2")
-    bars.bar_label(drawn, [f"{look.probability:.0%}" for look in looks], padding=4)
-    bars.axhline(_ENOUGH, color="0.4", ls="--")
-    bars.set(xlim=(0.5, len(looks) + 0.5), xticks=numbers, ylim=(0, 1.2))
+    words = [f"{look.probability:.0%}" for look in looks]
+    bars.bar_label(drawn, words, label_type="center", color="white")
+    bars.axhline(_ENOUGH, color="0.4", ls="--", zorder=0)
+    bars.set(xlim=(0.5, len(looks) + 0.5), xticks=numbers, ylim=(0, 1.05))
     bars.set(yticks=(0, 0.5, _ENOUGH), yticklabels=("0", "50 %", f"sure: {_ENOUGH:.0%}"))
     bars.set_xticklabels([f"image {n}\n{look.turn:+.0f}°" for n, look in enumerate(looks, 1)])
     bars.set_ylabel("probability within\nthe tolerances")
