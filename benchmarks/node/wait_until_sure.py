@@ -2,7 +2,7 @@
 
 Runs the condition of examples/wait_until_sure.py with an estimator on a graph: a rendered mug hides
 its handle from a camera, which goes where the condition says until it is sure. Prints what each
-image told and draws the picture of docs/using_distributions.md, <output>/using_wait.png. Ends with
+image told and draws it, <output>/using_wait.png. Ends with
 1 if it is not sure after six images.
 """
 
