@@ -2,8 +2,7 @@
 
 Runs the condition of examples/wait_until_sure.py with an estimator on a graph: a rendered mug hides
 its handle from a camera, which goes where the condition says until it is sure. Prints what each
-image told and draws it, <output>/using_wait.png. Ends with
-1 if it is not sure after six images.
+image told and draws it, <output>/using_wait.png. Ends with 1 if it is not sure after six images.
 """
 
 from __future__ import annotations
