@@ -65,20 +65,22 @@ def test_all_poses_are_kept_where_they_hold_less_than_is_asked_for():
     assert len(ring(share=0.6).holding(0.9)) == 360
 
 
-def test_the_fan_goes_around_a_ring_with_the_mass_of_each_part():
-    rotations, _, masses = ring().fan(40)
-    assert np.isclose(masses.sum(), 1)
+def test_the_ghosts_go_around_a_ring_with_the_mass_of_each_part():
+    rotations, _, masses = ring(share=0.6).ghosts(40)
+    assert np.isclose(masses.sum(), 0.6)
     angles = angles_of(rotations)
-    assert np.diff([*angles, angles[0] + 2 * np.pi]).max() < 1.1
+    assert np.diff([*angles, angles[0] + 2 * np.pi]).max() < 1.3  # 5 % are left out
     towards = np.cos(np.arctan2(rotations[:, 1, 0], rotations[:, 0, 0]))
     assert masses[towards > 0.5].mean() > 2 * masses[towards < -0.5].mean()
 
 
-def test_the_fan_is_limited_and_begins_with_the_modes():
-    mode = (np.diag([1.0, -1, -1]), np.array([0, 0, 0.53]), 0.1)
-    rotations, _, masses = cloud_of(*_parts(ring()), modes=[mode]).fan(5)
-    assert len(rotations) == 5 and (rotations[0] == mode[0]).all()
-    assert np.isclose(masses.sum(), 1)
+@pytest.mark.parametrize("mass, count", [(0.1, 5), (0.95, 1)])
+def test_the_ghosts_are_limited_and_have_the_modes_among_them(mass, count):
+    mode = (Rotation.from_rotvec([0, 0, 2.001]).as_matrix(), np.array([0, 0, 0.47]), mass)
+    rotations, translations, masses = cloud_of(*_parts(ring()), modes=[mode]).ghosts(5)
+    (at,) = np.flatnonzero((rotations == mode[0]).all((1, 2)))
+    assert len(masses) == count and np.isclose(masses.sum(), max(mass, count == 5))
+    np.testing.assert_allclose(translations[at], mode[1], atol=1e-6)
 
 
 def _parts(cloud):
@@ -87,7 +89,7 @@ def _parts(cloud):
 
 def test_one_pose_is_one_mesh():
     one = cloud_of(np.eye(3)[None], np.array([[0, 0, 0.5]]), np.ones(1))
-    rotations, translations, masses = one.fan(24)
+    rotations, translations, masses = one.ghosts(24)
     assert (len(rotations), masses.tolist()) == (1, [1.0])
     np.testing.assert_allclose(translations[0], [0, 0, 0.47])
 
@@ -153,6 +155,12 @@ def test_without_viser_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "viser", None)
     with pytest.raises(SpyroposeError, match="pip install 'viser>=1.1,<2'"):
         show(two_sided(0))
+
+
+def test_a_page_is_written_without_a_word_of_the_server(tmp_path, capsys):
+    two_sided(0).show(path=tmp_path / "page.html")
+    assert (tmp_path / "page.html").stat().st_size > 1e5
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_distribution_without_a_size_is_refused(tmp_path):

@@ -283,7 +283,7 @@ def _draw(stories, results, path: Path) -> None:
     """Draw a column per sequence: LL, mass near the truth, entropy."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 7), layout="constrained")
+    figure = Figure(figsize=(9.3, 6.6), layout="constrained")
     axes = figure.subplots(3, len(stories), sharex="col", sharey="row")
     labels = (
         "LL of the truth\nabove uniform, nats",

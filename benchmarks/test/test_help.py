@@ -11,6 +11,7 @@ COMMANDS = {
     "benchmarks.accuracy.bags": "bag",
     "benchmarks.accuracy.coverage": "--frames",
     "benchmarks.node.end_to_end": "--images",
+    "benchmarks.accuracy.factor_graph": "--output",
     "benchmarks.accuracy.fusion": "--output",
     "benchmarks.accelerator.tiles": "--dtype",
     "benchmarks.node.latency": "--seconds",
@@ -25,6 +26,7 @@ COMMANDS = {
     "benchmarks.node.startup": "--runs",
     "benchmarks.accuracy.temporal": "--output",
     "benchmarks.node.viewer": "--seconds --rate",
+    "benchmarks.node.wait_until_sure": "--output",
 }
 """What is typed, and some of what its help names."""
 

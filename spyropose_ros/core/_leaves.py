@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from spyropose_ros.core import se3_grid, so3_grid
+from spyropose_ros.core import _resampling, se3_grid, so3_grid
 from spyropose_ros.core._cubature import Points, spread
 from spyropose_ros.core._moments import LeafPoses
 from spyropose_ros.core._ordering import descending
@@ -129,6 +129,14 @@ class Leaves:
         ).float()
         coordinates = (self._position_index[cells] + at[:, 3:]) / 2 ** (levels + 1).unsqueeze(1)
         return rotation, self._to_object(rotation, self.box.from_coordinates(coordinates[None])[0])
+
+    def spread_poses(self, n: int) -> tuple[Tensor, Tensor]:
+        """Choose n equally probable leaves, spread over all: rotations [n, 3, 3], metres [n, 3].
+
+        Like `resample`, but over the cells as the search left them, which are neighbours there:
+        sorting all of them takes longer.
+        """
+        return self._poses_of(_resampling.systematic(self._masses, n)).of(slice(None))
 
     @cached_property
     def leaf_poses(self) -> LeafPoses:

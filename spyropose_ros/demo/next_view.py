@@ -1,8 +1,8 @@
 """The demo of the next view: a camera on an arc goes where it learns most about a mug.
 
 It sees the mug with the handle hidden, asks the estimator's service ~/next_view from which of the
-places on the arc the next images should be taken, and takes them there. The estimator's temporal
-filter fuses all images. Writes next_view.png.
+places on the arc the next image should be taken, and takes it there. The estimator's temporal
+filter fuses both. Writes next_view.png.
 """
 
 from __future__ import annotations
@@ -11,39 +11,27 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from geometry_msgs.msg import TransformStamped
 from matplotlib.figure import Figure
-from matplotlib.projections.polar import PolarAxes
 from rclpy.client import Client
 from rclpy.task import Future
-from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import Header
-from tf2_msgs.msg import TFMessage
-from vision_msgs.msg import Detection2DArray
+from sensor_msgs.msg import Image
 
-from spyropose_ros.demo import node, stage
-from spyropose_ros.demo.camera import FRAME_ID, camera_info
+from spyropose_ros.demo import node
+from spyropose_ros.demo.mug_camera import MugCamera
 from spyropose_ros.demo.mug_views import camera_from_object
-from spyropose_ros.demo.plan import FIXED_FRAME
 from spyropose_ros.msg import PoseDistribution, PoseDistributionArray
 from spyropose_ros.ros.messages.conversions import pose_arrays, poses
-from spyropose_ros.ros.messages.detection_messages import detection_message
 from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
-from spyropose_ros.ros.pipeline.images import image_message, rgb_image
-from spyropose_ros.scenes.mug import make_mug
-from spyropose_ros.scenes.renderer import bounding_sphere
-from spyropose_ros.scenes.sampler import mask_box
+from spyropose_ros.ros.pipeline.images import rgb_image
 from spyropose_ros.srv import NextView
 
 _TURNS = np.radians(np.arange(-90, 91, 15))  # of the camera about the mug
 _FIRST = math.radians(190)  # azimuth of the first image; the handle is at 0
 _ELEVATION, _DISTANCE = math.radians(24), 0.55
-_IMAGES = 3  # from each place
 _INTERVAL = 1.0  # seconds between images until one is answered
-_TF_DEPTH = 100  # as in tf2
 _FAILED = 2  # exit code
 _OVERLAY, _ROTATIONS = "estimator/overlay", "estimator/rotations"
 _OUTPUTS: dict[str, type] = {
@@ -76,21 +64,14 @@ class NextViewDemo(node.DemoNode):
     def __init__(self) -> None:
         super().__init__("demo_next_view")
         self._output = Path(self.setting("output", "demo_output/next_view", "folder of results"))
-        mesh, _ = make_mug()
-        self._center, _ = bounding_sphere(mesh)
-        self._stage = stage.Stage(mesh)
-        self._image = self.create_publisher(Image, node.IMAGE, node.QUEUE)
-        self._camera_info = self.create_publisher(CameraInfo, node.CAMERA_INFO, node.QUEUE)
-        self._detections = self.create_publisher(Detection2DArray, node.DETECTIONS, node.QUEUE)
-        self._tf = self.create_publisher(TFMessage, "/tf", _TF_DEPTH)
+        self._mug = MugCamera(self)
         for topic, kind in _OUTPUTS.items():
             self.create_subscription(kind, topic, self._receiver(topic), node.QUEUE)
         self._client: Client = self.create_client(NextView, "estimator/next_view")
         self._received: dict[int, dict[str, Any]] = {}  # by stamp and topic
         self._places: dict[int, int] = {}  # of the camera: how many before, by stamp
-        self._images = 0  # of the present place that are answered
         self._looks: list[Look] = []
-        self._camera = _looking_at(self._center, _FIRST)
+        self._camera = _looking_at(self._mug.center, _FIRST)
         self._cameras = np.empty((0, 4, 4))
         self._answer: NextView.Response | None = None
         self.create_timer(_INTERVAL, self._tick)
@@ -102,18 +83,8 @@ class NextViewDemo(node.DemoNode):
             self._show()
 
     def _show(self) -> None:
-        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=FRAME_ID)
+        header = self._mug.show(self._camera)
         self._places[nanoseconds(header.stamp)] = len(self._looks)
-        camera_from_table = np.linalg.inv(self._camera)
-        R, t = camera_from_table[:3, :3], camera_from_table[:3, 3]
-        image, seen, _ = self._stage.render(R, t, np.random.default_rng(len(self._places)))
-        calibration = camera_info(stage.K, stage.WIDTH, stage.HEIGHT)
-        calibration.header = header
-        self._tf.publish(TFMessage(transforms=[_transform(header, self._camera)]))
-        self._camera_info.publish(calibration)
-        box = detection_message(header, mask_box(seen >= 0), "mug", 1.0, "mug")
-        self._detections.publish(Detection2DArray(header=header, detections=[box]))
-        self._image.publish(image_message(header, image))
 
     def _receiver(self, topic: str) -> Callable[[Any], None]:
         def receive(message: Any) -> None:
@@ -127,11 +98,6 @@ class NextViewDemo(node.DemoNode):
         return receive
 
     def _on_look(self, parts: dict[str, Any]) -> None:
-        self._images += 1
-        if self._images < _IMAGES:
-            self._show()
-            return
-        self._images = 0
         (distribution,) = parts[node.DISTRIBUTIONS].distributions
         pictures = (rgb_image(parts[topic]) for topic in (_OVERLAY, _ROTATIONS))
         look = Look(self._camera, distribution, *pictures)
@@ -188,42 +154,29 @@ def _looking_at(center: np.ndarray, azimuth: float) -> np.ndarray:
     return np.linalg.inv(camera_from_object(center, azimuth, _ELEVATION, _DISTANCE))
 
 
-def _transform(header: Header, camera: np.ndarray) -> TransformStamped:
-    """Say where the camera is."""
-    message = TransformStamped(child_frame_id=FRAME_ID)
-    message.header = Header(stamp=header.stamp, frame_id=FIXED_FRAME)
-    (pose,) = poses(camera[None, :3, :3], camera[None, :3, 3])
-    message.transform.rotation = pose.orientation
-    place = message.transform.translation
-    place.x, place.y, place.z = camera[:3, 3].tolist()
-    return message
-
-
 def _figure(looks: list[Look], information: np.ndarray) -> Figure:
-    """Draw both images with their rotations, and between them what each place tells."""
-    figure = Figure(figsize=(12, 6.5), dpi=110, layout="constrained")
-    grid = figure.add_gridspec(2, 3, height_ratios=(1.25, 1))
+    """Draw both images with their rotations, and what each place was expected to tell."""
+    figure = Figure(figsize=(9.3, 8.6), dpi=110, layout="constrained")  # as wide as GitHub's pages
+    grid = figure.add_gridspec(3, 2, height_ratios=(3.0, 3.1, 2.0))
     titles = "first place: the handle is hidden", "second place, the best"
-    for column, look, title in zip((0, 2), looks, titles, strict=True):
-        axes = figure.add_subplot(grid[0, column])
-        axes.imshow(look.overlay)
-        axes.set_title(f"{title}\nentropy {look.distribution.entropy:.1f} nats", fontsize=11)
-        axes.set_axis_off()
-        axes = figure.add_subplot(grid[1, column])
-        axes.imshow(look.rotations)
-        axes.set_axis_off()
-    places = cast(PolarAxes, figure.add_subplot(grid[:, 1], projection="polar"))
+    for column, look, title in zip((0, 1), looks, titles, strict=True):
+        height, width = look.overlay.shape[:2]
+        near = look.overlay[height // 4 : -height // 4, width // 5 : -width // 5]  # the mug
+        for row, picture in enumerate((near, look.rotations)):
+            axes = figure.add_subplot(grid[row, column])
+            axes.imshow(picture)
+            axes.set_axis_off()
+            if row == 0:
+                axes.set_title(f"{title}\nentropy {look.distribution.entropy:.1f} nats")
+    bars = figure.add_subplot(grid[2, :])
     best = int(information.argmax())
     colours = ["#c44e52" if index == best else "#4c72b0" for index in range(len(information))]
-    places.bar(_TURNS, information, width=np.radians(11), color=colours)
-    places.set_theta_zero_location("S")
-    places.set_thetalim(-1.75, 1.75)
-    places.set_thetagrids(np.arange(-90, 91, 30))
-    places.set_title(
-        "what a look from each place is\nexpected to tell, nats\n"
-        "(red: the best; 0°: the first place)",
-        fontsize=11,
-    )
+    drawn = bars.bar(np.degrees(_TURNS), information, width=11, color=colours)
+    bars.bar_label(drawn, [f"{nats:.1f}" for nats in information])
+    bars.set(xticks=np.degrees(_TURNS), ylabel="nats", ylim=(0, 1.15 * information.max()))
+    bars.set_xlabel("how far the camera goes about the mug, degrees; red: the best place")
+    bars.set_title("what a look from each place is expected to tell")
+    bars.spines[["top", "right"]].set_visible(False)
     return figure
 
 

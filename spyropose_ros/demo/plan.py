@@ -12,7 +12,12 @@ from spyropose_ros.detector.bundle_files import CONFIG as DETECTOR
 
 _MAX_POSES = 1024  # per message: enough for the whole arc of poses of a hidden handle
 _BEAM = 128  # a quarter of the node's default: 0.1 to 0.2 nats worse, twice as fast on a CPU
-_GAP = 60.0  # seconds between two looks of one object, in which the next place is chosen
+_AT_REST = {  # however long it takes to choose the next place, the mug is where it was
+    "temporal.rotation_noise": 0.5,
+    "temporal.translation_noise": 0.0005,
+    "temporal.outlier": 0.001,
+    "temporal.max_gap": 600.0,
+}
 _MAX_AGE = 10.0  # seconds; the camera waits for every frame, so a late one is not obsolete
 
 SHIPPED = ("mug", "lmo")
@@ -243,9 +248,9 @@ def output_folder(model: Model) -> str:
 
 def next_view_parameters(model: Model, device: str, output: str) -> dict[str, dict]:
     """Return the ROS parameters of the processes of the demo NEXT_VIEW; see `parameters`."""
-    filtered = {"fixed_frame": FIXED_FRAME, "temporal.enabled": True, "temporal.max_gap": _GAP}
+    filtered = {"fixed_frame": FIXED_FRAME, "temporal.enabled": True}
     return {
-        "estimator": _estimator(model, device, "topic") | filtered,
+        "estimator": _estimator(model, device, "topic") | filtered | _AT_REST,
         "demo_next_view": {"output": output},
     }
 

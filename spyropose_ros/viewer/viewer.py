@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import socket
 import threading
 import time
@@ -18,6 +16,7 @@ from spyropose_ros.core.plots.scene import (
     image_depth,
     import_viser,
     look,
+    quiet,
     up,
 )
 from spyropose_ros.viewer.moment import Moment, Moments, ObjectState
@@ -61,7 +60,7 @@ class Viewer:
 
         _check_address(host)
         self._say = say
-        with contextlib.redirect_stdout(io.StringIO()):  # its banner
+        with quiet():
             self._server = Server(host, port, "Pose distributions", verbose=False)
         self.url = f"http://{'localhost' if host == '0.0.0.0' else host}:{self._server.get_port()}"
         self.drawn = 0
@@ -91,7 +90,7 @@ class Viewer:
         self._closed = True
         self._wake.set()
         self._thread.join(5.0)
-        with contextlib.redirect_stdout(io.StringIO()):
+        with quiet():
             self._server.stop()
 
     def _run(self) -> None:

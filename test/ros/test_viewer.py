@@ -44,13 +44,21 @@ def distributions(header):
     return message
 
 
-class Estimator:
-    """What an estimator and its camera publish: one grey image again and again."""
+GREY = np.full((120, 160, 3), 128, np.uint8)
 
-    def __init__(self, node):
-        self.node = node
-        self.image = node.create_publisher(Image, "image_rect", 1)
-        self.info = node.create_publisher(CameraInfo, "camera_info", 1)
+
+class Estimator:
+    """What an estimator and its cameras publish: by camera, one image again and again."""
+
+    def __init__(self, node, images):
+        self.node, self.images = node, images
+        self.publishers = {
+            camera: (
+                node.create_publisher(Image, f"{camera}image_rect", 1),
+                node.create_publisher(CameraInfo, f"{camera}camera_info", 1),
+            )
+            for camera in images
+        }
         self.distributions = node.create_publisher(
             PoseDistributionArray, "estimator/distributions", 1
         )
@@ -61,8 +69,9 @@ class Estimator:
 
     def publish(self):
         header = Header(stamp=self.node.get_clock().now().to_msg(), frame_id="camera")
-        self.info.publish(graph.stamp(graph.camera_info_message(), 1))
-        self.image.publish(image_message(header, np.full((120, 160, 3), 128, np.uint8)))
+        for camera, (image, info) in self.publishers.items():
+            info.publish(graph.stamp(graph.camera_info_message(), 1))
+            image.publish(image_message(header, self.images[camera]))
         self.message.header = header
         self.distributions.publish(self.message)
 
@@ -72,7 +81,7 @@ def spin():
     """Makes a viewer's node and an estimator, and spins both."""
     executor, nodes = SingleThreadedExecutor(), []
 
-    def make(**parameters):
+    def make(images=None, **parameters):
         node = ViewerNode(
             namespace="/view", parameter_overrides=graph.overrides(port=8200, **parameters)
         )
@@ -87,7 +96,7 @@ def spin():
                 assert time.monotonic() < deadline, "nothing happened in time"
                 executor.spin_once(timeout_sec=0.05)
 
-        return node, Estimator(peer), until
+        return node, Estimator(peer, images or {"": GREY}), until
 
     yield make
     executor.shutdown()
@@ -145,6 +154,42 @@ def test_a_browser_shows_mesh_and_triads(spin, tmp_path):
         drawn = node.viewer.history.span()[1]
         until(lambda: node.viewer.history.span()[1] > drawn, PATIENCE)
     until(lambda: count() == 0, PATIENCE)
+
+
+def plain(colour):
+    return np.broadcast_to(np.array(colour, np.uint8), GREY.shape).copy()
+
+
+@seen
+@pytest.mark.timeout(3 * PATIENCE)
+def test_a_browser_shows_two_cameras_with_their_live_images(spin, tmp_path):
+    images = {"left/": plain((200, 90, 200)), "right/": plain((230, 160, 60))}
+    node, estimator, until = spin(
+        images,
+        cameras=["left", "right"],
+        camera_poses=["left=-0.2 0 0 0 0.173 0 0.985", "right=0.2 0 0 0 -0.173 0 0.985"],
+    )
+    until(lambda: node.viewer is not None)
+    with browser.Browser(PROGRAM, node.viewer.url, tmp_path, (900, 600), PATIENCE) as page:
+        until(lambda: mesh_is_known(node.viewer), PATIENCE)
+
+        def sees(**found):
+            """Whether so many pixels become of a colour, while the cameras go on."""
+            moment = node.viewer.history.span()[1] + 1
+            until(lambda: node.viewer.history.span()[1] > moment, PATIENCE)
+            shot = page.screenshot()
+            Picture.fromarray(shot).save(tmp_path / "viewer.png")
+            hue = shot[:, :500].astype(int) - shot[:, :500].mean(-1, keepdims=True)
+            counts = {}
+            for name, colour in found.items():
+                wanted = np.array(colour) - np.mean(colour)
+                counts[name] = int((np.linalg.norm(hue - wanted, axis=-1) < 25).sum())
+            return min(counts.values()) > 500
+
+        until(lambda: node.viewer.drawn, PATIENCE)
+        assert list(node.viewer.history.all()[-1].cameras) == ["left", "right"]
+        estimator.images["right/"] = plain((70, 200, 90))
+        until(lambda: sees(left=(200, 90, 200), right=(70, 200, 90)), PATIENCE)
 
 
 def test_the_life_cycle_opens_and_closes_the_port(spin):

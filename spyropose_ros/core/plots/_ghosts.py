@@ -1,10 +1,13 @@
 """A few poses that stand for a distribution, for pictures that show the object in each of them."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
-from spyropose_ros.core import _resampling
 from spyropose_ros.core.distribution import PoseDistribution
 
 _SAMPLES = 128
@@ -30,40 +33,14 @@ class Ghosts(NamedTuple):
 def ghosts(distribution: PoseDistribution, most: int = 32) -> Ghosts:
     """Choose poses in which to draw an object so that the picture shows its distribution.
 
-    Samples, spread evenly over the cells, are gathered where their rotations are alike: a ring
-    gets some twenty ghosts around it. Where the leading mode has nearly all of the mass, the ghosts
-    are the modes.
-
     Args:
         distribution: what to show.
         most: largest number of ghosts.
 
     Returns:
-        The ghosts.
+        The ghosts; see `gather`.
     """
-    modes = distribution.modes()
-    if modes and modes[0].mass >= _DECIDED:
-        return mode_ghosts(distribution)
-    # In the order of the cells, which are neighbours there: sorting all of them takes longer
-    cells = _resampling.systematic(distribution._masses, _SAMPLES)
-    turned, moved = (part.cpu().numpy() for part in distribution._poses_of(cells).of(slice(None)))
-    flat = turned.reshape(_SAMPLES, 9)
-    alike = flat @ flat.T  # the trace of the rotation between two
-    near = (alike >= 1 + 2 * np.cos(_RADIUS)).astype(np.float32)  # trace = 1 + 2 cos
-    seeds: list[int] = []
-    counts = near.sum(1)
-    free = _SAMPLES
-    while len(seeds) < most and free > (1 - _SHOWN) * _SAMPLES:
-        seeds.append(int(counts.argmax()))
-        free -= int(counts[seeds[-1]])
-        taken = near[seeds[-1]] > 0
-        counts -= near[:, taken].sum(1)
-        near[:, taken] = 0.0
-    members = np.eye(len(seeds))[alike[:, seeds].argmax(1)].T  # [G, S]
-    sizes = members.sum(1)
-    order = np.argsort(-sizes, kind="stable")
-    translations = members @ moved / sizes[:, None]
-    return Ghosts(turned[seeds][order], translations[order], sizes[order] / _SAMPLES)
+    return gather(mode_ghosts(distribution), distribution.spread_poses, most)
 
 
 def mode_ghosts(distribution: PoseDistribution) -> Ghosts:
@@ -74,3 +51,42 @@ def mode_ghosts(distribution: PoseDistribution) -> Ghosts:
         np.array([mode.translation.cpu().numpy() for mode in modes]).reshape(-1, 3),
         np.array([mode.mass for mode in modes]),
     )
+
+
+def gather(modes: Ghosts, spread: Callable[[int], tuple[Tensor, Tensor]], most: int) -> Ghosts:
+    """Choose ghosts: the modes, and between them where most of the other poses are alike.
+
+    A ring gets some twenty ghosts around it, each at the mean position of the poses whose rotation
+    is nearest to its own. Where the leading mode has nearly all of the mass, the ghosts are the
+    modes.
+
+    Args:
+        modes: by descending mass, maybe none.
+        spread: returns so many equally probable poses: rotations [S, 3, 3], translations [S, 3].
+        most: largest number of ghosts.
+
+    Returns:
+        The ghosts.
+    """
+    if len(modes.masses) and modes.masses[0] >= _DECIDED:
+        return modes
+    turned, moved = (part.cpu().numpy() for part in spread(_SAMPLES))
+    flat = turned.reshape(_SAMPLES, 9)
+    alike = 1 + 2 * np.cos(_RADIUS)  # least trace of the rotation between two: 1 + 2 cos
+    first = modes.rotations[:most]
+    free = (first.reshape(-1, 9) @ flat.T < alike).all(0)
+    near = (flat @ flat.T >= alike).astype(np.float32)
+    around = near @ free
+    seeds: list[int] = []
+    while len(first) + len(seeds) < most and free.sum() > (1 - _SHOWN) * _SAMPLES:
+        seeds.append(int(around.argmax()))
+        taken = free & (near[seeds[-1]] > 0)
+        around -= near[:, taken].sum(1)
+        free &= ~taken
+    rotations = np.concatenate([first, turned[seeds]])
+    nearest = (flat @ rotations.reshape(-1, 9).T).argmax(1)
+    sizes = np.bincount(nearest, minlength=len(rotations))
+    order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
+    members = np.eye(len(rotations))[nearest].T[order]  # [G, S]
+    translations = members @ moved / sizes[order, None]
+    return Ghosts(rotations[order], translations, sizes[order] / _SAMPLES)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from spyropose_ros.core.plots.scene import (
     image_depth,
     import_viser,
     look,
+    quiet,
     up,
 )
 
@@ -48,8 +47,7 @@ def show(
     import viser
 
     cloud = PoseCloud.of(distribution, None if mesh is None else Mesh.read(Path(mesh)))
-    quiet = contextlib.redirect_stdout(io.StringIO())  # its banner
-    with quiet:
+    with quiet():
         server = viser.ViserServer("127.0.0.1", 0, verbose=False)
     try:
         pose = np.eye(4)
@@ -63,5 +61,5 @@ def show(
         else:
             Path(path).write_text(server.scene.as_html())
     finally:
-        with quiet:
+        with quiet():
             server.stop()

@@ -16,12 +16,10 @@ from spyropose_ros.core import _resampling
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.errors import DataError, InputError
 from spyropose_ros.core.marginal import Ellipsoid
+from spyropose_ros.core.plots._ghosts import Ghosts, gather
 
 MAX_POSES = 512
 """More would not be told apart."""
-_FAN_POSES = 128  # among which those with a mesh are chosen
-_NEAR = 0.2  # radians; also diameters: poses as near as that are one mesh
-_LEAST = 0.01  # of the mass, around a pose that gets a mesh
 _THINNEST = 1e-4  # metres: half axis of an ellipsoid where the position is known
 _ROUNDING = 1e-9  # of sums of weights
 
@@ -169,59 +167,22 @@ class PoseCloud:
         """Return where a feature is in each pose, metres, [N, 3]."""
         return self.rotations @ np.array(self.features[feature]) + self.translations
 
-    def fan(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Choose poses that stand for all: the modes, then where most of the rest lies.
+    def ghosts(self, most: int) -> Ghosts:
+        """Choose poses that stand for all.
 
         Args:
-            count: most poses chosen.
+            most: largest number of poses.
 
         Returns:
-            Rotations [n, 3, 3], translations [n, 3] and masses [n]: the weight of all poses to
-            which each is the nearest.
+            The poses, and the weight around each.
         """
-        ranks = _resampling.systematic(self.probabilities, _FAN_POSES).numpy()
-        return self._few(ranks)._fan(count)
-
-    def _few(self, ranks: np.ndarray) -> PoseCloud:
-        """Keep some poses, with the share of the ranks that name each as its weight."""
-        chosen, counts = np.unique(ranks, return_counts=True)
-        weights = counts / len(ranks) * self.weights.sum()
-        return replace(
-            self,
-            rotations=self.rotations[chosen],
-            translations=self.translations[chosen],
-            weights=weights,
+        modes = Ghosts(
+            np.array([rotation for rotation, _, _ in self.clusters]).reshape(-1, 3, 3),
+            np.array([translation for _, translation, _ in self.clusters]).reshape(-1, 3),
+            np.array([mass for _, _, mass in self.clusters]),
         )
-
-    def _fan(self, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        own = self._distances(self.rotations, self.translations)  # [N, N]
-        near, left = own <= _NEAR, self.weights.copy()
-        modes = self.clusters[:count]
-        rotations = [rotation for rotation, _, _ in modes]
-        translations = [translation for _, translation, _ in modes]
-        away = [self._distances(*pose)[0] for pose in zip(rotations, translations, strict=True)]
-        for distances in away:
-            left[distances <= _NEAR] = 0
-        while len(away) < count:
-            around = near @ left
-            best = int(around.argmax())
-            if around[best] < _LEAST:
-                break
-            left[near[best]] = 0
-            rotations.append(self.rotations[best])
-            translations.append(self.translations[best])
-            away.append(own[best])
-        if not away:  # too diffuse for a mode, and nowhere more than elsewhere
-            return self.rotations[:1], self.translations[:1], self.weights[:1]
-        masses = np.bincount(np.argmin(away, axis=0), self.weights, len(away))
-        return np.stack(rotations), np.stack(translations), masses
-
-    def _distances(self, rotations: np.ndarray, translations: np.ndarray) -> np.ndarray:
-        """Compute the largest of angle and distance of the centres over the diameter, [M, N]."""
-        trace = rotations.reshape(-1, 9) @ self.rotations.reshape(-1, 9).T
-        centres = rotations.reshape(-1, 3, 3) @ self.center + translations.reshape(-1, 3)
-        away = np.linalg.norm(centres[:, None] - self.centres, axis=-1) / self.diameter
-        return np.maximum(np.arccos(np.clip((trace - 1) / 2, -1, 1)), away)
+        found = gather(modes, self.sample, most)
+        return found._replace(masses=found.masses * self.weights.sum())
 
     def ellipsoid(self, mass: float) -> Ellipsoid:
         """Find the ellipsoid in the shape of the centres' covariance that holds a mass of them.
@@ -236,7 +197,7 @@ class PoseCloud:
         return Ellipsoid.holding(mass, torch.from_numpy(self.centres), weights, _THINNEST)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Choose n poses by their weights; `rotation_plot` needs it, `modes` and `probabilities`.
+        """Choose n poses by their weights; for `gather`, and with `modes` for `rotation_plot`.
 
         Args:
             n: number of poses.

@@ -6,7 +6,8 @@ did not change costs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 OBJECT_COLOURS = ((0, 160, 255), (255, 70, 160), (255, 150, 30), (150, 90, 230))
 """Of the meshes, by the objects' order."""
 _FEATURE_COLOUR = (255, 190, 0)
-_FAN = 24  # meshes of one object
+_GHOSTS = 24  # meshes of one object
 _OPACITIES = 0.1, 0.9  # of meshes of no mass and of all of it; between, by its square root
 _SHORTEST = 0.3  # triad, as a share of the longest
 _BEHIND = 0.75  # diameters from the farthest object to the image
@@ -41,6 +42,19 @@ def import_viser() -> None:
             f"the viewer needs viser ({error}): install it with pip install 'viser>=1.1,<2', or "
             "pip install '.[view]' in the source tree"
         ) from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what a server says at its start and end from the terminal or the notebook."""
+    import rich  # which prints it, and comes with viser
+
+    console = rich.get_console()
+    was, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = was
 
 
 @dataclass(frozen=True)
@@ -96,10 +110,10 @@ class ObjectNodes:
                 f"{path}/meshes",
                 cloud.mesh.vertices,
                 cloud.mesh.faces,
-                *_identities(_FAN),
-                batched_scales=np.zeros(_FAN, np.float32),
-                batched_colors=np.array([colour] * _FAN, np.uint8),
-                batched_opacities=np.zeros(_FAN, np.float32),
+                *_identities(_GHOSTS),
+                batched_scales=np.zeros(_GHOSTS, np.float32),
+                batched_colors=np.array([colour] * _GHOSTS, np.uint8),
+                batched_opacities=np.zeros(_GHOSTS, np.float32),
                 side="double",
                 cast_shadow=False,
                 receive_shadow=False,
@@ -153,12 +167,12 @@ class ObjectNodes:
         self._triads.batched_wxyzs, self._triads.batched_positions = quaternions, positions
         self._triads.batched_scales = scales
         if self._meshes is not None:
-            rotations, translations, masses = part.fan(_FAN)
+            rotations, translations, masses = part.ghosts(_GHOSTS)
             quaternions, positions, scales = _instances(
-                rotations, translations, np.ones(len(masses)), _FAN
+                rotations, translations, np.ones(len(masses)), _GHOSTS
             )
             low, high = _OPACITIES
-            opacities = np.zeros(_FAN, np.float32)
+            opacities = np.zeros(_GHOSTS, np.float32)
             opacities[: len(masses)] = low + (high - low) * np.sqrt(masses)
             self._meshes.batched_wxyzs, self._meshes.batched_positions = quaternions, positions
             self._meshes.batched_scales, self._meshes.batched_opacities = scales, opacities
