@@ -16,7 +16,7 @@ from benchmarks.bench.timing import Stopwatch, Times
 from spyropose_ros.core import estimator as estimators
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.estimator import Estimator
-from spyropose_ros.core.kernels import packed_head
+from spyropose_ros.core.kernels import packed_head, torch_heads
 from spyropose_ros.core.search import FamilyScorer
 
 try:
@@ -32,7 +32,7 @@ ORDER = (DECODE, UPLOAD, CROP, BACKBONE, SETUP, "level", DISTRIBUTION, MODES, ME
 GATHER, MLP, PROJECTION = "gather", "mlp", "projection"
 _KINDS = (GATHER, MLP, PROJECTION)
 _SCORING = "scoring of level "
-_GATHERS = "grid_sampler", "embedding_bag", "index", "take", "triton"
+_GATHERS = "row_sums", "grid_sampler", "embedding_bag", "index", "take", "triton"
 _LAYERS = "addmm", "gelu", "aten::mv", "linear", "relu"
 
 
@@ -163,11 +163,20 @@ def scoring_shares(estimator: Estimator, seen: Crops) -> dict[int, dict[str, flo
     def search(scorer, *args, **kwargs):
         return plain(_Wrapped(scorer, named), *args, **kwargs)
 
-    plain_gelu = packed_head.gelu_
+    plain_gelu, plain_sums = packed_head.gelu_, torch_heads.row_sums
 
     def gelu_(x: Tensor) -> Tensor:  # compiled, so the profiler does not see it
         with record_function("gelu"):
             return plain_gelu(x)
+
+    def row_sums(*given) -> Callable:
+        sums = plain_sums(*given)
+
+        def named_sums(*families: Tensor) -> Tensor:
+            with record_function("row_sums"):
+                return sums(*families)
+
+        return named_sums
 
     activities = [ProfilerActivity.CPU]
     if estimator.device.type == "cuda":
@@ -176,7 +185,8 @@ def scoring_shares(estimator: Estimator, seen: Crops) -> dict[int, dict[str, flo
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would print that it starts
     watched = mock.patch.object(estimators, "search", search)
     named_gelu = mock.patch.object(packed_head, "gelu_", gelu_)
-    with watched, named_gelu, profile(activities=activities) as prof:
+    named_sums = mock.patch.object(torch_heads, "row_sums", row_sums)
+    with watched, named_gelu, named_sums, profile(activities=activities) as prof:
         search_features(estimator, seen)
     spent: dict[int, dict[str, float]] = defaultdict(lambda: dict.fromkeys(_KINDS, 0.0))
     for event in prof.events():
