@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from spyropose_ros.core.camera import resized_intrinsics
 from spyropose_ros.core.kernels import triton_heads
-from spyropose_ros.core.kernels.lookup import Lookup, look_up, padded
+from spyropose_ros.core.kernels.lookup import Lookup, look_up, padded, row_sums
 from spyropose_ros.core.kernels.packed_head import PackedHead
 from spyropose_ros.core.kernels.threads import run
 from spyropose_ros.core.network.keypoint_model import PoseModel
@@ -136,10 +136,7 @@ def _family_logits_of_part(
     passes = _split(image, rotated, moved, _POSES_PER_PASS)
     if features[:, 0].numel() <= max(poses, _SMALL_MAP * len(features)):
         first_layer = _through_dense_table(head, features)
-        logits = run(
-            lambda part: head.layers_after_first(first_layer(look_up(*part, features.shape))),
-            passes,
-        )
+        logits = run(lambda part: head.layers_after_first(first_layer(*part)), passes)
     else:
         lookups = run(lambda part: look_up(*part, features.shape), passes)
         first_layer = _of_crowds(head, features, lookups)
@@ -172,15 +169,20 @@ def _without_table(head: PackedHead, features: Tensor) -> FirstLayer:
     return first_layer
 
 
-def _through_dense_table(head: PackedHead, features: Tensor) -> FirstLayer:
-    """Return the first layer of every pixel as every keypoint; each pose sums up a few of them."""
+def _through_dense_table(
+    head: PackedHead, features: Tensor
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return the first layer of every pixel as every keypoint; each pose sums up a few of them.
+
+    Returns:
+        Families as for `look_up` -> first layer of their poses, [N, H].
+    """
     pixels = _padded_pixels(head, features)
     keypoints, _, hidden = head.first.shape
     table = pixels.new_empty((keypoints, len(pixels), hidden))
     run(lambda p: torch.mm(pixels, head.first[p], out=table[p]), range(keypoints))
     table[0] += head.first_bias  # every pose sums one pixel, in all, of each keypoint
-    table = table.flatten(0, 1)
-    return lambda lookup: lookup.sum_of(table)
+    return row_sums(table.flatten(0, 1), features.shape, keypoints)
 
 
 def _of_crowds(head: PackedHead, features: Tensor, lookups: list[Lookup]) -> FirstLayer:
