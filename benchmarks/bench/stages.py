@@ -165,9 +165,9 @@ def scoring_shares(estimator: Estimator, seen: Crops) -> dict[int, dict[str, flo
 
     plain_gelu, plain_sums = packed_head.gelu_, torch_heads.row_sums
 
-    def gelu_(x: Tensor) -> Tensor:  # compiled, so the profiler does not see it
+    def gelu_(x: Tensor, bias: Tensor) -> Tensor:  # compiled, so the profiler does not see it
         with record_function("gelu"):
-            return plain_gelu(x)
+            return plain_gelu(x, bias)
 
     def row_sums(*given) -> Callable:
         sums = plain_sums(*given)

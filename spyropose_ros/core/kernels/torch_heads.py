@@ -114,7 +114,7 @@ def _family_logits(
 
 
 FirstLayer = Callable[[Lookup], Tensor]
-"""The first layer of the poses of a look-up, [N, H]."""
+"""The first layer of the poses of a look-up, without its bias, [N, H]."""
 
 
 def _split(
@@ -164,7 +164,7 @@ def _without_table(head: PackedHead, features: Tensor) -> FirstLayer:
         rows = (lookup.rows - keypoint * len(pixels)).mT.reshape(-1, 4)  # [N P, 4]
         weights = lookup.weights.mT.reshape(-1, 4)
         values = F.embedding_bag(rows, pixels, per_sample_weights=weights, mode="sum")  # [N P, E]
-        return F.linear(values.view(-1, weight.shape[1]), weight, head.first_bias)
+        return torch.mm(values.view(-1, weight.shape[1]), weight.mT)
 
     return first_layer
 
@@ -175,13 +175,12 @@ def _through_dense_table(
     """Return the first layer of every pixel as every keypoint; each pose sums up a few of them.
 
     Returns:
-        Families as for `look_up` -> first layer of their poses, [N, H].
+        Families as for `look_up` -> first layer of their poses, without its bias, [N, H].
     """
     pixels = _padded_pixels(head, features)
     keypoints, _, hidden = head.first.shape
     table = pixels.new_empty((keypoints, len(pixels), hidden))
     run(lambda p: torch.mm(pixels, head.first[p], out=table[p]), range(keypoints))
-    table[0] += head.first_bias  # every pose sums one pixel, in all, of each keypoint
     return row_sums(table.flatten(0, 1), features.shape, keypoints)
 
 
@@ -212,5 +211,4 @@ def _of_crowds(head: PackedHead, features: Tensor, lookups: list[Lookup]) -> Fir
     table = embedded.new_empty((count, head.first.shape[2]))
     parts = table.split(rows.sum(1).tolist())
     run(lambda p: torch.mm(embedded[rows[p][pixel]], head.first[p], out=parts[p]), range(keypoints))
-    parts[0].add_(head.first_bias)
     return lambda lookup: replace(lookup, rows=number[lookup.rows]).sum_of(table)
