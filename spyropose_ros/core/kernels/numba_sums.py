@@ -18,13 +18,13 @@ _INDEX = ir.IntType(64)
 
 
 @cache
-def sums(keypoints: int, width: int) -> Callable:
+def sums(keypoints: int, columns: int) -> Callable:
     """Return the kernel for a number of keypoints and a table's width, compiled on first use.
 
     Both are constants of it: sums stay in registers, and a pose's keypoints are looked up in vector
     instructions.
     """
-    P, H = keypoints, width
+    P, H = keypoints, columns
     L = -(-P // _LANES) * _LANES  # LLVM makes no vectors of shorter loops
 
     @compiled(
@@ -37,13 +37,22 @@ def sums(keypoints: int, width: int) -> Callable:
         types.float32[:, ::1],
         types.float32[:, ::1],
     )
-    def kernel(image, rotated, moved, batch, height, width, table, result):
+    def kernel(
+        image: np.ndarray,
+        rotated: np.ndarray,
+        moved: np.ndarray,
+        batch: int,
+        height: int,
+        width: int,
+        table: np.ndarray,
+        result: np.ndarray,
+    ) -> None:
         """Do in one pass what `look_up` and `Lookup.sum_of` do.
 
         Args:
-            image: as for `numba_kernels.look_up`, likewise the next five.
-            rotated: float32 [3, M, R, P].
-            moved: float32 [3, M, T].
+            image: batch element of each family, int64 [M].
+            rotated: homogeneous map pixels, the rotations' part, float32 [3, M, R, P].
+            moved: the translations' part, float32 [3, M, T].
             batch: number of maps.
             height: of the maps.
             width: of the maps.
@@ -89,7 +98,16 @@ def sums(keypoints: int, width: int) -> Callable:
 
 
 @intrinsic
-def _sum_rows(_context, table, rows, weights, result, n, used, width):
+def _sum_rows(
+    _context: Any,
+    table: types.Array,
+    rows: types.Array,
+    weights: types.Array,
+    result: types.Array,
+    n: types.Type,
+    used: types.Type,
+    width: types.Type,
+) -> tuple[Any, Callable] | None:
     """Write the weighted sum of a table's rows to row n of the result, in their order.
 
     Of each quarter of the rows the first few are used.
