@@ -97,8 +97,7 @@ def sums(keypoints: int, columns: int) -> Callable:
     return kernel
 
 
-@intrinsic
-def _sum_rows(
+def _typed_sum(
     _context: Any,
     table: types.Array,
     rows: types.Array,
@@ -108,14 +107,17 @@ def _sum_rows(
     used: types.Type,
     width: types.Type,
 ) -> tuple[Any, Callable] | None:
-    """Write the weighted sum of a table's rows to row n of the result, in their order.
+    """Type `_sum_rows`: write the weighted sum of a table's rows to row n of the result.
 
-    Of each quarter of the rows the first few are used.
+    Of each quarter of the rows the first few are used, in their order.
     """
     if not isinstance(width, types.IntegerLiteral):
         return None  # Numba tries it as a variable first
     signature = types.void(table, rows, weights, result, n, used, width)
     return signature, _lowered_sum
+
+
+_sum_rows: Callable = intrinsic(_typed_sum)  # its annotations are those of the typing
 
 
 def _lowered_sum(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:

@@ -135,8 +135,8 @@ def _family_logits_of_part(
         return head.layers_after_first(_without_table(head, features)(lookup))
     passes = _split(image, rotated, moved, _POSES_PER_PASS)
     if features[:, 0].numel() <= max(poses, _SMALL_MAP * len(features)):
-        first_layer = _through_dense_table(head, features)
-        logits = run(lambda part: head.layers_after_first(first_layer(*part)), passes)
+        sums = _through_dense_table(head, features)
+        logits = run(lambda part: head.layers_after_first(sums(*part)), passes)
     else:
         lookups = run(lambda part: look_up(*part, features.shape), passes)
         first_layer = _of_crowds(head, features, lookups)
