@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from spyropose_ros.core.kernels.lookup import look_up, padded, plain_look_up
+from spyropose_ros.core.kernels.lookup import look_up, padded, plain_look_up, row_sums
 
 HEIGHT, WIDTH, BATCH, P = 6, 9, 2, 3
 SHAPE = torch.Size((BATCH, 8, HEIGHT, WIDTH))
@@ -41,6 +41,17 @@ def test_the_kernel_agrees_with_the_tensor_operations(generator, shape):
     found, expected = look_up(*families, SHAPE), plain_look_up(*families, SHAPE)
     assert found.rows.shape == expected.rows.shape == (shape[0] * shape[1] * shape[2], 4, P)
     torch.testing.assert_close(values(found), values(expected), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("width", [5, 24, 32])
+@pytest.mark.parametrize("shape", [(5, 8, 4), (1, 72, 8), (0, 8, 8)])
+def test_sums_in_one_pass_are_those_of_the_look_up(generator, shape, width):
+    families = random_families(generator, *shape)
+    table = torch.randn((P * BATCH * padded(HEIGHT, WIDTH), width), generator=generator)
+    found = row_sums(table, SHAPE, P)(*families)
+    expected = look_up(*families, SHAPE).sum_of(table)
+    # The order of the sums is the same; PyTorch does not fuse products with sums on every CPU.
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
 def test_views_of_a_larger_tensor_are_read_right(generator):

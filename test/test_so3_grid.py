@@ -147,6 +147,15 @@ def test_children_and_parents():
     assert torch.equal(so3_grid.index(centres, 7), index[:, None].expand(-1, 8))
 
 
+@pytest.mark.parametrize("level", range(8))
+def test_the_kernel_computes_the_rotations_of_children(level, generator):
+    cells = torch.randint(so3_grid.cell_count(level), (2, 3, 400), generator=generator)
+    found = so3_grid.child_rotations(cells, level)
+    expected = so3_grid.rotations(so3_grid.children(cells), level + 1)
+    assert found.shape == (2, 3, 400, 8, 3, 3)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("level", [0, 1])
 def test_cells_have_equal_volume(level):
     n = so3_grid.cell_count(level)

@@ -1,7 +1,8 @@
 """Where the time goes: `./run bench`, or `python -m benchmarks.bench`.
 
 Prints one table and writes it, with the numbers and two figures, to a folder. `quality` compares
-the log-likelihood of settings of the search: `./run bench quality --images 100`.
+the log-likelihood of settings of the search: `./run bench quality --images 100`; `./run bench
+--against COMMIT` measures another commit and this tree in turn.
 """
 
 import json
@@ -29,6 +30,7 @@ def bench(
     images: int | None = None,
     memory: bool = True,
     quick: bool = False,
+    against: str | None = None,
     data_root: str = "data",
     output: str = OUTPUT,
 ) -> dict:
@@ -47,6 +49,8 @@ def bench(
         images: test images of the curve over tolerances; 0 for none, by default 40, or 2.
         memory: measure it, in a process of its own.
         quick: three minutes instead of twenty.
+        against: another commit to measure instead, in turns with this tree: the search, the crop
+            and the backbone with it, all from message to message, and 16 detections.
         data_root: where data sets lie.
         output: folder for what is written.
 
@@ -55,10 +59,13 @@ def bench(
 
     Raises:
         ValueError: an unknown curve, device, or a network of rotations only.
+        InputError: another commit that git does not know, or whose code cannot be measured.
     """
     import torch
 
+    from benchmarks.bench import against as other_commit
     from benchmarks.bench import figures, tables
+    from benchmarks.bench.machine import describe
     from benchmarks.bench.report import Options, measure
     from spyropose_ros.core.estimator import resolve_device
 
@@ -70,10 +77,17 @@ def bench(
     settings = SearchSettings(beam, mass_tolerance)
     where = resolve_device(device)
     options = Options(model, where, settings, depth, chosen, quick, images, memory, data_root)
-    report = measure(options, _tell)
-    text = tables.render(report)
     folder, stem = Path(output), f"{bundle_name(model)}_{where.type}"
     folder.mkdir(parents=True, exist_ok=True)
+    if against:
+        found = other_commit.compare(against, options, torch.get_num_threads(), _tell)
+        text = other_commit.render(found, describe(where))
+        _write(folder / f"{stem}_against.json", {"command": provenance.command()} | found)
+        (folder / f"{stem}_against.txt").write_text(text + "\n")
+        print(text)
+        return found
+    report = measure(options, _tell)
+    text = tables.render(report)
     _write(folder / f"{stem}.json", report)
     (folder / f"{stem}.txt").write_text(text + "\n")
     figures.draw_stages(report, folder / f"{stem}_stages.png")

@@ -16,7 +16,8 @@ from benchmarks.bench.timing import Stopwatch, Times
 from spyropose_ros.core import estimator as estimators
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.estimator import Estimator
-from spyropose_ros.core.kernels import packed_head
+from spyropose_ros.core.kernels import torch_heads
+from spyropose_ros.core.kernels.packed_head import PackedHead
 from spyropose_ros.core.search import FamilyScorer
 
 try:
@@ -33,7 +34,7 @@ GATHER, MLP, PROJECTION = "gather", "mlp", "projection"
 _KINDS = (GATHER, MLP, PROJECTION)
 _SCORING = "scoring of level "
 _GATHERS = "grid_sampler", "embedding_bag", "index", "take", "triton"
-_LAYERS = "addmm", "gelu", "aten::mv", "linear", "relu"
+_LAYERS = "addmm", "gelu", "linear", "relu"
 
 
 def scoring(level: int) -> str:
@@ -163,11 +164,20 @@ def scoring_shares(estimator: Estimator, seen: Crops) -> dict[int, dict[str, flo
     def search(scorer, *args, **kwargs):
         return plain(_Wrapped(scorer, named), *args, **kwargs)
 
-    plain_gelu = packed_head.gelu_
+    plain_layers, plain_sums = PackedHead.layers_after_first, torch_heads.row_sums
 
-    def gelu_(x: Tensor) -> Tensor:  # compiled, so the profiler does not see it
-        with record_function("gelu"):
-            return plain_gelu(x)
+    def layers(head: PackedHead, first: Tensor) -> Tensor:
+        with record_function(MLP):
+            return plain_layers(head, first)
+
+    def row_sums(*given) -> Callable:
+        sums = plain_sums(*given)
+
+        def named_sums(*families: Tensor) -> Tensor:
+            with record_function(GATHER):  # compiled, so the profiler sees nothing in it
+                return sums(*families)
+
+        return named_sums
 
     activities = [ProfilerActivity.CPU]
     if estimator.device.type == "cuda":
@@ -175,8 +185,9 @@ def scoring_shares(estimator: Estimator, seen: Crops) -> dict[int, dict[str, flo
     search_features(estimator, seen)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler would print that it starts
     watched = mock.patch.object(estimators, "search", search)
-    named_gelu = mock.patch.object(packed_head, "gelu_", gelu_)
-    with watched, named_gelu, profile(activities=activities) as prof:
+    named_layers = mock.patch.object(PackedHead, "layers_after_first", layers)
+    named_sums = mock.patch.object(torch_heads, "row_sums", row_sums)
+    with watched, named_layers, named_sums, profile(activities=activities) as prof:
         search_features(estimator, seen)
     spent: dict[int, dict[str, float]] = defaultdict(lambda: dict.fromkeys(_KINDS, 0.0))
     for event in prof.events():
@@ -184,7 +195,7 @@ def scoring_shares(estimator: Estimator, seen: Crops) -> dict[int, dict[str, flo
         if level is None or event.name.startswith(_SCORING):
             continue
         cuda = estimator.device.type == "cuda"
-        spent[level][_kind(event.name)] += (
+        spent[level][_kind(event)] += (
             event.self_device_time_total if cuda else event.self_cpu_time_total
         )
     return {
@@ -202,7 +213,12 @@ def _level_of(event) -> int | None:
     return None
 
 
-def _kind(operation: str) -> str:
+def _kind(event) -> str:
+    operation = event.name
+    while event is not None:
+        if event.name in (GATHER, MLP):
+            return event.name
+        event = event.cpu_parent
     if any(word in operation for word in _GATHERS):
         return GATHER
     return MLP if any(word in operation for word in _LAYERS) else PROJECTION

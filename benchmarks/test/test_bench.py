@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from benchmarks.bench import baselines, memory, networks, stages
+from benchmarks.bench import against, baselines, memory, networks, stages
 from benchmarks.bench import curves as curve_module
 from benchmarks.bench import report as report_module
 from benchmarks.bench.__main__ import bench, compare
@@ -13,6 +13,7 @@ from benchmarks.bench.arithmetic import Rates, level_work
 from benchmarks.bench.timing import Stopwatch, Times, in_turn
 from model_tools import untrained_model
 from spyropose_ros.core.bundle import ModelBundle
+from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.estimator import Estimator, SearchSettings
 
 CPU = torch.device("cpu")
@@ -204,3 +205,28 @@ def test_least_work_is_the_cheaper_way(network):
     assert few.seconds(rates) < many.seconds(rates)
     weighted_sums = 4 * 4 * config.hidden_dim  # per pose: no first layer any more
     assert many.macs / 1_000_000 < weighted_sums + config.hidden_dim + 3 * 4 + 10
+
+
+def test_two_commits_are_measured_in_turn(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(against, "_LEAST", 1)
+    monkeypatch.setattr(against, "_MOST", 1)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(against.tempfile, "tempdir", None)  # so that it is read again
+    found = bench(network, quick=True, beam=BEAM, against="HEAD", output=tmp_path)
+    for compared in found.values():
+        assert compared["HEAD"]["poses"] == compared["this tree"]["poses"]
+        assert len(compared["seconds_ratios"]) == len(compared["cpu_seconds_ratios"]) == 1
+    assert found["search alone"]["HEAD"]["poses"] > 576
+    text = (tmp_path / "tiny_cpu_against.txt").read_text()
+    assert "HEAD" in text and all(name in text for name in found)
+    assert not list(tmp_path.glob("spyropose_*"))
+
+
+def test_refuses_commits_that_it_cannot_measure(network, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="git says .*no-such-commit"):
+        bench(network, quick=True, against="no-such-commit", output=tmp_path)
+    broken = tmp_path / "side.py"
+    broken.write_text("raise SystemExit(1)")
+    monkeypatch.setattr(against, "_SIDE", broken)
+    with pytest.raises(InputError, match="the code of HEAD cannot be measured"):
+        bench(network, quick=True, against="HEAD", output=tmp_path)

@@ -97,7 +97,7 @@ class Cells:
         octants = _lattice(2, box.axes, self.position_index.device)  # [2^axes, axes]
         positions = 2 * self.position_index.unsqueeze(2) + octants  # [B, N, 2^axes, axes]
         return (
-            so3_grid.rotations(so3_grid.children(self.rotation_index), self.level + 1),
+            so3_grid.child_rotations(self.rotation_index, self.level),
             box.positions(positions.flatten(1, 2), self.level + 2).unflatten(
                 1, positions.shape[1:3]
             ),

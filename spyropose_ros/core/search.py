@@ -182,7 +182,7 @@ def _score_children(
         return _completed(scorer(children.level, *children.poses(box)), children, prior)
     batch, n = parents.rotation_index.shape
     rotations, translations = parents.family_poses(box)
-    if keep is None:
+    if keep is None or batch == 1:  # a single image needs no padding
         image = torch.arange(batch, device=rotations.device).repeat_interleave(n)
         families = image, rotations.flatten(0, 1), translations.flatten(0, 1)
         logits = scorer.family_logits(children.level, *families).view(batch, -1)

@@ -1,5 +1,6 @@
 """Where poses put their keypoints in feature maps: rows of a table and bilinear weights."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +58,37 @@ def look_up(image: Tensor, rotated: Tensor, moved: Tensor, shape: torch.Size) ->
     given = (x.contiguous().numpy() for x in (image, rotated, moved))
     numba_kernels.look_up(*given, batch, height, width, rows.numpy(), weights.numpy())
     return Lookup(rows, weights)
+
+
+def row_sums(
+    table: Tensor, shape: torch.Size, keypoints: int
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return what computes `look_up(...).sum_of(table)` on a CPU in one pass.
+
+    What is looked up stays in the L1 cache, which leaves the next one to the table. The sums are
+    the same, in the same order.
+
+    Args:
+        table: [U, H].
+        shape: of the feature maps, B C h w.
+        keypoints: of the families.
+
+    Returns:
+        Families as for `look_up` -> sums, [N, H].
+    """
+    from spyropose_ros.core.kernels import numba_sums
+
+    batch, _, height, width = shape
+    kernel = numba_sums.sums(keypoints, table.shape[1])  # here once, not in each thread
+    rows = table.numpy()
+
+    def sums(image: Tensor, rotated: Tensor, moved: Tensor) -> Tensor:
+        result = table.new_empty((rotated[0, :, :, 0].numel() * moved.shape[2], table.shape[1]))
+        given = (x.contiguous().numpy() for x in (image, rotated, moved))
+        kernel(*given, batch, height, width, rows, result.numpy())
+        return result
+
+    return sums
 
 
 def plain_look_up(image: Tensor, rotated: Tensor, moved: Tensor, shape: torch.Size) -> Lookup:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,20 +52,27 @@ class PackedHead:
         )
 
     def layers_after_first(self, first: Tensor) -> Tensor:
-        """Apply the rest of the MLP to the first layer's output [N, H], overwritten: logits [N]."""
-        x = gelu_(first)
+        """Apply the rest of the MLP to the first layer's products, without its bias.
+
+        Args:
+            first: [N, H], overwritten.
+
+        Returns:
+            Logits, [N].
+        """
+        x = gelu_(first, self.first_bias)
         for weight, bias in self.hidden:
-            x = gelu_(F.linear(x, weight, bias))
+            x = gelu_(torch.mm(x, weight.mT), bias)  # adding it there costs a quarter more
         return x @ self.last + self.last_bias
 
 
-def gelu_(x: Tensor) -> Tensor:
-    """Apply GELU; on a CPU to x [N, H] itself, which must be float32 and without gradients."""
+def gelu_(x: Tensor, bias: Tensor) -> Tensor:
+    """Apply GELU to x [N, H] + bias [H]; on a CPU in place, in float32 and without gradients."""
     if x.device.type != "cpu":
-        return F.gelu(x)
+        return F.gelu(x + bias)
     from spyropose_ros.core.kernels import numba_kernels  # importing Numba takes half a second
 
-    numba_kernels.gelu(x.view(-1).numpy())
+    numba_kernels.gelu(x.numpy(), bias.detach().numpy())
     return x
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from spyropose_ros.core.camera import resized_intrinsics
 from spyropose_ros.core.kernels import triton_heads
-from spyropose_ros.core.kernels.lookup import Lookup, look_up, padded
+from spyropose_ros.core.kernels.lookup import Lookup, look_up, padded, row_sums
 from spyropose_ros.core.kernels.packed_head import PackedHead
 from spyropose_ros.core.kernels.threads import run
 from spyropose_ros.core.network.keypoint_model import PoseModel
@@ -114,7 +114,7 @@ def _family_logits(
 
 
 FirstLayer = Callable[[Lookup], Tensor]
-"""The first layer of the poses of a look-up, [N, H]."""
+"""The first layer of the poses of a look-up, without its bias, [N, H]."""
 
 
 def _split(
@@ -135,11 +135,8 @@ def _family_logits_of_part(
         return head.layers_after_first(_without_table(head, features)(lookup))
     passes = _split(image, rotated, moved, _POSES_PER_PASS)
     if features[:, 0].numel() <= max(poses, _SMALL_MAP * len(features)):
-        first_layer = _through_dense_table(head, features)
-        logits = run(
-            lambda part: head.layers_after_first(first_layer(look_up(*part, features.shape))),
-            passes,
-        )
+        sums = _through_dense_table(head, features)
+        logits = run(lambda part: head.layers_after_first(sums(*part)), passes)
     else:
         lookups = run(lambda part: look_up(*part, features.shape), passes)
         first_layer = _of_crowds(head, features, lookups)
@@ -167,20 +164,24 @@ def _without_table(head: PackedHead, features: Tensor) -> FirstLayer:
         rows = (lookup.rows - keypoint * len(pixels)).mT.reshape(-1, 4)  # [N P, 4]
         weights = lookup.weights.mT.reshape(-1, 4)
         values = F.embedding_bag(rows, pixels, per_sample_weights=weights, mode="sum")  # [N P, E]
-        return F.linear(values.view(-1, weight.shape[1]), weight, head.first_bias)
+        return torch.mm(values.view(-1, weight.shape[1]), weight.mT)
 
     return first_layer
 
 
-def _through_dense_table(head: PackedHead, features: Tensor) -> FirstLayer:
-    """Return the first layer of every pixel as every keypoint; each pose sums up a few of them."""
+def _through_dense_table(
+    head: PackedHead, features: Tensor
+) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Return the first layer of every pixel as every keypoint; each pose sums up a few of them.
+
+    Returns:
+        Families as for `look_up` -> first layer of their poses, without its bias, [N, H].
+    """
     pixels = _padded_pixels(head, features)
     keypoints, _, hidden = head.first.shape
     table = pixels.new_empty((keypoints, len(pixels), hidden))
     run(lambda p: torch.mm(pixels, head.first[p], out=table[p]), range(keypoints))
-    table[0] += head.first_bias  # every pose sums one pixel, in all, of each keypoint
-    table = table.flatten(0, 1)
-    return lambda lookup: lookup.sum_of(table)
+    return row_sums(table.flatten(0, 1), features.shape, keypoints)
 
 
 def _of_crowds(head: PackedHead, features: Tensor, lookups: list[Lookup]) -> FirstLayer:
@@ -210,5 +211,4 @@ def _of_crowds(head: PackedHead, features: Tensor, lookups: list[Lookup]) -> Fir
     table = embedded.new_empty((count, head.first.shape[2]))
     parts = table.split(rows.sum(1).tolist())
     run(lambda p: torch.mm(embedded[rows[p][pixel]], head.first[p], out=parts[p]), range(keypoints))
-    parts[0].add_(head.first_bias)
     return lambda lookup: replace(lookup, rows=number[lookup.rows]).sum_of(table)
