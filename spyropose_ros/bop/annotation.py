@@ -139,6 +139,24 @@ def intrinsics(entry: dict) -> np.ndarray:
     return K
 
 
+def depth_scale(entry: dict) -> float:
+    """Read the unit of an image's depth image.
+
+    Args:
+        entry: of the image in scene_camera.json.
+
+    Returns:
+        Millimetres; 1 where the entry does not say.
+
+    Raises:
+        DataError: it is not positive.
+    """
+    scale = float(entry.get("depth_scale", 1.0))
+    if not (math.isfinite(scale) and scale > 0):
+        raise DataError(f"depth_scale is {scale}: give the millimetres of a stored unit")
+    return scale
+
+
 def visibility(entry: dict) -> Visibility:
     """Read how much of an object is visible.
 
