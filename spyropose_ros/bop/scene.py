@@ -149,7 +149,7 @@ class BopScene:
         info_path = directory / f"scene_gt_info{suffix}.json"
         truth, cameras = entries_by_image(truth_path), entries_by_image(camera_path)
         info = entries_by_image(info_path) if info_path.exists() else {}
-        images, extension = _images(directory, suffix)
+        images, extension = image_files(directory, suffix)
         depths = _with_images(directory, [f"depth{suffix}"])
         self.scene_id = int(directory.name)
         self.frames = []
@@ -214,8 +214,19 @@ def _cameras(directory: Path) -> list[str]:
     return sorted(name for name in names if name.split("_")[0] not in _NOT_CAMERAS)
 
 
-def _images(directory: Path, suffix: str) -> tuple[Path, str]:
-    """Return the folder of the images and their extension."""
+def image_files(directory: Path, suffix: str = "") -> tuple[Path, str]:
+    """Find the images of a scene.
+
+    Args:
+        directory: of the scene.
+        suffix: of a camera's file names; see `camera_suffix`.
+
+    Returns:
+        Their folder, and their extension with its dot.
+
+    Raises:
+        MissingFileError: there are none.
+    """
     candidates = [f"rgb{suffix}", f"gray{suffix}"]
     if suffix:
         candidates.append(suffix[1:])  # HOT3D's cameras are themselves called rgb, gray1, gray2
