@@ -180,8 +180,10 @@ def _write(
         "groups": len(found.agreeing),
         "agreeing": int(found.agreeing.sum()),
     }
-    write_text(output / _SUMMARY, json.dumps(summary, indent=1) + "\n")
     write_text(scene / "scene_gt.json", json.dumps(truths) + "\n")
+    write_text(
+        output / _SUMMARY, json.dumps(summary, indent=1) + "\n"
+    )  # last: with it all is there
     log.info(
         "%d of %d groups agree on the pose; labels of %d photographs are in %s",
         summary["agreeing"],
