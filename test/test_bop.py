@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 import bop_files
 from bop_files import BLOCK, CAN
 from spyropose_ros import bop
+from spyropose_ros.core.errors import DataError, MissingFileError
 from spyropose_ros.scenes.renderer import Renderer
 from training import download
 from training.complete import complete
@@ -68,6 +69,28 @@ def test_millimetres_become_metres_and_bgr_becomes_rgb(dataset):
     assert frames[0].instances[0].visibility is None
     assert (frames[0].image() == [0, 0, 255]).all()
     np.testing.assert_allclose(bop.load_mesh(root, 9).extents, [0.1, 0.06, 0.002])
+
+
+def test_depth_images_become_metres(dataset):
+    _, directory = dataset
+    assert bop.BopScene(directory).frames[0].depth() is None
+    (directory / "depth").mkdir()
+    path = directory / "depth" / "000003.png"
+    cv2.imwrite(str(path), np.array([[0, 3000]], np.uint16))
+    cameras = directory / "scene_camera.json"
+    bop_files.change(cameras, lambda entries: entries["3"].update(depth_scale=0.1))
+    frames = bop.BopScene(directory).frames
+    depth = frames[0].depth()
+    assert depth.dtype == np.float32
+    np.testing.assert_allclose(depth, [[0, 0.3]])
+    with pytest.raises(MissingFileError, match=r"depth/000012\.png is missing"):
+        frames[1].depth()
+    cv2.imwrite(str(path), np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(DataError, match="3 channels: a depth image has one"):
+        frames[0].depth()
+    bop_files.change(cameras, lambda entries: entries["3"].update(depth_scale=0))
+    with pytest.raises(DataError, match=r"image 3: depth_scale is 0\.0"):
+        bop.BopScene(directory)
 
 
 def test_model_facts(dataset):

@@ -3,8 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+import trimesh
 from scipy.spatial.transform import Rotation
 
 from spyropose_ros.bop.annotation import Visibility
@@ -12,6 +14,7 @@ from spyropose_ros.bop.results import BopEstimate
 from spyropose_ros.bop.scene import BopFrame, BopInstance
 from spyropose_ros.core.errors import DataError, InputError
 from spyropose_ros.detector.detector import Detections
+from spyropose_ros.scenes.renderer import Renderer
 from training.data.source import EvaluationObject
 from training.evaluate_chain import _require_targets, _table
 from training.evaluation import chain
@@ -92,6 +95,35 @@ def test_symmetries_count(frames, objects):
     turned = [answer(frames[0], number, turn=HALF_TURN) for number in (1, 2)]
     found = measure(turned, frames, objects)
     assert found[2].mssd == 1.0 and found[1].mssd == 0.0
+
+
+@pytest.fixture
+def renderers():
+    return {number: Renderer(trimesh.creation.box((0.1, 0.1, 0.1))) for number in (1, 2)}
+
+
+def test_the_visible_surface_counts_where_there_is_depth(frames, objects, renderers, tmp_path):
+    """A wall at 0.8 m, in the middle of the cubes: the image shows the front of both."""
+    path = tmp_path / "depth.png"
+    cv2.imwrite(str(path), np.full((480, 640), 800, np.uint16))
+    frames = [replace(frame, depth_path=path) for frame in frames]
+    results = [
+        answer(frames[0], 1, turn=HALF_TURN),
+        answer(frames[1], 1, shift=0.2),
+        answer(frames[0], 2, shift=0.01),
+    ]
+    targets = chain.visible_targets(frames)
+    found = chain.recalls(results, frames, targets, objects, 640, renderers)
+    # A cube looks the same after half a turn, although nobody has said so.
+    assert found[1].vsd == 0.5 and found[1].mssd == 0.0
+    assert 0.5 < found[2].vsd < 1
+    assert found[2].average == pytest.approx((found[2].vsd + found[2].mssd + found[2].mspd) / 3)
+    assert chain.mean_recall(found.values()).vsd == pytest.approx((1 + found[2].vsd) / 3)
+    missed = chain.recalls([], frames, targets, objects, 640, renderers)
+    assert missed[1].vsd == missed[1].average == 0.0
+    table = "\n".join(_table({"annotated": {1: found[1]}}, set()))
+    assert "| annotated: VSD | MSSD | MSPD | AR | answered |" in table
+    assert measure(results, frames, objects)[1].average is None
 
 
 def test_the_best_score_counts(frames, objects):

@@ -137,6 +137,12 @@ def test_the_hours_are_divided(hours):
     assert 100 <= plan.presence_images <= 500
 
 
+def test_photographs_get_a_part_of_the_pose_models_hours():
+    without, plan = Plan.of(2), Plan.of(2, photos=True)
+    assert without.photos_hours == 0 < plan.photos_hours < plan.pose_hours
+    assert plan.pose_hours + plan.photos_hours == pytest.approx(without.pose_hours)
+
+
 @pytest.mark.parametrize("hours", [0, -1, 0.001, float("nan")])
 def test_hours_that_make_no_sense_are_refused(hours):
     with pytest.raises(InputError, match="--hours must be between"):

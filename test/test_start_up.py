@@ -35,6 +35,7 @@ COMMANDS = {
     "training.export": "--format --opset",
     "training.generate_data": "--units --occlusion",
     "training.inspect_data": "--crop-resolution",
+    "training.label_photographs": "--views --output",
     "training.benchmark": "--bundles",
     "spyropose_ros.demo": "--frames --rviz",
     "spyropose_ros.demo.record": "--objects --rest",

@@ -163,6 +163,9 @@ class DataConfig:
         harsh: share of rendered objects in harsh, coloured light.
         miscalibration: how wrong the calibration of a rendered crop is, standard deviation of its
             scale, as a logarithm, and of its position, crop sides.
+        photographs: folder of labelled photographs, of `training.label_photographs`, that are mixed
+            into the renderings; "" for none.
+        photographs_share: of the training crops.
         low_data_regime: the first 10,000 images of SYMSOL: 9,500 to train, 500 to validate.
         data_root: where the data sets lie.
         num_workers: loader processes.
@@ -177,6 +180,8 @@ class DataConfig:
     painted: float = 0.0
     harsh: float = 0.0
     miscalibration: float = 0.0
+    photographs: str = ""
+    photographs_share: float = 0.4
     low_data_regime: bool = False
     data_root: str = "data"
     num_workers: int = 10

@@ -1,7 +1,8 @@
 """Evaluate detector and pose models together: `python -m training.evaluate_chain lmo MODEL,MODEL`.
 
 On photographs of LM-O, by the measures of the BOP challenge: recalls of surface and projected
-distance over all targets of the eight objects; objects without a model are missed. Writes
+distance, and of the visible surface where there are depth images, over all targets of the eight
+objects; objects without a model are missed. Writes
 <output>.md with the tables and, in the format of the challenge, <output>-<boxes>-<split>.csv.
 """
 
@@ -81,6 +82,7 @@ def evaluate_chain(
         raise InputError(f"the only data set with photographs is lmo, got '{dataset}'")
 
     from spyropose_ros.detector.detector import Detector
+    from spyropose_ros.scenes.renderer import Renderer
     from spyropose_ros.scenes.verification import Verification
     from training.data.rendered import LmoSource, lmo_frames
     from training.evaluation import chain
@@ -90,11 +92,13 @@ def evaluate_chain(
     if detector is not None:
         finder = Detector.from_pretrained(runs.bundle_directory(detector), device)
     device = str(next(iter(estimators.values())).device)
-    sources = {name: LmoSource(name, data_root) for name in LMO_OBJECTS}
-    objects = {LMO_OBJECTS[name]: source.target() for name, source in sources.items()}
+    sources = {n: LmoSource(name, data_root) for name, n in LMO_OBJECTS.items()}
+    objects = {n: source.target() for n, source in sources.items()}
+    renderers = {n: Renderer(source.mesh) for n, source in sources.items()}
     verifications = {}
     if verify:
-        verifications = {n: Verification(e, sources[n].mesh) for n, e in estimators.items()}
+        meshes = {name: sources[n].mesh for name, n in LMO_OBJECTS.items()}
+        verifications = {name: Verification(e, meshes[name]) for name, e in estimators.items()}
     lines = [
         "# Detector and pose models on photographs of LM-O",
         "",
@@ -104,8 +108,10 @@ def evaluate_chain(
         f"{provenance.git_commit()}, {provenance.hardware(device)}).",
         f"Targets: {targets or 'objects of which a tenth is visible, by renderings of them'}.",
         "Recalls are means over the thresholds of the BOP challenge: surface distance (MSSD) of "
-        "0.05 to 0.5 diameters, projected distance (MSPD) of 5 to 50 pixels. Annotated boxes are "
-        f"those of the visible silhouettes, with the noise of a simulated detector, seed {seed}.",
+        "0.05 to 0.5 diameters, projected distance (MSPD) of 5 to 50 pixels and, where there are "
+        "depth images, discrepancy of the visible surface (VSD) of 0.05 to 0.5 with tolerances of "
+        "0.05 to 0.5 diameters; AR is the mean of the three. Annotated boxes are those of the "
+        f"visible silhouettes, with the noise of a simulated detector, seed {seed}.",
     ]
     for split in SPLITS:
         frames = lmo_frames(Path(data_root) / "lmo", split)[:limit]
@@ -118,8 +124,9 @@ def evaluate_chain(
                 write_results(f"{output}-{boxes}-{split}.csv", results[boxes])
         if compare is not None:
             results[Path(compare).stem] = read_results(compare)
+        measured = renderers if all(frame.depth_path for frame in frames) else None
         found = {
-            name: chain.recalls(poses, frames, wanted, objects, _WIDTH)
+            name: chain.recalls(poses, frames, wanted, objects, _WIDTH, measured)
             for name, poses in results.items()
         }
         lines += ["", f"## {split} half, {len(frames)} photographs", ""]
@@ -191,15 +198,20 @@ def _table(found: dict[str, dict[int, Recall]], modelled: set[str]) -> list[str]
     if with_model and len(with_model) < len(targets):
         groups[f"objects with a model ({len(with_model)})"] = with_model
     groups[f"all objects ({len(targets)})"] = list(targets)
+    measures = ["vsd", "mssd", "mspd", "average"]
+    if any(recall.vsd is None for recall in targets.values()):
+        measures = ["mssd", "mspd"]
+    columns = [{"average": "AR"}.get(measure, measure.upper()) for measure in measures]
     header = ["", "targets"]
     for name in found:
-        header += [f"{name}: MSSD", "MSPD", "answered"]
+        header += [f"{name}: {columns[0]}", *columns[1:], "answered"]
     rows = []
     for title, numbers in groups.items():
         cells = [title, str(sum(targets[number].targets for number in numbers))]
         for recalls in found.values():
             mean = mean_recall([recalls[number] for number in numbers])
-            cells += [f"{mean.mssd:.3f}", f"{mean.mspd:.3f}", f"{mean.found:.1%}"]
+            cells += [f"{getattr(mean, measure):.3f}" for measure in measures]
+            cells.append(f"{mean.found:.1%}")
         rows.append(cells)
     return markdown.table(header, rows)
 

@@ -17,6 +17,7 @@ from spyropose_ros.bop.models import (
     load_models_info,
     models_directory,
 )
+from spyropose_ros.bop.photographs import Photograph, read_photographs
 from spyropose_ros.bop.placement import check_place
 from spyropose_ros.bop.scene import BopFrame, BopInstance, BopScene, Visibility, scene_cameras
 from spyropose_ros.bop.visibility import (
@@ -36,6 +37,7 @@ __all__ = [
     "BopScene",
     "BopTarget",
     "ModelInfo",
+    "Photograph",
     "Visibility",
     "annotate_visibility",
     "check_place",
@@ -45,6 +47,7 @@ __all__ = [
     "load_mesh",
     "load_models_info",
     "models_directory",
+    "read_photographs",
     "scene_cameras",
     "visibility_path",
     "visible_masks",

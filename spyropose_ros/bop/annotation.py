@@ -81,14 +81,33 @@ def pose(entry: dict) -> tuple[np.ndarray, np.ndarray]:
     Raises:
         DataError: the rotation is none, or the translation is not finite.
     """
-    rotation = np.reshape(np.array(entry["cam_R_m2c"], np.float64), (3, 3))
-    translation = np.array(entry["cam_t_m2c"], np.float64).reshape(3)
+    return _transform(entry, "m2c", f" of object {entry['obj_id']}")
+
+
+def camera_from_world(entry: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Read where the camera was.
+
+    Args:
+        entry: of an image in scene_camera.json, with cam_R_w2c and cam_t_w2c.
+
+    Returns:
+        Rotation [3, 3] and translation [3], metres, world to camera.
+
+    Raises:
+        DataError: the rotation is none, or the translation is not finite.
+    """
+    return _transform(entry, "w2c", "")
+
+
+def _transform(entry: dict, direction: str, of: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return cam_R_<direction> and cam_t_<direction> of an entry, in metres."""
+    rotation = np.reshape(np.array(entry[f"cam_R_{direction}"], np.float64), (3, 3))
+    translation = np.array(entry[f"cam_t_{direction}"], np.float64).reshape(3)
     if not np.isfinite(translation).all():
         raise DataError(
-            f"cam_t_m2c of object {entry['obj_id']} is {translation.tolist()}: leave out poses "
-            "that are unknown"
+            f"cam_t_{direction}{of} is {translation.tolist()}: leave out poses that are unknown"
         )
-    check_rotation(rotation, f"cam_R_m2c of object {entry['obj_id']}")
+    check_rotation(rotation, f"cam_R_{direction}{of}")
     return rotation, translation * MM
 
 
@@ -137,6 +156,24 @@ def intrinsics(entry: dict) -> np.ndarray:
             f"cam_K is {K.ravel().tolist()}: give [fx, 0, cx, 0, fy, cy, 0, 0, 1] in pixels"
         )
     return K
+
+
+def depth_scale(entry: dict) -> float:
+    """Read the unit of an image's depth image.
+
+    Args:
+        entry: of the image in scene_camera.json.
+
+    Returns:
+        Millimetres; 1 where the entry does not say.
+
+    Raises:
+        DataError: it is not positive.
+    """
+    scale = float(entry.get("depth_scale", 1.0))
+    if not (math.isfinite(scale) and scale > 0):
+        raise DataError(f"depth_scale is {scale}: give the millimetres of a stored unit")
+    return scale
 
 
 def visibility(entry: dict) -> Visibility:

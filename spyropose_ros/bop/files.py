@@ -97,6 +97,26 @@ def read_mask(path: Path) -> np.ndarray:
     return _read(path, cv2.IMREAD_GRAYSCALE) > 0
 
 
+def read_depth(path: Path, scale: float) -> np.ndarray:
+    """Read a depth image.
+
+    Args:
+        path: of an image of one channel, 0 where nothing was measured.
+        scale: millimetres of a stored unit, the format's depth_scale.
+
+    Returns:
+        [H, W] float32, z in the camera frame in metres; 0 where nothing was measured.
+
+    Raises:
+        MissingFileError: the file is missing.
+        DataError: the file is damaged or has colours.
+    """
+    stored = _read(path, cv2.IMREAD_UNCHANGED)
+    if stored.ndim != 2:
+        raise DataError(f"{path} has {stored.shape[2]} channels: a depth image has one")
+    return (stored * (scale * MM)).astype(np.float32)
+
+
 def _read(path: Path, flags: int) -> np.ndarray:
     require(path)
     image = cv2.imread(str(path), flags)

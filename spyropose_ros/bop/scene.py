@@ -1,5 +1,6 @@
 """A scene of a BOP data set: images of one place with their annotation."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +9,14 @@ import numpy as np
 
 from spyropose_ros.bop.annotation import (
     Visibility,
+    depth_scale,
     entry_of,
     intrinsics,
     number,
     pose,
     visibility,
 )
-from spyropose_ros.bop.files import hint, read_image, read_json, read_mask
+from spyropose_ros.bop.files import hint, read_depth, read_image, read_json, read_mask
 from spyropose_ros.core.errors import DataError, MissingFileError
 
 _EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -51,6 +53,8 @@ class BopFrame:
         mask_directory: where the masks of the visible parts are, if the scene has any.
         K: [3, 3] intrinsics.
         instances: the annotated objects, in the order of the annotation.
+        depth_path: of the depth image; None when the scene has none.
+        depth_scale: millimetres of a unit of the depth image.
     """
 
     scene_id: int
@@ -59,6 +63,8 @@ class BopFrame:
     mask_directory: Path
     K: np.ndarray
     instances: list[BopInstance]
+    depth_path: Path | None = None
+    depth_scale: float = 1.0
 
     def image(self) -> np.ndarray:
         """Read the image.
@@ -71,6 +77,19 @@ class BopFrame:
             DataError: the file is damaged.
         """
         return read_image(self.image_path)
+
+    def depth(self) -> np.ndarray | None:
+        """Read the depth image.
+
+        Returns:
+            [H, W] float32, z in the camera frame in metres, 0 where nothing was measured; None when
+            the scene has no depth images.
+
+        Raises:
+            MissingFileError: the scene has depth images, but not this one.
+            DataError: the file is damaged.
+        """
+        return None if self.depth_path is None else read_depth(self.depth_path, self.depth_scale)
 
     def visible_mask(self, instance: BopInstance) -> np.ndarray | None:
         """Read the mask of an instance's visible part.
@@ -130,7 +149,8 @@ class BopScene:
         info_path = directory / f"scene_gt_info{suffix}.json"
         truth, cameras = entries_by_image(truth_path), entries_by_image(camera_path)
         info = entries_by_image(info_path) if info_path.exists() else {}
-        images, extension = _images(directory, suffix)
+        images, extension = image_files(directory, suffix)
+        depths = _with_images(directory, [f"depth{suffix}"])
         self.scene_id = int(directory.name)
         self.frames = []
         for key in sorted(truth):
@@ -138,7 +158,7 @@ class BopScene:
                 instances = _instances(truth[key], object_id)
             if instances or object_id is None:
                 with entry_of(camera_path, key):
-                    K = intrinsics(cameras[key])
+                    K, scale = intrinsics(cameras[key]), depth_scale(cameras[key])
                 with entry_of(info_path, key):
                     instances = _with_visibility(instances, info.get(key), len(truth[key]))
                 frame = BopFrame(
@@ -148,6 +168,8 @@ class BopScene:
                     directory / f"mask_visib{suffix}",
                     K,
                     instances,
+                    None if depths is None else depths[0] / f"{key:06d}{depths[1]}",
+                    scale,
                 )
                 self.frames.append(frame)
 
@@ -192,19 +214,38 @@ def _cameras(directory: Path) -> list[str]:
     return sorted(name for name in names if name.split("_")[0] not in _NOT_CAMERAS)
 
 
-def _images(directory: Path, suffix: str) -> tuple[Path, str]:
-    """Return the folder of the images and their extension."""
+def image_files(directory: Path, suffix: str = "") -> tuple[Path, str]:
+    """Find the images of a scene.
+
+    Args:
+        directory: of the scene.
+        suffix: of a camera's file names; see `camera_suffix`.
+
+    Returns:
+        Their folder, and their extension with its dot.
+
+    Raises:
+        MissingFileError: there are none.
+    """
     candidates = [f"rgb{suffix}", f"gray{suffix}"]
     if suffix:
         candidates.append(suffix[1:])  # HOT3D's cameras are themselves called rgb, gray1, gray2
-    for name in candidates:
+    found = _with_images(directory, candidates)
+    if found is None:
+        raise MissingFileError(
+            f"{directory} has no folder {' or '.join(candidates)} with png, jpg or tif images: "
+            f"{hint(directory)}"
+        )
+    return found
+
+
+def _with_images(directory: Path, names: Iterable[str]) -> tuple[Path, str] | None:
+    """Return the first of the folders that has images, and their extension; None if none has."""
+    for name in names:
         images = [p for p in (directory / name).glob("*") if p.suffix.lower() in _EXTENSIONS]
         if images:
             return directory / name, min(images).suffix
-    raise MissingFileError(
-        f"{directory} has no folder {' or '.join(candidates)} with png, jpg or tif images: "
-        f"{hint(directory)}"
-    )
+    return None
 
 
 def entries_by_image(path: Path) -> dict[int, Any]:

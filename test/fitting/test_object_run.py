@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import trimesh
@@ -28,7 +29,7 @@ from training.generate.settings import GenerationSettings, ViewSettings
 from training.object.layout import Layout
 from training.object.plan import Settings
 from training.object.processes import Failed, run_module
-from training.object.report import _confused, _presence, _true_rotations
+from training.object.report import _confused, _photographs, _presence, _true_rotations
 from training.object.work import _Part
 
 ROOT = Path(__file__).parents[2]
@@ -281,6 +282,45 @@ def test_presence_is_fitted_and_shown_and_none_stops_nothing(
     assert ModelBundle.from_pretrained(layout.bundle).presence is not None
     (section,) = _presence(layout)
     assert section.pictures and section.rows[0][1].startswith("AUC 0.")
+
+
+def test_photographs_that_get_no_labels_stop_nothing(workplace, tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(workplace)
+    (tmp_path / "rgb").mkdir()
+    image = np.full((48, 64, 3), 90, np.uint8)
+    pose = {"cam_R_w2c": np.eye(3).ravel().tolist(), "cam_t_w2c": [0, 0, 400]}
+    cameras = {n: {"cam_K": [90, 0, 31.5, 0, 90, 23.5, 0, 0, 1]} | pose for n in range(4)}
+    for number in cameras:
+        cv2.imwrite(str(tmp_path / "rgb" / f"{number:06d}.png"), image)
+    write_text(tmp_path / "scene_camera.json", json.dumps(cameras))
+    layout, cad = Layout(Path("runs") / "seen"), Path("Träger.ply")
+    settings = Settings(
+        sha256(cad), "angle", "mm", 0.02, "none", "uniform", (0.3, 0.45), 0, str(tmp_path)
+    )
+    part = _Part(cad, settings, layout)
+    names = [phase.name for phase in part.phases()]
+    assert names[3:9] == ["pose", "bundle", "labels", "photos", "photos_bundle", "calibrate"]
+    part._label()  # there is no bundle
+    assert "WARNING: the model will not have seen photographs" in caplog.text
+    part._train_on_photos()
+    assert layout.poses == [layout.pose] and not layout.photos.exists()
+    assert _photographs(layout) == []
+
+    views = ViewSettings("uniform", (0.3, 0.45))
+    data = GenerationSettings("angle", images=0, test_images=1, views=views)
+    generate(cad, layout.data, data, [], workers=0)
+    scene = layout.labels / "000000"
+    scene.mkdir(parents=True)
+    (scene / "rgb").symlink_to(tmp_path / "rgb")
+    write_text(scene / "scene_camera.json", json.dumps(cameras))
+    truth = {"obj_id": 1, "cam_R_m2c": np.eye(3).ravel().tolist(), "cam_t_m2c": [0, 0, 400]}
+    write_text(scene / "scene_gt.json", json.dumps({n: [truth] for n in cameras}))
+    found = {"photographs": 4, "detected": 3, "groups": 6, "agreeing": 5}
+    write_text(layout.labels_summary, json.dumps(found))
+    (section,) = _photographs(layout)
+    assert section.rows[1][1] == "5 of 6 groups agree on it"
+    shown = cv2.imdecode(np.frombuffer(section.pictures[0].png, np.uint8), cv2.IMREAD_COLOR)
+    assert (shown != 90).any() and layout.poses == [layout.pose, layout.photos]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -241,14 +241,15 @@ def _check_size(dataset: BopDataset, object_id: int, diameter: float) -> None:
 class BopItems:
     """Crops as the network sees them, one for every target."""
 
-    def __init__(self, source: BopSource, targets: list[BopTarget], crop: CropSettings):
+    def __init__(self, source: Source, targets: list[BopTarget], crop: CropSettings):
         """Keep what an item needs.
 
         Args:
-            source: the object.
+            source: the object, which has a mesh.
             targets: its images.
             crop: how they are cut.
         """
+        assert source.mesh is not None
         self._source = source
         self._targets = targets
         self._crop = crop

@@ -6,21 +6,23 @@ Source: Hodan et al., BOP challenge 2020 (average recall; every target is one ob
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from spyropose_ros.bop.results import BopEstimate
-from spyropose_ros.bop.scene import BopFrame
+from spyropose_ros.bop.scene import BopFrame, BopInstance
 from spyropose_ros.core.errors import DataError
 from spyropose_ros.core.estimator import Estimator
 from spyropose_ros.detector.detector import Detections, Detector
 from spyropose_ros.scenes.detector import noisy_box
+from spyropose_ros.scenes.renderer import Renderer
 from spyropose_ros.scenes.verification import Verification
 from training.data.source import EvaluationObject
 from training.evaluation.metrics import MSPD_THRESHOLDS, MSSD_THRESHOLDS
 from training.evaluation.pose_errors import mspd, mssd
+from training.evaluation.surface_discrepancy import VSD_THRESHOLDS, VSD_TOLERANCES, vsd
 
 MIN_VISIBLE = 0.1
 """Share of an object that must be visible for it to be a target."""
@@ -30,6 +32,9 @@ Targets = Set[tuple[int, int, int]]
 
 _LOWEST_SCORE = 0.01
 """Of the boxes whose poses are estimated; the challenge counts what is missed, not false boxes."""
+
+_BOP_WIDTH = 640
+"""Of the images that the challenge's thresholds in pixels are for."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +46,20 @@ class Recall:
         found: share with an estimate at all.
         mssd: mean recall over the thresholds of the surface distance.
         mspd: mean recall over the thresholds of the projected distance.
+        vsd: mean recall over tolerances and thresholds of the visible surface's discrepancy; None
+            without depth images.
     """
 
     targets: int
     found: float
     mssd: float
     mspd: float
+    vsd: float | None = None
+
+    @property
+    def average(self) -> float | None:
+        """Mean of the three recalls, the challenge's AR; None without depth images."""
+        return None if self.vsd is None else (self.vsd + self.mssd + self.mspd) / 3
 
 
 def visible_targets(frames: Iterable[BopFrame]) -> Targets:
@@ -175,6 +188,7 @@ def recalls(
     targets: Targets,
     objects: Mapping[int, EvaluationObject],
     width: int,
+    renderers: Mapping[int, Renderer] | None = None,
 ) -> dict[int, Recall]:
     """Measure estimates.
 
@@ -184,6 +198,8 @@ def recalls(
         targets: what is asked for; counted where the frames show it.
         objects: by their numbers.
         width: of the images, pixels.
+        renderers: of the objects, by their numbers, for the visible surface; None leaves it out.
+            All frames have depth images then.
 
     Returns:
         Recalls by object, of the objects that are targets.
@@ -193,23 +209,66 @@ def recalls(
         key = one.scene_id, one.image_id, one.object_id
         if key not in best or one.score > best[key].score:
             best[key] = one
-    errors: dict[int, list[tuple[float, float]]] = {}
+    errors: dict[int, list[_Errors]] = {}
     for frame in frames:
+        scene = None if renderers is None else frame.depth()
         for instance in frame.instances:
             number = instance.object_id
             key = frame.scene_id, frame.frame_id, number
             if key not in targets:
                 continue
-            answer = best.get(key)
-            pair = (np.inf, np.inf)
-            if answer is not None:
-                target = objects[number]
-                estimate = answer.rotation, answer.translation
-                truth = instance.rotation, instance.translation
-                shape = estimate, truth, target.vertices, target.symmetries
-                pair = mssd(*shape) / target.diameter, mspd(*shape, frame.K) * 640 / width
-            errors.setdefault(number, []).append(pair)
-    return {number: _recall(np.array(errors[number])) for number in sorted(errors)}
+            found = _MISSED
+            if key in best:
+                found = _distances(best[key], instance, frame.K, objects[number], width)
+                if renderers is not None and scene is not None:
+                    poses = best[key], instance
+                    surface = _discrepancy(
+                        poses, scene, frame.K, objects[number], renderers[number]
+                    )
+                    found = replace(found, vsd=surface)
+            errors.setdefault(number, []).append(found)
+    return {number: _recall(errors[number], renderers is not None) for number in sorted(errors)}
+
+
+@dataclass(frozen=True)
+class _Errors:
+    """Of one estimate: MSSD over the diameter, MSPD in pixels, VSD [T] for each tolerance."""
+
+    mssd: float
+    mspd: float
+    vsd: np.ndarray
+
+
+_MISSED = _Errors(np.inf, np.inf, np.full(len(VSD_TOLERANCES), np.inf))
+
+
+def _distances(
+    answer: BopEstimate, instance: BopInstance, K: np.ndarray, target: EvaluationObject, width: int
+) -> _Errors:
+    """Return the errors of an estimate that need no depth image."""
+    estimate, truth = (
+        (answer.rotation, answer.translation),
+        (instance.rotation, instance.translation),
+    )
+    shape = estimate, truth, target.vertices, target.symmetries
+    return replace(
+        _MISSED, mssd=mssd(*shape) / target.diameter, mspd=mspd(*shape, K) * _BOP_WIDTH / width
+    )
+
+
+def _discrepancy(
+    poses: Iterable[BopEstimate | BopInstance],
+    scene: np.ndarray,
+    K: np.ndarray,
+    target: EvaluationObject,
+    renderer: Renderer,
+) -> np.ndarray:
+    """Return the visible surface's discrepancy between the estimate and the truth, [T]."""
+    height, width = scene.shape
+    estimate, truth = (
+        renderer.render(pose.rotation, pose.translation, K, width, height).depth for pose in poses
+    )
+    return vsd(estimate, truth, scene, K, target.diameter)
 
 
 def mean_recall(parts: Iterable[Recall]) -> Recall:
@@ -223,18 +282,28 @@ def mean_recall(parts: Iterable[Recall]) -> Recall:
     """
     parts = list(parts)
     weights = [part.targets for part in parts]
-    found, surface, projected = (
-        float(np.average([getattr(part, name) for part in parts], weights=weights))
-        for name in ("found", "mssd", "mspd")
+
+    def mean(values: list[float]) -> float:
+        return float(np.average(values, weights=weights))
+
+    surfaces = [part.vsd for part in parts if part.vsd is not None]
+    return Recall(
+        sum(weights),
+        mean([part.found for part in parts]),
+        mean([part.mssd for part in parts]),
+        mean([part.mspd for part in parts]),
+        mean(surfaces) if surfaces else None,
     )
-    return Recall(sum(weights), found, surface, projected)
 
 
-def _recall(errors: np.ndarray) -> Recall:
-    """Return the recalls of targets with errors [N, 2] over diameter and in pixels."""
+def _recall(errors: list[_Errors], with_depth: bool) -> Recall:
+    """Return the recalls of targets with such errors."""
+    surface, projected = (np.array([getattr(e, name) for e in errors]) for name in ("mssd", "mspd"))
+    visible = np.array([e.vsd for e in errors])[..., None]  # [N, T, 1]
     return Recall(
         len(errors),
-        float(np.isfinite(errors[:, 0]).mean()),
-        float((errors[:, :1] < MSSD_THRESHOLDS).mean()),
-        float((errors[:, 1:] < MSPD_THRESHOLDS).mean()),
+        float(np.isfinite(surface).mean()),
+        float((surface[:, None] < MSSD_THRESHOLDS).mean()),
+        float((projected[:, None] < MSPD_THRESHOLDS).mean()),
+        float((visible < VSD_THRESHOLDS).mean()) if with_depth else None,
     )

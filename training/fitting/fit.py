@@ -8,11 +8,13 @@ from pathlib import Path
 import cv2
 import lightning
 from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging
+from torch import nn
 
 from spyropose_ros.core.bundle import MESH, ModelBundle
 from spyropose_ros.core.errors import InputError
 from training.config import NetworkConfig, TrainConfig
-from training.data.source import Source
+from training.data.mixture import mixed
+from training.data.source import CropSettings, Items, Source
 from training.fitting.assembly import Assembly, assemble
 from training.fitting.checkpoints import Checkpoints, Interrupted
 from training.fitting.clock import TrainingClock
@@ -79,13 +81,14 @@ def fit(
     clock = TrainingClock(config.optim.hours)
     assembly = assemble(source, config, clock)
     module = assembly.module
+    items, composer = _training(source, config, assembly.crop)
     data = StreamData(
-        source.training_items(assembly.crop),
+        items,
         source.validation_items(assembly.validation_crop),
         config.data,
         config.optim,
         config.seed,
-        source.composer(assembly.crop),
+        composer,
     )
     processes = count(devices) * num_nodes
     progress = Progress(clock, config.optim.max_steps, config.optim.batch_size * processes)
@@ -136,6 +139,13 @@ def _made(assembly: Assembly, network: NetworkConfig, record: dict[str, object])
         if start.object.name == made.object.name:
             made.features = start.features
     return made
+
+
+def _training(source: Source, config: TrainConfig, crop: CropSettings) -> tuple[Items, nn.Module]:
+    """Return the training items, and what composes their batches."""
+    if config.data.photographs:
+        return mixed(source, config.data.photographs, config.data.photographs_share, crop)
+    return source.training_items(crop), source.composer(crop)
 
 
 def _log_next(run_dir: Path, source: Source) -> None:

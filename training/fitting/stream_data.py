@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from training.config import DataConfig, OptimConfig
+from training.data.mixture import collate
 from training.data.source import Items
 from training.data.streams import TRAIN, VALIDATION, Stream
 from training.data.workers import single_thread
@@ -100,6 +101,7 @@ class StreamData(lightning.LightningDataModule):
             sampler=sampler,
             num_workers=workers,
             worker_init_fn=single_thread,
+            collate_fn=collate,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             drop_last=isinstance(sampler, StepSampler),

@@ -36,6 +36,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--views", choices=["uniform", "upright"], default="uniform", help="sides that are seen")
     add("--distance", type=float, nargs=2, help="z of the centre, m; None for 3.5 to 8 diameters")
+    add(
+        "--photos",
+        type=Path,
+        help="photographs of the part at rest, without labels, with the camera's motion",
+    )
     add("--runs", type=Path, default=Path("runs"), help="folder of all runs")
     add("--seed", type=int, default=0, help="of everything random")
     return parser

@@ -8,6 +8,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import trimesh
+
+from spyropose_ros.bop import BopFrame
+from spyropose_ros.scenes.renderer import Renderer
 
 _COLUMNS, _TILE = 3, (320, 240)  # pictures of detections in a row, and their size
 _TRUE, _FOUND = (90, 200, 90), (255, 200, 0)
@@ -78,6 +82,29 @@ def _logged(run_dir: Path) -> list[dict]:
     return [row for log in logs for row in csv.DictReader(log.read_text().splitlines())]
 
 
+def outlines(frames: Sequence[BopFrame], mesh: trimesh.Trimesh) -> bytes:
+    """Draw the outline of an object where images are said to show it.
+
+    Args:
+        frames: with one instance each.
+        mesh: of the object, metres.
+
+    Returns:
+        A PNG file.
+    """
+    renderer, tiles = Renderer(mesh), []
+    for frame in frames:
+        image = frame.image()
+        (instance,) = frame.instances
+        pose = instance.rotation, instance.translation
+        seen = renderer.render(*pose, frame.K, image.shape[1], image.shape[0]).mask
+        lines, _ = cv2.findContours(seen.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        width = max(1, round(2 * image.shape[1] / _TILE[0]))
+        cv2.drawContours(image, lines, -1, _TRUE, width)
+        tiles.append(cv2.resize(image, _TILE, interpolation=cv2.INTER_AREA))
+    return _png(tiles)
+
+
 def detections(shown: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]) -> bytes:
     """Draw true (green) and found (yellow) boxes, with the scores of these.
 
@@ -100,5 +127,12 @@ def detections(shown: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
         for box, score in zip(found, scores, strict=True):
             drawing.label(tile, f"{score:.2f}", tuple((box[:2] * factors[:2]).tolist()), 1.0)
         tiles.append(tile)
+    return _png(tiles)
+
+
+def _png(tiles: list[np.ndarray]) -> bytes:
+    """Return tiles in rows as a PNG file."""
+    from spyropose_ros.core.plots import drawing
+
     sheet = drawing.rows_of(tiles, _COLUMNS)
     return cv2.imencode(".png", cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR))[1].tobytes()

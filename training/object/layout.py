@@ -33,12 +33,32 @@ class Layout:
         return self.of_stage("pose")
 
     @property
+    def labels(self) -> Path:
+        """Labelled photographs; without `labels_summary` they could not be labelled."""
+        return self.of_stage("labels")
+
+    @property
+    def labels_summary(self) -> Path:
+        """What the labelling has found."""
+        return self.labels / "labels.json"
+
+    @property
+    def photos(self) -> Path:
+        """Run of the pose model on renderings and photographs; only where there are labels."""
+        return self.of_stage("photos")
+
+    @property
+    def poses(self) -> list[Path]:
+        """Runs of the pose model in this stage, each from the weights of the one before."""
+        return [self.pose, *([self.photos] if self.labels_summary.is_file() else [])]
+
+    @property
     def stages(self) -> list["Layout"]:
         """Of all stages up to this one."""
         return [replace(self, stage=stage) for stage in range(1, self.stage + 1)]
 
     def of_stage(self, name: str) -> Path:
-        """Return a stage's folder: "data", "detector" or "pose"."""
+        """Return a stage's folder, such as "data", "detector" or "pose"."""
         return self.root / (name if self.stage == 1 else f"{name}_{self.stage}")
 
     @property

@@ -8,6 +8,9 @@ from spyropose_ros.core.errors import InputError
 POSE_SHARE, DETECTOR_SHARE = 0.58, 0.28
 """Of the hours; the rest is for rendering, calibration and evaluation."""
 
+PHOTOS_SHARE = 0.3
+"""Of the pose model's hours, where there are photographs."""
+
 _TEST_SECONDS, _CALIBRATION_SECONDS, _RENDERING_SECONDS = 2.0, 1.2, 0.25
 """Of a core, for one image: to search it with the whole beam, twice with a small one, to render
 it and to detect or look at the objects in it."""
@@ -32,6 +35,7 @@ class Settings:
         distance: smallest and largest z of the part's centre, metres; None for 3.5 and 8
             diameters.
         seed: of everything random.
+        photos: folder of photographs, absolute; None without.
     """
 
     mesh: str
@@ -42,6 +46,7 @@ class Settings:
     views: Literal["uniform", "upright"]
     distance: tuple[float, float] | None
     seed: int
+    photos: str | None = None
 
     def __post_init__(self) -> None:
         if not _SMALLEST <= self.hours <= _LARGEST:
@@ -62,7 +67,8 @@ class Plan:
 
     Attributes:
         detector_hours: of its training.
-        pose_hours: of the pose model's training.
+        pose_hours: of the pose model's training on renderings.
+        photos_hours: of its training on renderings and photographs.
         test_images: of the held-out set.
         calibration_images: that the pose model is calibrated on.
         detector_images: that the detector is calibrated on, and as many that it is evaluated on.
@@ -73,6 +79,7 @@ class Plan:
 
     detector_hours: float
     pose_hours: float
+    photos_hours: float
     test_images: int
     calibration_images: int
     detector_images: int
@@ -81,12 +88,13 @@ class Plan:
     validation_images: int
 
     @classmethod
-    def of(cls, hours: float, before: float = 0.0) -> "Plan":
+    def of(cls, hours: float, before: float = 0.0, photos: bool = False) -> "Plan":
         """Divide hours.
 
         Args:
             hours: of all stages.
             before: of the finished stages.
+            photos: whether there are photographs.
 
         Returns:
             The shares.
@@ -100,11 +108,13 @@ class Plan:
                 f"--hours {hours:g} adds {more:g} to the {before:g} that are done: give "
                 f"{before + _SMALLEST:g} or more"
             )
+        photographs = PHOTOS_SHARE if photos else 0.0
         share = min(1.0, more / _HOURS)
         rest = (1 - POSE_SHARE - DETECTOR_SHARE) * 3600 * hours  # seconds
         return cls(
             detector_hours=round(DETECTOR_SHARE * more, 5),
-            pose_hours=round(POSE_SHARE * more, 5),
+            pose_hours=round(POSE_SHARE * more * (1 - photographs), 5),
+            photos_hours=round(POSE_SHARE * more * photographs, 5),
             test_images=_number(0.5 * rest / _TEST_SECONDS),
             calibration_images=_number(0.3 * rest / _CALIBRATION_SECONDS),
             detector_images=_number(0.1 * rest / _RENDERING_SECONDS),

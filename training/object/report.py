@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spyropose_ros.bop import BopDataset, BopFrame, BopScene, load_models_info
+from spyropose_ros.bop import BopDataset, BopFrame, BopScene, load_mesh, load_models_info
 from spyropose_ros.core.bundle_files import CONFIG as POSE_CONFIG
 from spyropose_ros.core.files import write_text
 from spyropose_ros.detector.bundle import CONFIG as DETECTOR_CONFIG
@@ -18,13 +18,19 @@ from training.evaluation.records import read_records
 from training.evaluation.report import ACCURACIES, COVERAGES, read_report
 from training.evaluation.verdict import summary_lines, verdict
 from training.object.confusion import WRONG, confusions
-from training.object.figures import DETECTOR_CURVES, POSE_CURVES, detections, training_curves
+from training.object.figures import (
+    DETECTOR_CURVES,
+    POSE_CURVES,
+    detections,
+    outlines,
+    training_curves,
+)
 from training.object.layout import Layout
 from training.object.mesh_facts import fact_lines
 from training.object.page import Picture, Section, read_picture, render
 from training.runs import steps_of
 
-_DETECTIONS_SHOWN = 6
+_SHOWN = 6  # pictures of a kind
 _LEAST_SCORE = 0.3
 
 
@@ -45,6 +51,7 @@ def write_page(layout: Layout, name: str, hours: float) -> None:
         _calibration(layout, report),
         _confused(layout),
         *_presence(layout),
+        *_photographs(layout),
         _detector(layout, found),
         _training(layout, hours),
         _launch(layout, name),
@@ -167,6 +174,23 @@ def _presence(layout: Layout) -> list[Section]:
     return [Section("Whether it knows that the part is there", rows=rows, pictures=pictures)]
 
 
+def _photographs(layout: Layout) -> list[Section]:
+    """Return what is said of photographs, nothing where none are labelled."""
+    if not layout.labels_summary.is_file():
+        return []
+    found = json.loads(layout.labels_summary.read_text())
+    rows = [
+        ("photographs", f"{found['photographs']}, in {found['detected']} of them it was detected"),
+        ("their label", f"{found['agreeing']} of {found['groups']} groups agree on it"),
+    ]
+    scenes = sorted(path for path in layout.labels.iterdir() if path.is_dir())
+    frames = [frame for scene in scenes for frame in BopScene(scene).frames]
+    mesh = load_mesh(layout.data, next(iter(load_models_info(layout.data))))
+    caption = "Where the label says that the part is (green): the outline must fit."
+    picture = Picture(outlines(frames[:: -(-len(frames) // _SHOWN)], mesh), caption)
+    return [Section("The photographs it was trained with", rows=rows, pictures=[picture])]
+
+
 def _detector(layout: Layout, found: dict) -> Section:
     rows = [
         (
@@ -194,7 +218,7 @@ def _shown_detections(layout: Layout) -> list:
 
     detector = Detector.from_pretrained(layout.bundle)
     shown = []
-    for frame in islice(_frames(layout.data), _DETECTIONS_SHOWN):
+    for frame in islice(_frames(layout.data), _SHOWN):
         image = frame.image()
         found = detector.detect(image, _LEAST_SCORE)
         seen = frame.instances[0].visibility
@@ -213,23 +237,25 @@ def _training(layout: Layout, hours: float) -> Section:
         "detector": json.loads((layout.bundle / DETECTOR_CONFIG).read_text())["record"],
     }
     runs = {
-        model: [each.of_stage(model) for each in layout.stages] for model in ("pose", "detector")
+        "pose model": [run for each in layout.stages for run in each.poses],
+        "detector": [each.detector for each in layout.stages],
     }
     return Section(
         "How the training went",
         ["Not good enough? Run the command again with more --hours: both models train on."],
-        rows=made + [row for each in records.items() for row in _stages(*each, layout)],
+        rows=made
+        + [row for name in runs for row in _trainings(name, records[name], len(runs[name]))],
         pictures=[
-            Picture(training_curves(runs["pose"], POSE_CURVES), "The pose model."),
+            Picture(training_curves(runs["pose model"], POSE_CURVES), "The pose model."),
             Picture(training_curves(runs["detector"], DETECTOR_CURVES), "The detector."),
         ],
     )
 
 
-def _stages(title: str, record: dict, layout: Layout) -> list[tuple[str, str]]:
+def _trainings(title: str, record: dict, count: int) -> list[tuple[str, str]]:
     """Return a model's trainings, the earlier ones that it went on from below the last."""
     rows: list[tuple[str, str]] = []
-    for _ in layout.stages:
+    for _ in range(count):
         text = f"{steps_of(record)} in {record['seconds'] / 60:.0f} min, {record['hardware']}"
         rows.append(("... before that" if rows else title, text))
         record = record.get("started_from", {})

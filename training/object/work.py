@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 
+from spyropose_ros.bop import read_photographs
 from spyropose_ros.core.errors import MissingFileError
 from spyropose_ros.core.files import sha256, write_text
 from spyropose_ros.detector.bundle import BOX_ERRORS, CONFIG, WEIGHTS, DetectorBundle
@@ -41,6 +42,7 @@ _MIN_PIXELS = 200  # thin and distant parts cover few
 _CARD_NOTE = "Made by `./run object` from a CAD file, on renderings alone."
 _BOX_ERRORS, _RECALL = 100, 0.5  # of a detector whose errors are worth training with
 _CORES = 2  # that a training keeps busy, at least where there are so many
+_PHOTOS_SEED = 1000
 _STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
@@ -70,8 +72,8 @@ def work(args: argparse.Namespace) -> int:
         Exit code: 0, or that of the command that failed or was interrupted.
 
     Raises:
-        MissingFileError: the CAD file is missing.
-        DataError: it is damaged, or its size says that the unit is wrong.
+        MissingFileError: the CAD file or the photographs are missing.
+        DataError: one of them is damaged, or the size of the part says that the unit is wrong.
         InputError: its unit is unknown, or the folder holds another part or other settings, or
             the hours are hardly more than those that are done.
     """
@@ -79,8 +81,17 @@ def work(args: argparse.Namespace) -> int:
         raise MissingFileError(f"{args.mesh} is missing: give the path of a CAD file")
     units, name = unit_of(args.mesh, args.units), args.name or args.mesh.stem
     distance = tuple(args.distance) if args.distance else None
+    photos = None if args.photos is None else str(args.photos.resolve())
     settings = Settings(
-        sha256(args.mesh), name, units, args.hours, args.symmetry, args.views, distance, args.seed
+        sha256(args.mesh),
+        name,
+        units,
+        args.hours,
+        args.symmetry,
+        args.views,
+        distance,
+        args.seed,
+        photos,
     )
     root = args.runs / name
     ledger = Ledger(root, settings.to_dict(), _LAST)
@@ -127,7 +138,8 @@ class _Part:
         self.layout = layout
         self._path = path
         self._settings = settings
-        self._plan = Plan.of(settings.hours, before)
+        self._plan = Plan.of(settings.hours, before, settings.photos is not None)
+        self._photographs = len(read_photographs(settings.photos)) if settings.photos else 0
         self._data = GenerationSettings(
             settings.name,
             settings.units,
@@ -158,6 +170,7 @@ class _Part:
             ),
             Phase("pose", "train the pose model", hour * plan.pose_hours + 60, self._train_pose),
             Phase("bundle", "join pose model and detector", 5, self._join),
+            *self._photo_phases(hour),
             Phase(
                 "calibrate",
                 "calibrate the pose model",
@@ -173,6 +186,21 @@ class _Part:
                 self._evaluate_detector,
             ),
             Phase(_LAST, "write card and page", 30, self._describe),
+        ]
+
+    def _photo_phases(self, hour: float) -> list[Phase]:
+        """Return what is done with photographs, nothing without."""
+        if self._settings.photos is None:
+            return []
+        return [
+            Phase("labels", "label the photographs", 30 + self._photographs, self._label),
+            Phase(
+                "photos",
+                "train the pose model on photographs, too",
+                hour * self._plan.photos_hours + 60,
+                self._train_on_photos,
+            ),
+            Phase("photos_bundle", "join pose model and detector", 5, self._join),
         ]
 
     def _look(self) -> None:
@@ -201,11 +229,36 @@ class _Part:
 
     def _train_pose(self) -> None:
         """Train the pose model, with the errors of the detector's boxes where it is worth it."""
-        flags = ["--patience", str(_PATIENCE), "--min-pixels", str(_MIN_PIXELS)]
+        run = self._run("pose", self._plan.pose_hours)
+        flags = [*run, *self._pose_flags(), "--patience", str(_PATIENCE)]
+        run_module("training.train", [str(self.layout.data), _OBJECT, *flags])
+
+    def _pose_flags(self) -> list[str]:
+        """Return what every training of the pose model has."""
+        flags = ["--min-pixels", str(_MIN_PIXELS)]
         if self._knows_box_errors():
             flags += ["--detector-noise", "measured", "--detector", str(self.layout.detector)]
-        run = self._run("pose", self._plan.pose_hours)
-        run_module("training.train", [str(self.layout.data), _OBJECT, *run, *flags])
+        return flags
+
+    def _label(self) -> None:
+        """Label the photographs; the bundle can be used without."""
+        assert self._settings.photos is not None
+        flags = ["--output", str(self.layout.labels), "--seed", str(self._settings.seed)]
+        try:
+            run_module(
+                "training.label_photographs", [str(self.layout.root), self._settings.photos, *flags]
+            )
+        except Failed as failure:
+            if failure.status in _STOPPED:
+                raise
+            log.warning("  WARNING: the model will not have seen photographs, see above")
+
+    def _train_on_photos(self) -> None:
+        """Train the pose model on, with the labelled photographs among the renderings."""
+        if self.layout.labels_summary.is_file():
+            run = self._run("photos", self._plan.photos_hours, self.layout.pose)
+            flags = [*run, *self._pose_flags(), "--photographs", str(self.layout.labels)]
+            run_module("training.train", [str(self.layout.data), _OBJECT, *flags])
 
     def _knows_box_errors(self) -> bool:
         """Tell whether the detector is so good that the errors of its boxes say something."""
@@ -213,9 +266,13 @@ class _Part:
         errors, recall = detector.box_errors, detector.record["calibration"]["recall"]
         return errors is not None and len(errors) >= _BOX_ERRORS and recall >= _RECALL
 
-    def _run(self, model: str, hours: float) -> list[str]:
-        """Return the flags that every training has, those of where it starts among them."""
-        *earlier, this = [layout.of_stage(model) for layout in self.layout.stages]
+    def _run(self, model: str, hours: float, start: Path | None = None) -> list[str]:
+        """Return the flags that every training has; it goes on with the weights of run `start`."""
+        this, earlier = self.layout.of_stage(model), self.layout.stages[:-1]
+        if earlier and start is None:
+            start = earlier[-1].poses[-1] if model == "pose" else earlier[-1].of_stage(model)
+        seed = self._settings.seed + len(earlier)  # other images than before
+        seed += _PHOTOS_SEED if model == "photos" else 0
         flags = {
             "--runs": this.parent,
             "--run-id": this.name,
@@ -223,10 +280,10 @@ class _Part:
             "--hours": hours,
             "--steps-per-epoch": self._plan.steps_per_epoch,
             "--validation-images": self._plan.validation_images,
-            "--seed": self._settings.seed + len(earlier),  # other images than before
+            "--seed": seed,
         }
-        if earlier:
-            flags["--start-from"] = earlier[-1] / "bundle"
+        if start is not None:
+            flags["--start-from"] = start / "bundle"
         return [text for flag, value in flags.items() for text in (flag, str(value))]
 
     def _join(self) -> None:
@@ -234,7 +291,7 @@ class _Part:
         bundle = self.layout.bundle
         partial = bundle.with_suffix(".partial")
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(self.layout.pose / "bundle", partial)
+        shutil.copytree(self.layout.poses[-1] / "bundle", partial)
         for name in (WEIGHTS, CONFIG, *([BOX_ERRORS] if self._knows_box_errors() else [])):
             shutil.copy(self.layout.detector / "bundle" / name, partial)
         shutil.rmtree(bundle, ignore_errors=True)
