@@ -18,7 +18,6 @@ import numpy as np
 import rclpy
 from geometry_msgs.msg import Pose
 from rclpy.node import Node
-from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import Image
 
 from benchmarks.node import graph
@@ -33,7 +32,7 @@ from training import cli
 
 ROOT = Path(__file__).parents[2]
 _FIRST, _ELEVATION, _DISTANCE = np.radians(185), np.radians(24), 0.55  # of the first camera
-_TURNS = np.radians([-60, -30, 0, 30, 60])  # about the mug, of the cameras to choose from
+_TURNS = np.radians([-90, -45, 45, 90])  # about the mug, of the cameras to choose from
 _MOST = 6  # images
 _PATIENCE = 300.0  # seconds for an answer
 _REPEAT = 30.0  # seconds until an image without an answer is shown again
@@ -45,7 +44,7 @@ class Look(NamedTuple):
     """What is known after an image.
 
     Attributes:
-        turn: of the camera about the mug since the first image, degrees.
+        turn: of the camera about the mug, from the first image, degrees.
         probability: that the pose is within tolerance of the leading one.
         overlay: the estimator's figure, RGB uint8 [H, W, 3].
     """
@@ -106,6 +105,15 @@ class Camera(Node):
         step[:3, :3], step[:3, 3] = pose_matrix(goal)
         self.pose = self.pose @ step
 
+    def places(self) -> list[Pose]:
+        """Return places on an arc about the mug, in the frame of a camera on that arc."""
+        first, *others = (
+            camera_from_object(self._mug.center, turn, _ELEVATION, _DISTANCE)
+            for turn in (0.0, *_TURNS)
+        )
+        steps = np.array([first @ np.linalg.inv(other) for other in others])
+        return poses(steps[:, :3, :3], steps[:, :3, 3])
+
     def _on_overlay(self, message: Image) -> None:
         self._overlay = message
 
@@ -138,9 +146,9 @@ def _run(camera: Camera) -> list[Look]:
     """Tick the condition until it is sure, and go where it says; return what each image told."""
     from wait_until_sure import IsSure, Status
 
-    condition = IsSure(camera, _DISTANCE_OFF, _ANGLE_OFF, _ENOUGH, _places())
+    condition = IsSure(camera, _DISTANCE_OFF, _ANGLE_OFF, _ENOUGH, camera.places())
     looks: list[Look] = []
-    start = camera.pose
+    start = _azimuth(camera.pose)
     while len(looks) < _MOST:
         stamp, overlay = camera.look()
 
@@ -150,20 +158,18 @@ def _run(camera: Camera) -> list[Look]:
             return sure or (advice is not None and nanoseconds(advice.header.stamp) >= stamp)
 
         camera.until(told)
-        turn = Rotation.from_matrix(start[:3, :3].T @ camera.pose[:3, :3]).as_rotvec()[1]
-        looks.append(Look(float(np.degrees(turn)), condition.probability, overlay))
-        print(f"{looks[-1].turn:+4.0f} deg: probability {condition.probability:.2f}", flush=True)
+        turn = abs((np.degrees(_azimuth(camera.pose) - start) + 180) % 360 - 180)
+        looks.append(Look(float(turn), condition.probability, overlay))
+        print(f"{looks[-1].turn:4.0f} deg: probability {condition.probability:.2f}", flush=True)
         if condition.camera is None:
             break
         camera.go(condition.camera.pose)
     return looks
 
 
-def _places() -> list[Pose]:
-    """Return places on an arc about the mug, in the frame of a camera that looks at it."""
-    turns = Rotation.from_rotvec(_TURNS[:, None] * [0, 1, 0]).as_matrix()  # [N, 3, 3]
-    middle = np.array([0, 0, _DISTANCE])
-    return poses(turns, middle - turns @ middle)
+def _azimuth(camera: np.ndarray) -> float:
+    """Return from which side of the mug, which stands at the origin, a camera looks, radians."""
+    return float(np.arctan2(camera[1, 3], camera[0, 3]))
 
 
 def _draw(looks: list[Look], path: Path) -> None:
@@ -186,7 +192,7 @@ def _draw(looks: list[Look], path: Path) -> None:
     bars.axhline(_ENOUGH, color="0.4", ls="--", zorder=0)
     bars.set(xlim=(0.5, len(looks) + 0.5), xticks=numbers, ylim=(0, 1.05))
     bars.set(yticks=(0, 0.5, _ENOUGH), yticklabels=("0", "50 %", f"sure: {_ENOUGH:.0%}"))
-    bars.set_xticklabels([f"image {n}\n{look.turn:+.0f}°" for n, look in enumerate(looks, 1)])
+    bars.set_xticklabels([f"{look.turn:.0f}° from the first" for look in looks])
     bars.set_ylabel("probability within\nthe tolerances")
     bars.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
