@@ -91,6 +91,30 @@ def test_the_crop_is_that_of_the_search(estimator):
     assert not torch.allclose(other.probabilities, wanted)
 
 
+def test_leaves_belong_to_the_mode_at_their_place(estimator):
+    """Of modes that are turned alike, too."""
+    diameter = estimator.bundle.object.diameter
+    places = torch.tensor(AT, dtype=torch.float32) + diameter * torch.tensor([[0.3], [-0.3]]) * (
+        torch.tensor([1.0, 0, 0])
+    )
+
+    def scorer(level, R, t):
+        turn = 3 - torch.einsum("bnij,ij->bn", R, torch.tensor(RIGHT, dtype=torch.float32))
+        shift = (t - places[:, None, None]).square().sum(-1)
+        return (-60 * turn - 3000 * shift).logsumexp(0)
+
+    box = TranslationBox.from_detection(torch.tensor(AT, dtype=torch.float32)[None], diameter)
+    found = search(scorer, box, 4, 256).distribution(0, torch.zeros(3), diameter)
+    left, right = sorted(found.modes()[:2], key=lambda mode: float(mode.translation[0]))
+    angles = verification._angles(found, [left, right])
+    near_left, near_right = (
+        (found.translations - mode.translation).norm(dim=1) < diameter / 5 for mode in (left, right)
+    )
+    assert near_left.any() and near_right.any()
+    assert angles[near_left, 1].isinf().all() and angles[near_right, 0].isinf().all()
+    assert angles[near_left, 0].isfinite().all() and angles[near_right, 1].isfinite().all()
+
+
 def save(estimator, folder, mesh):
     """A copy of the estimator with a mesh in its bundle."""
     path = folder / "mesh.ply"

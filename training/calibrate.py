@@ -79,8 +79,8 @@ def calibrate(
 
     Raises:
         InputError: if the bundle is on the hub, the split does not exist or is the one that is
-            evaluated on, or there are no images but the test's, or what is for photographs has a
-            split, or images that are the crops.
+            evaluated on, or there are no images but the test's, or for_photographs is combined
+            with a split or a model of rotations only.
     """
     directory = runs.stored_bundle(run_or_bundle)
 
@@ -94,8 +94,8 @@ def calibrate(
     estimator = Estimator(bundle, device, settings)
     if for_photographs and (split is not None or source.rotation_only):
         raise InputError(
-            "--for-photographs changes the renderings of a training that searches positions, too: "
-            "leave it out"
+            "--for-photographs changes renderings, of models that search positions, too: leave it "
+            "out for a model of rotations, and with --split"
         )
     if split is not None:
         source.check_split(split)
@@ -161,8 +161,8 @@ def doubts(images: int, reached: list[int], passes: list[list[float]]) -> list[s
         )
     if scarce:
         found.append(
-            f"level {', '.join(scarce)} has the temperature of the level above: in fewer than "
-            f"{_LEAST} images does the search reach the true pose there; {_REMEDY}"
+            f"level {', '.join(scarce)} has the temperature of the level above: the search "
+            f"reaches the true pose there in fewer than {_LEAST} images; {_REMEDY}"
         )
     return found
 

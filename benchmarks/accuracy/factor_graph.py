@@ -56,7 +56,7 @@ def factor_graph(output: str = "bench_output/factor_graph") -> list[str]:
     try:
         fused = _fuse(found, poses)
     except ImportError as error:
-        raise MissingFileError(f"{error}: pip install gtsam") from error
+        raise MissingFileError(f"{error}: pip install gtsam==4.3.0") from error
     modes = [pose @ _matrix(*each.mode()) for pose, each in zip(poses, found, strict=True)]
     names = [*(f"leading mode, {name}" for name in _NAMES), "fused"]
     lines = [_error(*each) for each in zip(names, [*modes, fused], strict=True)]
@@ -90,7 +90,7 @@ def _matrix(rotation, translation) -> np.ndarray:
 
 def _error(name: str, pose: np.ndarray) -> str:
     """Say how far a pose is from the truth, which is the identity."""
-    angle = math.acos(min(1.0, (np.trace(pose[:3, :3]) - 1) / 2))
+    angle = math.acos(np.clip((np.trace(pose[:3, :3]) - 1) / 2, -1, 1))
     return f"{name}: {math.degrees(angle):.1f} deg, {1000 * np.linalg.norm(pose[:3, 3]):.1f} mm"
 
 
@@ -135,9 +135,7 @@ def _draw(
     above.plot(*100 * handle[:2], "k+", ms=24, mew=1.2)
     above.plot([], [], "k+", ms=10, mew=1.2, label="truth")
     above.set(aspect="equal", xlim=(-_REACH, _REACH), ylim=(-_REACH, _REACH))
-    above.set(
-        xlabel="cm (arrows: the cameras)", xticks=(-10, -5, 0, 5, 10), yticks=(-10, -5, 0, 5, 10)
-    )
+    above.set(xlabel="cm (arrows: the cameras)", xticks=_TICKS, yticks=_TICKS)
     above.set_title("end of the handle, from above", fontsize=10)
     handles, labels = above.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, markerscale=1.2)

@@ -9,6 +9,9 @@ from torch import Tensor
 from spyropose_ros.core._moments import LeafPoses, moments
 from spyropose_ros.core.translation_grid import TranslationBox
 
+ROTATION_RADIUS = 0.35
+"""Of modes by default, radians."""
+
 _CLUSTERED_MASS = 0.999  # leaves beyond this mass cannot lead a mode
 _LONG = 1.5  # a box's longest edge over the next from which on it counts as depth
 

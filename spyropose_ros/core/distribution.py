@@ -14,7 +14,7 @@ from torch import Tensor
 
 from spyropose_ros.core import _resampling, so3
 from spyropose_ros.core._leaves import Leaves
-from spyropose_ros.core._modes import Mode, modes
+from spyropose_ros.core._modes import ROTATION_RADIUS, Mode, modes
 from spyropose_ros.core._moments import Moments, moments
 from spyropose_ros.core.errors import InputError
 from spyropose_ros.core.marginal import Marginal
@@ -227,7 +227,7 @@ class PoseDistribution(Leaves):
 
     def modes(
         self,
-        rotation_radius: float = 0.35,
+        rotation_radius: float = ROTATION_RADIUS,
         translation_radius: float | None = None,
         max_modes: int = 8,
         min_mass: float = 0.02,

@@ -8,6 +8,7 @@ import trimesh
 from torch import Tensor
 from trimesh.visual import TextureVisuals
 
+from spyropose_ros.core._modes import ROTATION_RADIUS, Mode
 from spyropose_ros.core.distribution import PoseDistribution
 from spyropose_ros.core.errors import BundleError, DataError, InputError, ScorerError
 from spyropose_ros.core.estimator import Estimator
@@ -115,10 +116,8 @@ class Verification:
         masses = torch.tensor([mode.mass for mode in modes])
         # What belongs to no mode is neither supported nor opposed.
         neutral = (masses.log() + evidence).logsumexp(0) - masses.sum().log()
-        centres = torch.stack([mode.rotation for mode in modes]).flatten(1)
-        traces = distribution.rotations.flatten(1) @ centres.mT  # [N, modes]
-        nearest, mode = traces.max(1)
-        own = nearest >= 1 + 2 * np.cos(0.35)  # radians: the radius of modes
+        nearest, mode = _angles(distribution, modes).min(1)
+        own = nearest <= ROTATION_RADIUS
         factors = torch.where(own, evidence.to(nearest)[mode], neutral.to(nearest))
         return distribution.reweighted(factors)
 
@@ -151,6 +150,24 @@ class Verification:
         if not bool(likeness.isfinite().all()):
             raise ScorerError("the network's features of an image or a rendering are not finite")
         return likeness
+
+
+def _angles(distribution: PoseDistribution, modes: list[Mode]) -> Tensor:
+    """Return how far the leaves are turned from each mode, radians [N, modes].
+
+    Infinite where a leaf is as far from it across the viewing ray as belongs to another mode.
+    """
+    centres = torch.stack([mode.rotation for mode in modes]).flatten(1)
+    traces = distribution.rotations.flatten(1) @ centres.mT
+    angles = ((traces - 1) / 2).clamp(-1, 1).acos()
+    if distribution.diameter is None:
+        return angles
+    for column, mode in zip(angles.unbind(1), modes, strict=True):
+        offset = distribution.translations - mode.translation
+        ray = mode.translation / mode.translation.norm()
+        across = offset - (offset @ ray)[:, None] * ray
+        column[across.norm(dim=1) > distribution.diameter / 4] = torch.inf
+    return angles
 
 
 def _read(path: Path) -> trimesh.Trimesh:

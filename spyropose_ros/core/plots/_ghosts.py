@@ -69,7 +69,7 @@ def gather(modes: Ghosts, spread: Callable[[int], tuple[Tensor, Tensor]], most: 
         The ghosts.
     """
     if len(modes.masses) and modes.masses[0] >= _DECIDED:
-        return modes
+        return Ghosts(*(part[:most] for part in modes))
     turned, moved = (part.cpu().numpy() for part in spread(_SAMPLES))
     flat = turned.reshape(_SAMPLES, 9)
     alike = 1 + 2 * np.cos(_RADIUS)  # least trace of the rotation between two: 1 + 2 cos

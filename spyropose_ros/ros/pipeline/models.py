@@ -80,7 +80,8 @@ class Models:
             The estimator, the same every time.
 
         Raises:
-            ParameterError: if the bundle is damaged, or its modes cannot be verified but shall.
+            ParameterError: if the bundle is damaged, or `search.verify` is set and its modes
+                cannot be verified.
         """
         if object_name not in self.estimators:
             bundle = self._bundles[object_name]
