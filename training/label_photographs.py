@@ -76,12 +76,6 @@ def label_photographs(
     """
     if views < _FEWEST:
         raise InputError(f"--views must be {_FEWEST} or more, got {views}")
-    directory = runs.bundle_directory(run_or_bundle)
-
-    from spyropose_ros.core.estimator import Estimator
-    from spyropose_ros.detector.detector import Detector
-    from training.labels.agreement import agreed_pose
-
     taken = read_photographs(photographs)
     _check_output(Path(output), taken)
     if len(taken) < _GROUPS * _FEWEST:
@@ -89,6 +83,12 @@ def label_photographs(
             f"{photographs} has {len(taken)} photographs, too few to check one another: take "
             f"{_GROUPS * _FEWEST} or more"
         )
+    directory = runs.bundle_directory(run_or_bundle)
+
+    from spyropose_ros.core.estimator import Estimator
+    from spyropose_ros.detector.detector import Detector
+    from training.labels.agreement import agreed_pose
+
     estimator = Estimator.from_pretrained(directory, device, SearchSettings(beam))
     info = estimator.bundle.object
     place, shown = _place(taken, Detector.from_pretrained(directory, device), estimator)
