@@ -140,7 +140,7 @@ def _place(
     if len(shown) < _GROUPS * _FEWEST or len(shown) <= _MAJORITY * len(taken):
         raise DataError(
             f"the detector finds '{info.name}' in one place in {len(shown)} of {len(taken)} "
-            f"photographs, not in {_GROUPS * _FEWEST} and more than half of them: train it for "
+            f"photographs; {_GROUPS * _FEWEST} or more, and more than half, are needed: train it for "
             "longer, leave out photographs that do not show the object, take more, or check "
             "cam_R_w2c and cam_t_w2c"
         )
