@@ -140,8 +140,8 @@ def _place(
     if len(shown) < _GROUPS * _FEWEST or len(shown) <= _MAJORITY * len(taken):
         raise DataError(
             f"the detector finds '{info.name}' in one place in {len(shown)} of {len(taken)} "
-            f"photographs; {_GROUPS * _FEWEST} or more, and more than half, are needed: train it for "
-            "longer, leave out photographs that do not show the object, take more, or check "
+            f"photographs; {_GROUPS * _FEWEST} or more, and more than half, are needed: train it "
+            "for longer, leave out photographs that do not show the object, take more, or check "
             "cam_R_w2c and cam_t_w2c"
         )
     log.info("%d of %d photographs show %s in one place", len(shown), len(taken), info.name)
