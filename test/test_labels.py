@@ -1,7 +1,9 @@
 """Labels of photographs of a resting object: what views agree on, and the mug's."""
 
 import json
+import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
@@ -13,7 +15,7 @@ from spyropose_ros.bop import BopScene, read_photographs
 from spyropose_ros.core.errors import DataError, InputError, MissingFileError
 from spyropose_ros.demo.mug_views import MugViews
 from training.label_photographs import label_photographs
-from training.labels.agreement import agreed_place, agreed_pose
+from training.labels.agreement import Agreement, agreed_place, agreed_pose
 
 sys.path.append(str(Path(__file__).parent))
 from test_triangulation import CAMERAS, CENTER, DIAMETER, RATIO, K, box_of
@@ -121,3 +123,34 @@ def test_photographs_that_contradict_each_other_get_no_labels(photographs, tmp_p
     assert not (tmp_path / "labels").exists()
     with pytest.raises(InputError, match="--views must be 4 or more"):
         label_photographs(str(MUG), str(photographs), views=1)
+
+
+def test_nothing_but_labels_is_replaced(photographs, tmp_path):
+    mine = shutil.copytree(photographs, tmp_path / "photos")
+    kept = sorted(mine.rglob("*"))
+    for output in (mine, mine / "..", mine / "rgb" / "000000.png"):
+        with pytest.raises(InputError, match="holds something else than labels .* --output"):
+            label_photographs(str(MUG), str(mine), str(output))
+    (tmp_path / "labels.json").write_text("{}")  # labels, but with the photographs among them
+    with pytest.raises(InputError, match="holds something else than labels"):
+        label_photographs(str(MUG), str(mine), str(tmp_path))
+    assert sorted(mine.rglob("*")) == kept
+
+
+def test_a_majority_is_more_than_half(photographs, tmp_path, monkeypatch):
+    output = tmp_path / "labels"
+    for agreeing, labelled in ((3, False), (4, True)):  # of 6 groups
+        found = Agreement(np.eye(3), np.zeros(3), np.arange(6) < agreeing)
+        monkeypatch.setattr("training.labels.agreement.agreed_pose", lambda *_, it=found: it)
+        with nullcontext() if labelled else pytest.raises(DataError, match="3 of 6 groups"):
+            label_photographs(str(MUG), str(photographs), str(output), beam=1)  # two of 4, not 8
+        assert (output / "labels.json").is_file() == labelled
+    assert [path.name for path in tmp_path.iterdir()] == ["labels"]
+
+
+def test_too_few_photographs_check_nothing(photographs, tmp_path):
+    (tmp_path / "rgb").symlink_to(photographs / "rgb")
+    cameras = json.loads((photographs / "scene_camera.json").read_text())
+    (tmp_path / "scene_camera.json").write_text(json.dumps({n: cameras[n] for n in "0123456"}))
+    with pytest.raises(DataError, match="has 7 photographs, too few .* take 8 or more"):
+        label_photographs(str(MUG), str(tmp_path), str(tmp_path / "labels"))

@@ -1,6 +1,7 @@
 """Photographs among renderings: crops with the right poses, in the batches of a training."""
 
 import json
+import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,9 +9,11 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from spyropose_ros.core.errors import DataError, InputError
 from spyropose_ros.demo.mug_views import MugViews
+from training.config import PAPER_BOP, BopOptions
 from training.data.mixture import MixedItems, mixed, photograph_items
 from training.data.source import ENDLESS, EvaluationObject
 from training.data.streams import TRAIN, item_generator
@@ -18,6 +21,7 @@ from training.fitting.stream_data import StreamData
 from training_tools import TINY, Numbers, crop, mug_source
 
 HALF_TURN = np.diag([-1.0, -1, 1, 1])
+FLIPS = np.stack((np.eye(3), np.diag([1.0, -1, -1])))
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +55,7 @@ def truths(labels):
 
 
 def test_photographs_become_crops_of_the_object(source, labels):
-    items = photograph_items(source, labels, crop())
+    items = photograph_items(source, labels, crop(), PAPER_BOP)
     assert len(items) == 2
     item = items.item(0, np.random.default_rng(0))
     np.testing.assert_allclose(item["rotation"], truths(labels)[0], atol=1e-6)
@@ -65,15 +69,49 @@ def test_equivalent_poses_count_alike(source, labels, monkeypatch):
     target = source.target()
     symmetric = EvaluationObject(target.vertices, 0.1, np.stack((np.eye(4), HALF_TURN)))
     monkeypatch.setattr(source, "target", lambda: symmetric)
-    items = photograph_items(source, labels, crop())
+    items = photograph_items(source, labels, crop(), PAPER_BOP)
     assert len(items) == 4
     first, second = (items.item(index, np.random.default_rng(0)) for index in range(2))
     turned = first["rotation"] @ torch.from_numpy(HALF_TURN[:3, :3]).float()
     torch.testing.assert_close(second["rotation"], turned)
 
 
+def test_of_many_equivalent_poses_any_may_count(source, labels, monkeypatch):
+    angles = np.linspace(0, 2 * np.pi, 100, endpoint=False)
+    turns = Rotation.from_rotvec(angles[:, None] * [0, 0, 1]).as_matrix()
+    symmetries = np.tile(np.eye(4), (200, 1, 1))
+    symmetries[:, :3, :3] = (turns[:, None] @ FLIPS).reshape(-1, 3, 3)  # flips innermost, as in BOP
+    target = EvaluationObject(source.target().vertices, 0.1, symmetries)
+    monkeypatch.setattr(source, "target", lambda: target)
+    items = photograph_items(source, labels, crop(), PAPER_BOP)
+    drawn = np.linspace(0, len(items) // 2, 20, endpoint=False).astype(int)  # the first photograph
+    found = [items.item(i, np.random.default_rng(0))["rotation"].numpy() for i in drawn]
+    upright = truths(labels)[0, :, 2] @ np.stack(found)[:, :, 2].T
+    np.testing.assert_allclose(np.abs(upright), 1, atol=1e-5)
+    assert 4 <= (upright > 0).sum() <= 16
+
+
+@pytest.mark.parametrize("options", [{"min_pixels": 10**5}, {"min_visible": 0.99}])
+def test_photographs_that_show_little_are_left_out(source, labels, tmp_path, options):
+    scene = shutil.copytree(labels, tmp_path / "labels") / "000000"
+    entries = json.loads((scene / "scene_gt.json").read_text())
+    entries["0"][0]["cam_t_m2c"][0] += 300  # the image's border cuts it
+    del entries["1"], entries["2"]
+    (scene / "scene_gt.json").write_text(json.dumps(entries))
+    assert len(photograph_items(source, scene.parent, crop(), PAPER_BOP)) == 1
+    with pytest.raises(DataError, match="lower --min-visible and --min-pixels"):
+        photograph_items(source, scene.parent, crop(), BopOptions(**options))
+
+
+def test_what_is_hidden_may_be_annotated(source, labels, tmp_path):
+    scene = shutil.copytree(labels, tmp_path / "labels") / "000000"
+    hidden = {"px_count_visib": 500, "visib_fract": 0.05, "bbox_visib": [300, 200, 30, 30]}
+    (scene / "scene_gt_info.json").write_text(json.dumps({"0": [hidden]}))
+    assert len(photograph_items(source, scene.parent, crop(), PAPER_BOP)) == 1
+
+
 def test_batches_have_the_asked_share_of_photographs(source, labels):
-    items, composer = mixed(source, labels, 0.4, crop())
+    items, composer = mixed(source, labels, 0.4, crop(), PAPER_BOP)
     optim = replace(TINY.optim, max_steps=5, batch_size=8)
     data = StreamData(items, Numbers(2), TINY.data, optim, 0, composer)
     data.trainer = SimpleNamespace(global_step=0, global_rank=0, world_size=1)
@@ -90,7 +128,7 @@ def test_batches_have_the_asked_share_of_photographs(source, labels):
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_batches_of_one_kind(source, labels, share):
-    items, composer = mixed(source, labels, share, crop())
+    items, composer = mixed(source, labels, share, crop(), PAPER_BOP)
     drawn = [items.item(i, item_generator(0, TRAIN, i)) for i in range(2)]
     assert all(("crop" in item) == (share == 1.0) for item in drawn)
     batch = composer({key: torch.stack([item[key] for item in drawn]) for key in drawn[0]})
@@ -102,4 +140,4 @@ def test_what_cannot_be_mixed_is_refused(source, labels, tmp_path):
         MixedItems(Numbers(5), Numbers(2), 0.5)
     assert len(MixedItems(Numbers(ENDLESS), Numbers(2), 0.5)) == ENDLESS
     with pytest.raises(DataError, match="no photograph of .* shows the object"):
-        photograph_items(source, tmp_path, crop())
+        photograph_items(source, tmp_path, crop(), PAPER_BOP)

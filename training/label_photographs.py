@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOWEST_SCORE = 0.01  # of boxes: wrong ones agree on no place
+_LOWEST_SCORE = 0.01  # of boxes: wrong ones seldom agree on a place, see `_MAJORITY`
 _FEWEST = 4  # photographs of a group
+_GROUPS = 2  # in a round, at least: a single one would agree with itself
 _ROUNDS = 3  # in which each photograph is in one group
-_MAJORITY = 0.5  # of the photographs, and of the groups: fewer may all be wrong in the same way
+_MAJORITY = 0.5  # more must agree, of photographs and of groups: fewer may be wrong in one way
 _OBJECT = 1  # its number in the written scene
 _SCENE = "000000"
 _SUMMARY = "labels.json"
@@ -55,8 +56,8 @@ def label_photographs(
         run_or_bundle: run id or folder of a bundle with a detector.
         photographs: scene folder in the BOP format, with rgb/ and scene_camera.json, whose entries
             have cam_K, cam_R_w2c and cam_t_w2c.
-        output: folder for the labelled scene.
-        views: photographs of a group.
+        output: folder for the labelled scene, which may hold labels of an earlier call.
+        views: photographs of a group; fewer where these would make only one group.
         beam: most cells expanded per level.
         seed: of the groups.
         device: where to run.
@@ -68,31 +69,49 @@ def label_photographs(
     Raises:
         BundleError: the bundle is missing or damaged, or has no detector.
         MissingFileError: the photographs are missing.
-        DataError: a file of theirs is damaged, or the photographs do not agree on a pose.
-        InputError: groups of fewer than four photographs.
+        DataError: a file of theirs is damaged, or the photographs do not agree on a pose, or are
+            fewer than eight.
+        InputError: groups of fewer than four photographs, or an output that holds something else
+            than labels.
     """
     if views < _FEWEST:
         raise InputError(f"--views must be {_FEWEST} or more, got {views}")
+    taken = read_photographs(photographs)
+    _check_output(Path(output), taken)
+    if len(taken) < _GROUPS * _FEWEST:
+        raise DataError(
+            f"{photographs} has {len(taken)} photographs, too few to check one another: take "
+            f"{_GROUPS * _FEWEST} or more"
+        )
     directory = runs.bundle_directory(run_or_bundle)
 
     from spyropose_ros.core.estimator import Estimator
     from spyropose_ros.detector.detector import Detector
     from training.labels.agreement import agreed_pose
 
-    taken = read_photographs(photographs)
     estimator = Estimator.from_pretrained(directory, device, SearchSettings(beam))
     info = estimator.bundle.object
     place, shown = _place(taken, Detector.from_pretrained(directory, device), estimator)
     poses = _fused(shown, place, estimator, views, seed)
     target = runs.bundle_source(estimator.bundle, data_root).target()
     found = agreed_pose(*poses, target.symmetries, np.array(info.center), target.diameter)
-    if found.agreeing.mean() < _MAJORITY:
+    if found.agreeing.mean() <= _MAJORITY:
         raise DataError(
             f"only {found.agreeing.sum()} of {len(found.agreeing)} groups of photographs of "
             f"{photographs} agree on a pose: train the model for longer first, or check that the "
             "object rests and that cam_R_w2c and cam_t_w2c are right"
         )
     return _write(Path(output), taken, found, shown)
+
+
+def _check_output(output: Path, taken: list[Photograph]) -> None:
+    """Raise InputError where the labels would take the place of something else."""
+    target = output.resolve()
+    labelled = (target / _SUMMARY).is_file()
+    if target.exists() and (not labelled or taken[0].path.resolve().is_relative_to(target)):
+        raise InputError(
+            f"{output} holds something else than labels of an earlier call: give another --output"
+        )
 
 
 def _place(
@@ -118,11 +137,12 @@ def _place(
         )
         place = agreed_place(np.stack(boxes), Ks, cameras, info.diameter, info.size_ratio)
         shown = [p for p, agrees in zip(boxed, place.agreeing, strict=True) if agrees]
-    if len(shown) < max(_FEWEST, _MAJORITY * len(taken)):
+    if len(shown) < _GROUPS * _FEWEST or len(shown) <= _MAJORITY * len(taken):
         raise DataError(
             f"the detector finds '{info.name}' in one place in {len(shown)} of {len(taken)} "
-            "photographs: train it for longer, leave out photographs that do not show the object, "
-            "or check cam_R_w2c and cam_t_w2c"
+            f"photographs; {_GROUPS * _FEWEST} or more, and more than half, are needed: train it "
+            "for longer, leave out photographs that do not show the object, take more, or check "
+            "cam_R_w2c and cam_t_w2c"
         )
     log.info("%d of %d photographs show %s in one place", len(shown), len(taken), info.name)
     return place, shown
@@ -133,7 +153,7 @@ def _fused(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Search groups of photographs together: poses in the world, [G, 3, 3] and [G, 3]."""
     rng = np.random.default_rng(seed)
-    count = max(1, len(shown) // views)
+    count = max(_GROUPS, len(shown) // views)
     groups = [
         part for _ in range(_ROUNDS) for part in np.array_split(rng.permutation(len(shown)), count)
     ]
@@ -155,9 +175,14 @@ def _fused(
 def _write(
     output: Path, taken: list[Photograph], found: Agreement, shown: list[Photograph]
 ) -> Path:
-    """Write the scene: links to the photographs, cameras, and the object's pose in each."""
-    shutil.rmtree(output, ignore_errors=True)
-    scene = output / _SCENE
+    """Write the scene: links to the photographs, cameras, and the object's pose in each.
+
+    It is there complete or not at all.
+    """
+    target = output.resolve()
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    scene = partial / _SCENE
     scene.mkdir(parents=True)
     folder = taken[0].path.parent
     (scene / folder.name).symlink_to(folder.resolve())
@@ -181,9 +206,9 @@ def _write(
         "agreeing": int(found.agreeing.sum()),
     }
     write_text(scene / "scene_gt.json", json.dumps(truths) + "\n")
-    write_text(
-        output / _SUMMARY, json.dumps(summary, indent=1) + "\n"
-    )  # last: with it all is there
+    write_text(partial / _SUMMARY, json.dumps(summary, indent=1) + "\n")
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
     log.info(
         "%d of %d groups agree on the pose; labels of %d photographs are in %s",
         summary["agreeing"],

@@ -22,6 +22,7 @@ from spyropose_ros.bop.placement import check_place
 from spyropose_ros.bop.scene import BopFrame, BopInstance, BopScene, Visibility, scene_cameras
 from spyropose_ros.bop.visibility import (
     annotate_visibility,
+    frame_visibility,
     lacks_visibility,
     visibility_path,
     visible_masks,
@@ -43,6 +44,7 @@ __all__ = [
     "check_place",
     "complete_models_info",
     "describe_model",
+    "frame_visibility",
     "lacks_visibility",
     "load_mesh",
     "load_models_info",

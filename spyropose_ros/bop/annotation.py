@@ -29,6 +29,10 @@ class Visibility:
     fraction: float
     pixels: int
 
+    def reaches(self, fraction: float, pixels: int) -> bool:
+        """Tell whether at least such a share and so many pixels are visible, and one at all."""
+        return self.box is not None and self.fraction >= fraction and self.pixels >= pixels
+
 
 @contextmanager
 def entry_of(path: Path, image: int) -> Iterator[None]:

@@ -215,7 +215,7 @@ class BopDataset:
             raise MissingFileError(
                 f"{scene} lacks scene_gt_info.json or entries of it: {completion(self.root)}"
             )
-        return seen.box is not None and seen.fraction >= min_fraction and seen.pixels >= min_pixels
+        return seen.reaches(min_fraction, min_pixels)
 
 
 def _scene_directories(split: Path) -> list[Path]:

@@ -65,12 +65,24 @@ def annotate_visibility(
             check_place(frame, instance, center, 2 * radius)
     renderers = {number: Renderer(mesh) for number, mesh in meshes.items()}
     for frame in progress(frames):
-        info[frame.frame_id] = _frame_visibility(frame, renderers)
+        info[frame.frame_id] = frame_visibility(frame, renderers)
     write_text(path, json.dumps(dict(sorted(info.items()))))
 
 
-def _frame_visibility(frame: BopFrame, renderers: dict[int, Renderer]) -> list[dict]:
-    """Return the BOP visibility entries of one frame, in the order of its instances."""
+def frame_visibility(frame: BopFrame, renderers: Mapping[int, Renderer]) -> list[dict]:
+    """Compute what is visible of every annotated object of a frame; see `annotate_visibility`.
+
+    Args:
+        frame: with the poses of all of them.
+        renderers: by the number of the object.
+
+    Returns:
+        BOP visibility entries, in the order of the frame's instances.
+
+    Raises:
+        MissingFileError: the image is missing.
+        DataError: the image is damaged.
+    """
     height, width = frame.image().shape[:2]
     border = max(width, height)  # so that what reaches out of the image is counted
     K = frame.K.copy()

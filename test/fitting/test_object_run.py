@@ -301,10 +301,14 @@ def test_photographs_that_get_no_labels_stop_nothing(workplace, tmp_path, monkey
     names = [phase.name for phase in part.phases()]
     assert names[3:9] == ["pose", "bundle", "labels", "photos", "photos_bundle", "calibrate"]
     part._label()  # there is no bundle
-    assert "WARNING: the model will not have seen photographs" in caplog.text
+    assert "WARNING: the model trains on without photographs" in caplog.text
+    assert _photographs(layout) == [] and layout.poses == [layout.pose]
+    trainings = []
+    monkeypatch.setattr("training.object.work.run_module", lambda _, flags: trainings.append(flags))
+    monkeypatch.setattr(part, "_knows_box_errors", lambda: False)  # there is no detector
     part._train_on_photos()
-    assert layout.poses == [layout.pose] and not layout.photos.exists()
-    assert _photographs(layout) == []
+    layout.photos.mkdir(parents=True)
+    assert layout.poses == [layout.pose, layout.photos]
 
     views = ViewSettings("uniform", (0.3, 0.45))
     data = GenerationSettings("angle", images=0, test_images=1, views=views)
@@ -320,7 +324,10 @@ def test_photographs_that_get_no_labels_stop_nothing(workplace, tmp_path, monkey
     (section,) = _photographs(layout)
     assert section.rows[1][1] == "5 of 6 groups agree on it"
     shown = cv2.imdecode(np.frombuffer(section.pictures[0].png, np.uint8), cv2.IMREAD_COLOR)
-    assert (shown != 90).any() and layout.poses == [layout.pose, layout.photos]
+    assert (shown != 90).any()
+    part._train_on_photos()
+    alone, both = trainings  # the same hours
+    assert both == [*alone, "--photographs", str(layout.labels)] and "--hours" in alone
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from spyropose_ros.bop import BopFrame, BopInstance, BopScene, BopTarget, Visibility
+from spyropose_ros.bop import BopFrame, BopInstance, BopScene, BopTarget, frame_visibility
+from spyropose_ros.bop.annotation import visibility
 from spyropose_ros.core.errors import DataError, InputError
 from spyropose_ros.scenes.renderer import Renderer
-from spyropose_ros.scenes.sampler import mask_box
+from training.config import BopOptions
 from training.data.bop import BopItems
 from training.data.source import ENDLESS, CropSettings, Items, Source
 
 Batch = dict[str, Tensor]
 
-_SYMMETRIES = 64  # at most; a continuous symmetry has hundreds
+_SYMMETRIES = 64  # of a photograph, at most; a continuous symmetry has hundreds
 
 
 class MixedItems:
@@ -84,42 +85,50 @@ class MixedComposer(nn.Module):
         return {name: torch.cat([part[name] for part in crops]) for name in sorted(shared)}
 
 
-def photograph_items(source: Source, directory: str | Path, crop: CropSettings) -> BopItems:
+def photograph_items(
+    source: Source, directory: str | Path, crop: CropSettings, options: BopOptions
+) -> BopItems:
     """Cut crops from photographs in each of which the object's pose is known.
 
-    Nothing is assumed to hide the object. Which of the poses that look the same counts is chance.
+    Where the visibility is not annotated, nothing is assumed to hide the object. Which of the poses
+    that look the same counts is chance.
 
     Args:
         source: the object.
         directory: of scenes as `training.label_photographs` writes them.
         crop: how they are cut.
+        options: how much of the object a photograph must show.
 
     Returns:
-        An item for each photograph and symmetry.
+        An item for each photograph and symmetry; where there are very many, for some at random.
 
     Raises:
         InputError: the object has no mesh.
         MissingFileError: a file is missing.
-        DataError: a file is damaged, or no photograph shows the object.
+        DataError: a file is damaged, or no photograph shows enough of the object.
     """
     if source.mesh is None:
         raise InputError(f"{source.name} has no mesh, which --photographs need")
     renderer = Renderer(source.mesh)
-    symmetries = source.target().symmetries
-    symmetries = symmetries[:: -(-len(symmetries) // _SYMMETRIES)]
+    symmetries, rng = source.target().symmetries, np.random.default_rng(0)
     targets = []
     scenes = sorted(path for path in Path(directory).glob("*") if path.name.isdigit())
     for frame in [frame for scene in scenes for frame in BopScene(scene).frames]:
-        height, width = frame.image().shape[:2]
-        for instance in frame.instances:
-            pose = instance.rotation, instance.translation
-            seen = renderer.render(*pose, frame.K, width, height).mask
-            if seen.any():
-                visibility = Visibility(mask_box(seen), 1.0, int(seen.sum()))
-                labelled = replace(instance, visibility=visibility)
-                targets += [_turned(frame, labelled, symmetry) for symmetry in symmetries]
+        renderers = {instance.object_id: renderer for instance in frame.instances}
+        for instance, entry in zip(
+            frame.instances, frame_visibility(frame, renderers), strict=True
+        ):
+            seen = instance.visibility or visibility(entry)
+            if seen.reaches(options.min_visible, options.min_pixels):
+                labelled = replace(instance, visibility=seen)
+                drawn = rng.permutation(symmetries)[:_SYMMETRIES]
+                targets += [_turned(frame, labelled, symmetry) for symmetry in drawn]
     if not targets:
-        raise DataError(f"no photograph of {directory} shows the object where it says: label again")
+        raise DataError(
+            f"no photograph of {directory} shows the object where it says with visible fraction "
+            f">= {options.min_visible} and >= {options.min_pixels} visible pixels: label again, or "
+            "lower --min-visible and --min-pixels"
+        )
     return BopItems(source, targets, crop)
 
 
@@ -131,7 +140,7 @@ def _turned(frame: BopFrame, instance: BopInstance, symmetry: np.ndarray) -> Bop
 
 
 def mixed(
-    source: Source, directory: str | Path, share: float, crop: CropSettings
+    source: Source, directory: str | Path, share: float, crop: CropSettings, options: BopOptions
 ) -> tuple[MixedItems, MixedComposer]:
     """Put photographs among the training items of a source.
 
@@ -140,10 +149,11 @@ def mixed(
         directory: of the photographs; see `photograph_items` for it and for errors.
         share: of the photographs.
         crop: how both are cut.
+        options: how much of the object a photograph must show.
 
     Returns:
         The items, and what composes their batches.
     """
-    photographs = photograph_items(source, directory, crop)
+    photographs = photograph_items(source, directory, crop, options)
     items = MixedItems(source.training_items(crop), photographs, share)
     return items, MixedComposer(source.composer(crop))

@@ -144,7 +144,8 @@ def _made(assembly: Assembly, network: NetworkConfig, record: dict[str, object])
 def _training(source: Source, config: TrainConfig, crop: CropSettings) -> tuple[Items, nn.Module]:
     """Return the training items, and what composes their batches."""
     if config.data.photographs:
-        return mixed(source, config.data.photographs, config.data.photographs_share, crop)
+        data = config.data
+        return mixed(source, data.photographs, data.photographs_share, crop, config.bop)
     return source.training_items(crop), source.composer(crop)
 
 

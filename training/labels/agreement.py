@@ -10,8 +10,8 @@ from spyropose_ros.core.triangulation import fuse, locate
 _SAME_PLACE = 11.3
 """Squared Mahalanobis distance: 99 % of the true estimates of a position are nearer."""
 
-SAME_TURN = np.radians(10.0)
-SAME_POSITION = 0.1
+_SAME_TURN = np.radians(10.0)
+_SAME_POSITION = 0.1
 """Of the diameter."""
 
 
@@ -92,7 +92,7 @@ def agreed_pose(
     cosines = (np.einsum("iab,jsab->ijs", rotations, equivalent) - 1) / 2
     places = rotations @ center + translations
     apart = np.linalg.norm(places[:, None] - places[None], axis=2)
-    agree = (cosines.max(2) > np.cos(SAME_TURN)) & (apart < SAME_POSITION * diameter)
+    agree = (cosines.max(2) > np.cos(_SAME_TURN)) & (apart < _SAME_POSITION * diameter)
     best = agree.sum(1).argmax()
     agreeing = agree[best]
     nearest = cosines[best].argmax(1)  # [N]

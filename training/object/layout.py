@@ -44,13 +44,13 @@ class Layout:
 
     @property
     def photos(self) -> Path:
-        """Run of the pose model on renderings and photographs; only where there are labels."""
+        """Run of the pose model with photographs, or on renderings alone if they have no labels."""
         return self.of_stage("photos")
 
     @property
     def poses(self) -> list[Path]:
         """Runs of the pose model in this stage, each from the weights of the one before."""
-        return [self.pose, *([self.photos] if self.labels_summary.is_file() else [])]
+        return [self.pose, *([self.photos] if self.photos.is_dir() else [])]
 
     @property
     def stages(self) -> list["Layout"]:

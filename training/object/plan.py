@@ -11,9 +11,9 @@ POSE_SHARE, DETECTOR_SHARE = 0.58, 0.28
 PHOTOS_SHARE = 0.3
 """Of the pose model's hours, where there are photographs."""
 
-_TEST_SECONDS, _CALIBRATION_SECONDS, _RENDERING_SECONDS = 2.0, 1.2, 0.25
-"""Of a core, for one image: to search it with the whole beam, twice with a small one, to render
-it and to detect or look at the objects in it."""
+_TEST_SECONDS, _CALIBRATION_SECONDS, _RENDERING_SECONDS = 2.0, 0.2, 0.25
+"""Of a core, for one image: to search it with the whole beam; to render a crop and search it twice
+with the beam of the calibration; to render it and to detect or look at the objects in it."""
 
 _HOURS = 1.0  # from which on a training is validated as rarely as in its preset
 _SMALLEST, _LARGEST = 0.02, 1000.0
@@ -68,7 +68,8 @@ class Plan:
     Attributes:
         detector_hours: of its training.
         pose_hours: of the pose model's training on renderings.
-        photos_hours: of its training on renderings and photographs.
+        photos_hours: of its training on renderings and photographs; on renderings alone if these
+            have no labels.
         test_images: of the held-out set.
         calibration_images: that the pose model is calibrated on.
         detector_images: that the detector is calibrated on, and as many that it is evaluated on.

@@ -39,7 +39,7 @@ _LAST = "page"  # phase that finishes a stage
 _OBJECT = "1"  # number of the part in its data set
 _PATIENCE = 10  # validations of the pose model without a gain
 _MIN_PIXELS = 200  # thin and distant parts cover few
-_CARD_NOTE = "Made by `./run object` from a CAD file, on renderings alone."
+_CARD_NOTE = "Made by `./run object` from a CAD file, on renderings{}."
 _BOX_ERRORS, _RECALL = 100, 0.5  # of a detector whose errors are worth training with
 _CORES = 2  # that a training keeps busy, at least where there are so many
 _PHOTOS_SEED = 1000
@@ -174,7 +174,7 @@ class _Part:
             Phase(
                 "calibrate",
                 "calibrate the pose model",
-                20 + plan.calibration_images,
+                20 + plan.calibration_images / 5,
                 self._calibrate,
             ),
             Phase("presence", "fit presence", 40 + plan.presence_images / 2, self._fit_presence),
@@ -196,7 +196,7 @@ class _Part:
             Phase("labels", "label the photographs", 30 + self._photographs, self._label),
             Phase(
                 "photos",
-                "train the pose model on photographs, too",
+                "train the pose model on, with photographs if they have labels",
                 hour * self._plan.photos_hours + 60,
                 self._train_on_photos,
             ),
@@ -241,7 +241,7 @@ class _Part:
         return flags
 
     def _label(self) -> None:
-        """Label the photographs; the bundle can be used without."""
+        """Label the photographs; the training goes on without."""
         assert self._settings.photos is not None
         flags = ["--output", str(self.layout.labels), "--seed", str(self._settings.seed)]
         try:
@@ -251,14 +251,15 @@ class _Part:
         except Failed as failure:
             if failure.status in _STOPPED:
                 raise
-            log.warning("  WARNING: the model will not have seen photographs, see above")
+            log.warning("  WARNING: the model trains on without photographs, see above")
 
     def _train_on_photos(self) -> None:
-        """Train the pose model on, with the labelled photographs among the renderings."""
+        """Train the pose model on, with those photographs among the renderings that have labels."""
+        run = self._run("photos", self._plan.photos_hours, self.layout.pose)
+        flags = [*run, *self._pose_flags()]
         if self.layout.labels_summary.is_file():
-            run = self._run("photos", self._plan.photos_hours, self.layout.pose)
-            flags = [*run, *self._pose_flags(), "--photographs", str(self.layout.labels)]
-            run_module("training.train", [str(self.layout.data), _OBJECT, *flags])
+            flags += ["--photographs", str(self.layout.labels)]
+        run_module("training.train", [str(self.layout.data), _OBJECT, *flags])
 
     def _knows_box_errors(self) -> bool:
         """Tell whether the detector is so good that the errors of its boxes say something."""
@@ -320,7 +321,9 @@ class _Part:
         run_module("training.evaluate_detector", [str(self.layout.root), "--images", images])
 
     def _describe(self) -> None:
-        write_card(str(self.layout.root), _CARD_NOTE)
+        seen = any(stage.labels_summary.is_file() for stage in self.layout.stages)
+        note = _CARD_NOTE.format(" and unlabelled photographs" if seen else " alone")
+        write_card(str(self.layout.root), note)
         write_page(self.layout, self._settings.name, self._settings.hours)
 
 
