@@ -28,7 +28,7 @@ def test_it_lists_objects_settings_and_version():
     version = ElementTree.parse(Path(__file__).parents[1] / "package.xml").findtext("version")
     assert content == {
         "version": version,
-        "search": {"depth": 0, "beam": 64, "mass_tolerance": 0.05, "crops": 1},
+        "search": {"depth": 0, "beam": 64, "mass_tolerance": 0.05, "crops": 1, "verify": False},
         "objects": [
             {
                 "name": "mug",
