@@ -22,8 +22,6 @@ from sensor_msgs.msg import Image
 
 from benchmarks.node import graph
 from spyropose_ros.demo import node, plan
-from spyropose_ros.demo.mug_camera import MugCamera
-from spyropose_ros.demo.mug_views import camera_from_object
 from spyropose_ros.demo.processes import isolate
 from spyropose_ros.ros.messages.conversions import pose_matrix, poses
 from spyropose_ros.ros.pipeline.camera_frame import nanoseconds
@@ -64,6 +62,9 @@ class Camera(Node):
     pose: np.ndarray
 
     def __init__(self) -> None:
+        from spyropose_ros.demo.mug_camera import MugCamera  # imports PyTorch
+        from spyropose_ros.demo.mug_views import camera_from_object
+
         super().__init__("camera")
         self._mug = MugCamera(self)
         self.pose = np.linalg.inv(
@@ -107,6 +108,8 @@ class Camera(Node):
 
     def places(self) -> list[Pose]:
         """Return places on an arc about the mug, in the frame of a camera on that arc."""
+        from spyropose_ros.demo.mug_views import camera_from_object
+
         first, *others = (
             camera_from_object(self._mug.center, turn, _ELEVATION, _DISTANCE)
             for turn in (0.0, *_TURNS)
