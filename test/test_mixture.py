@@ -1,143 +1,139 @@
-"""Photographs among renderings: crops with the right poses, in the batches of a training."""
+"""Gaussian mixtures on SE(3): the convention, the density, the fit."""
 
-import json
-import shutil
-from dataclasses import replace
-from types import SimpleNamespace
+import math
 
-import cv2
-import numpy as np
 import pytest
 import torch
-from scipy.spatial.transform import Rotation
 
-from spyropose_ros.core.errors import DataError, InputError
-from spyropose_ros.demo.mug_views import MugViews
-from training.config import PAPER_BOP, BopOptions
-from training.data.mixture import MixedItems, mixed, photograph_items
-from training.data.source import ENDLESS, EvaluationObject
-from training.data.streams import TRAIN, item_generator
-from training.fitting.stream_data import StreamData
-from training_tools import TINY, Numbers, crop, mug_source
+from spyropose_ros.core import so3, so3_grid
+from spyropose_ros.core.errors import InputError
+from spyropose_ros.core.mixture import Mixture
+from spyropose_ros.core.search import search
+from spyropose_ros.core.translation_grid import TranslationBox
 
-HALF_TURN = np.diag([-1.0, -1, 1, 1])
-FLIPS = np.stack((np.eye(3), np.diag([1.0, -1, -1])))
-
-
-@pytest.fixture(scope="module")
-def source():
-    return mug_source()
+DEPTH = 4
+CUBE = TranslationBox.cubic(torch.tensor([[0.05, -0.02, 0.6]]), 0.1)
+R0 = so3.exp(torch.tensor([[0.0, 0.0, 0.0], [0.8, 0.0, 0.0]])) @ so3.exp(
+    torch.tensor([0.4, -1.1, 2.0])
+)
+T0 = torch.tensor([[0.05, -0.02, 0.6], [0.055, -0.015, 0.59]])
+WEIGHTS = torch.tensor([0.7, 0.3]).double()
+ROOT = torch.tensor([0.01, 0.004, 0.03, 0.1, 0.2, 0.15]).double()
 
 
 @pytest.fixture(scope="module")
-def labels(tmp_path_factory):
-    """Three photographs of the mug with its pose; the last shows it nowhere."""
-    folder = tmp_path_factory.mktemp("labels")
-    scene = folder / "000000"
-    (scene / "rgb").mkdir(parents=True)
-    views, rng, cameras, truths = MugViews(), np.random.default_rng(0), {}, {}
-    for number in range(3):
-        view = views.view(0.4 * number, 0.5, 0.6, rng)
-        cv2.imwrite(str(scene / "rgb" / f"{number:06d}.png"), view.image[..., ::-1])
-        R, t = view.camera_from_object[:3, :3], 1000 * view.camera_from_object[:3, 3]
-        t[0] += 2000 * (number == 2)
-        pose = {"cam_R_m2c": R.ravel().tolist(), "cam_t_m2c": t.tolist()}
-        cameras[number] = {"cam_K": views.K.ravel().tolist()}
-        truths[number] = [{"obj_id": 1} | pose]
-    (scene / "scene_camera.json").write_text(json.dumps(cameras))
-    (scene / "scene_gt.json").write_text(json.dumps(truths))
-    return folder
+def covariances():
+    """Correlated, each in its own way."""
+    generator = torch.Generator().manual_seed(0)
+    mixed = torch.eye(6).double() + 0.4 * torch.randn((2, 6, 6), generator=generator).double()
+    mixed = mixed * ROOT[:, None]
+    return mixed @ mixed.mT
 
 
-def truths(labels):
-    entries = json.loads((labels / "000000" / "scene_gt.json").read_text())
-    return np.array([np.reshape(e[0]["cam_R_m2c"], (3, 3)) for e in entries.values()])
+@pytest.fixture(scope="module")
+def two(covariances):
+    return Mixture(WEIGHTS, R0, T0, covariances)
 
 
-def test_photographs_become_crops_of_the_object(source, labels):
-    items = photograph_items(source, labels, crop(), PAPER_BOP)
-    assert len(items) == 2
-    item = items.item(0, np.random.default_rng(0))
-    np.testing.assert_allclose(item["rotation"], truths(labels)[0], atol=1e-6)
-    middle = torch.linalg.inv(item["K_crop"])  # the crop looks at the mug
-    ray = middle @ torch.tensor([23.5, 23.5, 1.0])
-    assert torch.nn.functional.cosine_similarity(ray, item["translation"], 0) > 0.99
-    assert 0.1 < item["surface"][0].mean() < 0.7  # the share of its pixels on the mug
+SIGMA = torch.tensor([0.004, 0.005, 0.006, 0.1, 0.12, 0.15])  # of the distribution's modes
 
 
-def test_equivalent_poses_count_alike(source, labels, monkeypatch):
-    target = source.target()
-    symmetric = EvaluationObject(target.vertices, 0.1, np.stack((np.eye(4), HALF_TURN)))
-    monkeypatch.setattr(source, "target", lambda: symmetric)
-    items = photograph_items(source, labels, crop(), PAPER_BOP)
-    assert len(items) == 4
-    first, second = (items.item(index, np.random.default_rng(0)) for index in range(2))
-    turned = first["rotation"] @ torch.from_numpy(HALF_TURN[:3, :3]).float()
-    torch.testing.assert_close(second["rotation"], turned)
+@pytest.fixture(scope="module")
+def known(product_scorer):
+    """Two Gaussians of 70 and 30 %, in the finest cells, at one place."""
+    cells = torch.arange(so3_grid.cell_count(DEPTH - 1))
+    vectors = so3.log(so3_grid.rotations(cells, DEPTH - 1) @ R0.mT.unsqueeze(1))  # [2, cells, 3]
+    density = (-(vectors / SIGMA[3:]).square().sum(-1) / 2).exp()
+    rotations = (WEIGHTS / density.sum(1)) @ density
+    axis = torch.arange(2**DEPTH)
+    offset = CUBE.positions(torch.cartesian_prod(axis, axis, axis)[None], DEPTH)[0] - T0[0]
+    positions = (-(offset / SIGMA[:3]).square().sum(-1) / 2).exp().view((2**DEPTH,) * 3)
+    scorer = product_scorer(CUBE, rotations, positions)
+    return search(scorer, CUBE, DEPTH, beam=10_000, mass_tolerance=0.01).distribution(0)
 
 
-def test_of_many_equivalent_poses_any_may_count(source, labels, monkeypatch):
-    angles = np.linspace(0, 2 * np.pi, 100, endpoint=False)
-    turns = Rotation.from_rotvec(angles[:, None] * [0, 0, 1]).as_matrix()
-    symmetries = np.tile(np.eye(4), (200, 1, 1))
-    symmetries[:, :3, :3] = (turns[:, None] @ FLIPS).reshape(-1, 3, 3)  # flips innermost, as in BOP
-    target = EvaluationObject(source.target().vertices, 0.1, symmetries)
-    monkeypatch.setattr(source, "target", lambda: target)
-    items = photograph_items(source, labels, crop(), PAPER_BOP)
-    drawn = np.linspace(0, len(items) // 2, 20, endpoint=False).astype(int)  # the first photograph
-    found = [items.item(i, np.random.default_rng(0))["rotation"].numpy() for i in drawn]
-    upright = truths(labels)[0, :, 2] @ np.stack(found)[:, :, 2].T
-    np.testing.assert_allclose(np.abs(upright), 1, atol=1e-5)
-    assert 4 <= (upright > 0).sum() <= 16
+def test_a_tangent_vector_is_of_the_fixed_axes_of_the_camera(two):
+    """R = exp(r) R_mean, t = t_mean + d, order d then r: the convention in one line."""
+    d, r = torch.tensor([0.01, -0.02, 0.03]), torch.tensor([0.2, 0.1, -0.3])
+    tangents = two.tangents((so3.exp(r) @ R0[0])[None], (T0[0] + d)[None])
+    torch.testing.assert_close(tangents[0, 0].float(), torch.cat((d, r)), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("options", [{"min_pixels": 10**5}, {"min_visible": 0.99}])
-def test_photographs_that_show_little_are_left_out(source, labels, tmp_path, options):
-    scene = shutil.copytree(labels, tmp_path / "labels") / "000000"
-    entries = json.loads((scene / "scene_gt.json").read_text())
-    entries["0"][0]["cam_t_m2c"][0] += 300  # the image's border cuts it
-    del entries["1"], entries["2"]
-    (scene / "scene_gt.json").write_text(json.dumps(entries))
-    assert len(photograph_items(source, scene.parent, crop(), PAPER_BOP)) == 1
-    with pytest.raises(DataError, match="lower --min-visible and --min-pixels"):
-        photograph_items(source, scene.parent, crop(), BopOptions(**options))
+def test_samples_have_the_covariances(two, covariances, generator):
+    R, t = two.sample(20_000, generator)
+    first = WEIGHTS[0] * T0[0] + WEIGHTS[1] * T0[1]
+    assert bool(((t.mean(0) - first).abs() < 4 * t.std(0) / math.sqrt(20_000)).all())
+    for k in range(2):
+        alone = Mixture(torch.ones(1).double(), R0[[k]], T0[[k]], covariances[[k]])
+        R, t = alone.sample(20_000, generator)
+        tangents = alone.tangents(R, t)[0]
+        scale = covariances[k].diagonal().sqrt()
+        assert bool((tangents.mean(0).abs() < 0.05 * scale).all())
+        difference = (torch.cov(tangents.mT) - covariances[k]) / torch.outer(scale, scale)
+        assert float(difference.abs().max()) < 0.05
 
 
-def test_what_is_hidden_may_be_annotated(source, labels, tmp_path):
-    scene = shutil.copytree(labels, tmp_path / "labels") / "000000"
-    hidden = {"px_count_visib": 500, "visib_fract": 0.05, "bbox_visib": [300, 200, 30, 30]}
-    (scene / "scene_gt_info.json").write_text(json.dumps({"0": [hidden]}))
-    assert len(photograph_items(source, scene.parent, crop(), PAPER_BOP)) == 1
+def test_the_density_integrates_to_one(covariances, generator):
+    """Over uniform rotations and positions of a known density, in the distribution's measure."""
+    one = Mixture(torch.ones(1).double(), R0[:1], T0[:1], 2 * covariances[:1])
+    n, spread = 100_000, 2.5 * covariances[0, :3, :3]
+    R = so3.random_rotations(n, generator)
+    proposal = torch.distributions.MultivariateNormal(T0[0].double(), spread)
+    noise = torch.randn((n, 3), generator=generator).double()
+    t = T0[0] + noise @ torch.linalg.cholesky(spread).mT
+    log_ratio = one.log_density(R, t.float()) - proposal.log_prob(t) + 2 * math.log(math.pi)
+    ratio = log_ratio.exp()
+    error = float(ratio.std()) / math.sqrt(n)
+    assert error < 0.1
+    assert float(ratio.mean()) == pytest.approx(1, abs=4 * error)
 
 
-def test_batches_have_the_asked_share_of_photographs(source, labels):
-    items, composer = mixed(source, labels, 0.4, crop(), PAPER_BOP)
-    optim = replace(TINY.optim, max_steps=5, batch_size=8)
-    data = StreamData(items, Numbers(2), TINY.data, optim, 0, composer)
-    data.trainer = SimpleNamespace(global_step=0, global_rank=0, world_size=1)
-    known = torch.from_numpy(truths(labels)).float()
-    shares = []
-    for parts in data.train_dataloader():
-        batch = data.on_after_batch_transfer(parts, 0)
-        assert batch["crop"].shape == (8, 3, 48, 48) and batch["crop"].dtype == torch.uint8
-        assert {len(value) for value in batch.values()} == {8}
-        apart = (batch["rotation"][:, None] - known).flatten(2).norm(dim=2).amin(1)
-        shares.append((apart < 1e-5).float().mean().item())
-    assert 0.2 < np.mean(shares) < 0.6 and len(set(shares)) > 1
+def test_the_density_at_a_mean(covariances):
+    one = Mixture(torch.ones(1).double(), R0[:1], T0[:1], covariances[:1])
+    exact = -torch.logdet(2 * math.pi * covariances[0]) / 2 + math.log(8)  # true rad^3 are 8 pi^2's
+    assert float(one.log_density(R0[:1], T0[:1])) == pytest.approx(float(exact), abs=1e-5)
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_batches_of_one_kind(source, labels, share):
-    items, composer = mixed(source, labels, share, crop(), PAPER_BOP)
-    drawn = [items.item(i, item_generator(0, TRAIN, i)) for i in range(2)]
-    assert all(("crop" in item) == (share == 1.0) for item in drawn)
-    batch = composer({key: torch.stack([item[key] for item in drawn]) for key in drawn[0]})
-    assert batch["crop"].shape == (2, 3, 48, 48)
+def test_a_fit_finds_the_gaussians_again(known, generator):
+    found = known.mixture(2)
+    assert len(found) == 2 and float(found.weights.sum()) == pytest.approx(1)
+    torch.testing.assert_close(found.weights, WEIGHTS, atol=0.02, rtol=0)
+    cell = torch.tensor([0.1 / 16] * 3 + [math.radians(7.5)] * 3) / math.sqrt(12)
+    for k in range(2):
+        tangent = found.tangents(R0[[k]], T0[:1])[k, 0]
+        assert bool((tangent.abs() < 0.15 * SIGMA).all())
+        deviation = found.covariances[k].diagonal().sqrt()
+        ratio = deviation / torch.hypot(SIGMA, cell)  # cells have extent
+        assert float(ratio.min()) > 0.9 and float(ratio.max()) < 1.15
+    R, t = known.sample(4000, generator)
+    quality = [float(known.mixture(n).log_density(R, t).mean()) for n in (1, 2, 5)]
+    assert quality[1] > quality[0] + 0.5
+    assert quality[2] > quality[1] - 0.02
 
 
-def test_what_cannot_be_mixed_is_refused(source, labels, tmp_path):
-    with pytest.raises(InputError, match="goes with objects that are rendered without end"):
-        MixedItems(Numbers(5), Numbers(2), 0.5)
-    assert len(MixedItems(Numbers(ENDLESS), Numbers(2), 0.5)) == ENDLESS
-    with pytest.raises(DataError, match="no photograph of .* shows the object"):
-        photograph_items(source, tmp_path, crop(), PAPER_BOP)
+def test_one_component_has_the_moments_of_the_distribution(known):
+    found = known.mixture(1)
+    scale = found.covariances[0].diagonal().sqrt()
+    difference = (found.covariances[0] - known.covariance()) / torch.outer(scale, scale)
+    assert float(difference.abs().max()) < 0.1
+    R, t = known.mean()
+    assert bool((found.tangents(R[None], t[None])[0, 0].abs() < 0.1 * scale).all())
+
+
+def test_fits_are_repeatable_and_sorted(known):
+    first, again = known.mixture(3), known.mixture(3)
+    assert torch.equal(first.covariances, again.covariances)
+    assert bool((first.weights.diff() <= 0).all())
+
+
+def test_where_the_translation_is_known_the_rotation_is_fitted(rough_scorer):
+    box = TranslationBox.known(T0[:1])
+    found = search(rough_scorer(), box, 3, beam=40).distribution(0).mixture(3)
+    torch.testing.assert_close(found.translations, T0[:1].expand(len(found), 3))
+    assert bool(found.log_density(R0[:1], T0[:1]).isfinite().all())
+
+
+@pytest.mark.parametrize("n", [0, -1, 1.5])
+def test_impossible_numbers_of_components_are_refused(known, n):
+    with pytest.raises(InputError, match="at least one component"):
+        known.mixture(n)
